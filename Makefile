@@ -1,0 +1,116 @@
+# Set-up and checks. On a machine that has never seen the project, `make test` or `make quickstart` is all that is needed.
+#
+# Three environments, each made on first use and never by hand:
+#   .venv             yours: the project installed editable, with every tool (make dev)
+#   .venv-test        the built wheel and every tool; what `make test` and `make lint` use
+#   .venv-quickstart  the project and two extras only; what `make quickstart` uses
+# pip takes its settings from this machine's own configuration.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+
+BACKEND ?= local
+PYTEST_ARGS ?=
+PYTHON ?=
+
+DEV := .venv
+TEST := .venv-test
+QUICK := .venv-quickstart
+TREE := build/tree
+PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := $(shell find modeldeploy -type f -not -name '*.pyc') README.md LICENSE pyproject.toml
+RECIPE := pyproject.toml constraints.txt
+# What the tests need beside the installed wheel; never modeldeploy/ itself, so that a file missing from the wheel is missed.
+BESIDE := tests docs notebooks examples benchmarks README.md CHANGELOG.md CONTRIBUTING.md LICENSE Makefile pyproject.toml constraints.txt
+
+# Prints the first Python that is new enough, PYTHON=... before all others.
+define FIND_PYTHON
+found=""; \
+for each in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+  if command -v "$$each" >/dev/null 2>&1 && "$$each" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+  then found="$$each"; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "make: no Python >= 3.11 with venv and ensurepip was found; install one (or its python3-venv package), or name one: make $@ PYTHON=/path/to/python3" >&2; \
+  exit 1; \
+fi
+endef
+
+.PHONY: help dev test test-slow lint quickstart bench lock clean distclean
+
+help:  ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+dev: $(DEV)/.stamp  ## Make .venv: editable, with every tool
+
+quickstart: $(QUICK)/.stamp  ## Run the main job on this machine: make quickstart [BACKEND=local]
+	@MODELDEPLOY_BACKEND="$(BACKEND)" $(QUICK)/bin/python examples/quickstart.py
+
+lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy
+	PYTHONPATH=. $(TEST)/bin/lint-imports --no-timing
+	$(TEST)/bin/codespell
+
+test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST_ARGS='-k wire']
+	$(call run_tests,not slow)
+
+test-slow: $(TEST)/.wheel  ## Run the tests that take long
+	$(call run_tests,slow)
+
+bench: $(TEST)/.wheel  ## Measure; the figures go to benchmarks/results/
+	$(TEST)/bin/python benchmarks/run.py
+
+define run_tests
+	@rm -rf $(TREE) && mkdir -p $(TREE)
+	@for each in $(BESIDE); do if [ -e "$$each" ]; then cp -R "$$each" $(TREE)/; fi; done
+	@find $(TREE) -name __pycache__ -prune -exec rm -rf {} +
+	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "$(1)" $(PYTEST_ARGS)
+endef
+
+$(DEV)/.stamp: $(RECIPE)
+	@$(FIND_PYTHON); [ -x $(DEV)/bin/python ] || "$$found" -m venv $(DEV)
+	@echo "make: installing into $(DEV) (the first time takes a minute or two)"
+	@$(DEV)/bin/python -m pip install $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+$(TEST)/.stamp: $(RECIPE)
+	@$(FIND_PYTHON); [ -x $(TEST)/bin/python ] || "$$found" -m venv $(TEST)
+	@echo "make: installing into $(TEST) (the first time takes a minute or two)"
+	@$(TEST)/bin/python -m pip install $(PIP_FLAGS) '.[dev]'
+	@rm -f $(TEST)/.wheel
+	@touch $@
+
+$(TEST)/.wheel: $(TEST)/.stamp $(SOURCES)
+	@rm -rf build/wheel
+	@$(TEST)/bin/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
+	@$(TEST)/bin/python -m pip install $(PIP_FLAGS) --no-index --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
+
+# Editable, so that an edit of the sources shows in the next run without another installation.
+$(QUICK)/.stamp: $(RECIPE)
+	@$(FIND_PYTHON); [ -x $(QUICK)/bin/python ] || "$$found" -m venv $(QUICK)
+	@echo "make: installing into $(QUICK) (the first time takes about a minute)"
+	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch]'
+	@touch $@
+
+lock:  ## Refresh constraints.txt: the newest versions that fit, all together
+	@rm -rf build/venv-lock && mkdir -p build
+	@$(FIND_PYTHON); "$$found" -m venv build/venv-lock
+	@build/venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	@{ sed -n '/^#/p;/^[^#]/q' constraints.txt; \
+	   build/venv-lock/bin/python -m pip freeze --exclude modeldeploy \
+	     | grep -E '^[A-Za-z0-9._-]+==' | grep -vE '^(nvidia-|triton==)' | sed -E 's/\+[a-z0-9.]+$$//'; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+	@rm -rf build/venv-lock
+
+clean:  ## Remove what was built; the environments stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	find modeldeploy tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean  ## Remove the environments too
+	rm -rf $(DEV) $(TEST) $(QUICK)
