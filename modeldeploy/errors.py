@@ -13,6 +13,7 @@
     │   ├── InvalidRequestError (ValueError)     .field; the request is wrong, whoever noticed it first
     │   ├── NotFoundError (LookupError)
     │   ├── ConflictError
+    │   │   └── FencedError                 another driver took the operation over
     │   ├── AccessDeniedError (PermissionError)
     │   ├── QuotaError
     │   ├── ThrottledError                  transient; .retry_after
@@ -132,6 +133,10 @@ class NotFoundError(BackendError, LookupError):
 
 class ConflictError(BackendError):
     """Something else is there under this name, or somebody else changed it first."""
+
+
+class FencedError(ConflictError):
+    """Another driver took this operation over, or it was superseded; this driver must stop at once."""
 
 
 class AccessDeniedError(BackendError, PermissionError):

@@ -1,0 +1,114 @@
+"""The one retry policy; the only user of tenacity.
+
+Only errors that say ``transient`` are repeated. Waits are exponential with full jitter (a uniform draw from zero to the growing cap), never
+shorter than what ``retry_after`` asks for, and never beyond the deadline: a wait that would pass it is not begun.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from modeldeploy.engine.effects import Call, Effect, Emit, Flow, Sleep, now
+from modeldeploy.errors import ModelDeployError
+from modeldeploy.values.events import Level, Name
+
+if TYPE_CHECKING:
+    import tenacity
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How often and for how long one call is repeated; seconds."""
+
+    attempts: int = 10
+    first: float = 0.5
+    """The first wait is drawn from 0 to this."""
+    cap: float = 20.0
+    deadline: float = 300.0
+    """Counted from the first attempt of the call."""
+
+
+def retrying(flow: Flow[T], policy: RetryPolicy, *, rng: random.Random | None = None) -> Flow[T]:
+    """Wrap a flow so that its calls are repeated by the policy; every other effect passes through."""
+    draw = rng or random.Random()  # noqa: S311 - jitter is no secret
+    answer: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            effect = flow.send(answer) if error is None else flow.throw(error)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        answer, error = None, None
+        try:
+            answer = (yield from _attempts(effect, policy, draw)) if isinstance(effect, Call) else (yield effect)
+        except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
+            error = raised
+
+
+def _attempts(effect: Call[Any], policy: RetryPolicy, rng: random.Random) -> Flow[Any]:
+    """Perform one call as often as tenacity says; the driver does the sleeping."""
+    began = yield from now()
+    state, decide = _tenacity(policy, rng)
+    while True:
+        step = decide(state)
+        if not _is_wait(step):
+            try:
+                answer = yield effect
+            except ModelDeployError as error:
+                if not error.transient:
+                    raise
+                state.set_exception((type(error), error, error.__traceback__))
+                state.spent = (yield from now()) - began
+                continue
+            return answer
+        yield from _pause(effect, float(step), state.outcome.exception(), state.attempt_number)
+        state.prepare_for_next_attempt()
+
+
+def _pause(effect: Call[Any], seconds: float, error: BaseException, attempt: int) -> Flow[None]:
+    fields = {"call": effect.what, "attempt": attempt, "wait_s": round(seconds, 3), "error": str(error)}
+    yield Emit(Name.OPERATION_RETRY, fields, Level.WARNING)
+    yield Sleep(seconds)
+
+
+def _is_wait(step: Effect | Any) -> bool:
+    import tenacity
+
+    return isinstance(step, tenacity.DoSleep)
+
+
+def _tenacity(policy: RetryPolicy, rng: random.Random) -> tuple[Any, Any]:
+    import tenacity
+
+    class State(tenacity.RetryCallState):
+        """What tenacity knows of the call, with time as the driver tells it (virtual time included)."""
+
+        spent = 0.0
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        window = min(policy.cap, policy.first * 2.0 ** (state.attempt_number - 1))
+        asked = getattr(_error_of(state), "retry_after", None) or 0.0
+        return max(float(asked), rng.uniform(0.0, window))
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        too_late = getattr(state, "spent", 0.0) + state.upcoming_sleep > policy.deadline
+        return too_late or state.attempt_number >= policy.attempts
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
+        wait=wait,
+        stop=stop,
+        reraise=True,
+    )
+    retrying.begin()
+    return State(retrying, fn=None, args=(), kwargs={}), retrying.iter
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

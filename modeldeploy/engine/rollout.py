@@ -1,0 +1,457 @@
+"""The flow of a rollout: make the revision ready, hold it against its golden outputs, walk the traffic, promote or go back.
+
+Every decision is journalled before it is acted on. Resuming therefore never asks again: a rollout that was going back goes back, and a
+revision that failed a gate is not sent out a second time. Each act first looks whether it is done already.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from modeldeploy.engine import gates
+from modeldeploy.engine.carry import carry
+from modeldeploy.engine.effects import Emit, Flow, Save, Sleep, call, inbox, now
+from modeldeploy.engine.record import Command, HistoryEntry, Verb
+from modeldeploy.errors import ConflictError, FencedError, ModelDeployError, OperationFailed
+from modeldeploy.spi import Meters, Serving
+from modeldeploy.values.codec import to_json
+from modeldeploy.values.events import Level, Name
+from modeldeploy.values.metrics import Window
+from modeldeploy.values.rollout import GateResult, OnInconclusive, RolloutPolicy, Verdict
+from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, Traffic
+from modeldeploy.values.ticket import Phase, Ticket
+
+Check = Callable[[Revision], None]
+"""Holds the running revision against its golden outputs; raises when it does not reproduce them."""
+
+_BASELINE_S = 60.0
+"""How far back stable is measured when everything goes to the new revision and stable answers nothing any more."""
+
+
+class Stage(enum.StrEnum):
+    """Where a rollout stands."""
+
+    PREPARE = "prepare"
+    CHECK = "check"
+    WALK = "walk"
+    PROMOTE = "promote"
+    TIDY = "tidy"
+    BACK = "back"
+    CLEAN = "clean"
+
+
+@attrs.frozen
+class RolloutCursor:
+    """All that a rollout must remember; written before each act."""
+
+    endpoint: EndpointSpec
+    revision: Revision
+    policy: RolloutPolicy
+    stage: Stage = Stage.PREPARE
+    begun: bool = False
+    """Whether ``baseline`` and ``existed`` were read; they must not be read again after the first write."""
+    baseline: Traffic | None = None
+    """The table to go back to; None when the endpoint is new."""
+    existed: bool = False
+    """Whether the revision was there before, and so must stay when the rollout fails."""
+    step: int = 0
+    since: float | None = None
+    """When the table of this step was reached."""
+    ticket: Ticket | None = None
+    seen: int = 0
+    """Number of the last command that was heeded."""
+    paused: bool = False
+    forced: bool = False
+    """Whether a user promoted it: no gate is asked any more."""
+    aborted: bool = False
+    """Whether a user took it back."""
+    verdict: Verdict | None = None
+    results: tuple[GateResult, ...] = ()
+    reason: str = ""
+    keep: int = 1
+    """How many earlier revisions stay warm for an instant rollback."""
+
+    @property
+    def stable(self) -> str | None:
+        """The revision that had most of the traffic before."""
+        live = self.baseline.live if self.baseline else {}
+        return max(live, key=lambda revision: live[revision], default=None)
+
+    @property
+    def percent(self) -> int:
+        """The share of the new revision in this step."""
+        return self.policy.steps[min(self.step, len(self.policy.steps) - 1)]
+
+
+class _AbortedError(Exception):
+    """A user's abort, on its way out of a wait."""
+
+
+class RolloutFlow:
+    """One rollout; ``run`` may be started again from any journalled cursor."""
+
+    def __init__(self, backend: Serving, cursor: RolloutCursor, check: Check | None) -> None:
+        self._backend = backend
+        self._check = check
+        self.cursor = cursor
+        self.phase = Phase.RUNNING
+
+    def run(self) -> Flow[RolloutCursor]:
+        """Go on until the rollout ended or waits for a user."""
+        if self.cursor.paused and not (yield from self._unpaused()):
+            return self.cursor
+        stages: dict[Stage, Callable[[], Flow[None]]] = {
+            Stage.PREPARE: self._prepare,
+            Stage.CHECK: self._hold_against_golden,
+            Stage.WALK: self._walk,
+            Stage.PROMOTE: self._promote,
+            Stage.TIDY: self._tidy,
+            Stage.BACK: self._back,
+            Stage.CLEAN: self._clean,
+        }
+        while not (self.phase.ended or self.cursor.paused):
+            yield from stages[self.cursor.stage]()
+        return self.cursor
+
+    # The stages
+
+    def _prepare(self) -> Flow[None]:
+        if not self.cursor.begun:
+            yield from self._begin()
+        try:
+            yield from self._carry(lambda: self._backend.put_revision(self.cursor.endpoint, self.cursor.revision))
+            yield from self._confirm_ready()
+        except FencedError:
+            raise
+        except _AbortedError:
+            yield from self._save(stage=Stage.CLEAN, ticket=None)
+        except ModelDeployError as error:
+            yield from self._save(stage=Stage.CLEAN, ticket=None, reason=str(error))
+        else:
+            yield Emit(Name.REVISION_READY, {"revision": self.cursor.revision.id})
+            yield from self._save(stage=Stage.CHECK, ticket=None)
+
+    def _begin(self) -> Flow[None]:
+        state = yield from self._observe()
+        existed = state is not None and state.revision(self.cursor.revision.id) is not None
+        yield from self._save(begun=True, baseline=state.traffic if state else None, existed=existed)
+
+    def _hold_against_golden(self) -> Flow[None]:
+        check, revision = self._check, self.cursor.revision
+        try:
+            if check is not None:
+                yield from call("check golden outputs", lambda: check(revision))
+        except FencedError:
+            raise
+        except ModelDeployError as error:
+            fields = {"revision": revision.id, "ok": False, "reason": str(error)}
+            yield Emit(Name.GOLDEN_CHECKED, fields, Level.ERROR)
+            yield from self._save(stage=Stage.CLEAN, verdict=Verdict.FAIL, reason=str(error))
+        else:
+            yield Emit(Name.GOLDEN_CHECKED, {"revision": revision.id, "ok": True, "asked": check is not None})
+            # A new endpoint gives everything to its first revision by itself.
+            if self.cursor.baseline is None:
+                yield from self._save(stage=Stage.PROMOTE)
+            elif self.cursor.baseline.live:
+                yield from self._save(stage=Stage.WALK)
+            else:
+                # Nobody to share with and nobody to compare with.
+                yield from self._save(stage=Stage.WALK, step=len(self.cursor.policy.steps) - 1, forced=True)
+
+    def _walk(self) -> Flow[None]:
+        while self.cursor.stage is Stage.WALK and not self.cursor.paused:
+            if self.cursor.step >= len(self.cursor.policy.steps):
+                yield from self._save(stage=Stage.PROMOTE)
+                return
+            try:
+                yield from self._shift()
+                yield from self._soak()
+            except FencedError:
+                raise
+            except _AbortedError:
+                yield from self._save(stage=Stage.BACK, ticket=None)
+            except ConflictError as error:
+                yield from self._hold(f"traffic was changed by somebody else: {error}")
+            except ModelDeployError as error:
+                yield from self._save(stage=Stage.BACK, ticket=None, reason=f"the provider failed: {error}")
+
+    def _promote(self) -> Flow[None]:
+        revision, why = self.cursor.revision, self.cursor.reason or str(self.cursor.policy)
+        evidence = {"revision": to_json(revision), "gates": to_json(self.cursor.results)}
+        yield Emit(Name.ROLLOUT_PROMOTED, {"revision": revision.id})
+        entry = HistoryEntry("promoted", revision.id, why, evidence)
+        yield from self._save(history=entry, stage=Stage.TIDY, ticket=None)
+
+    def _tidy(self) -> Flow[None]:
+        """Drop what takes no traffic and is not kept warm; a revision that will not go is told, and costs no promotion."""
+        if self.cursor.ticket is not None:
+            yield from self._drop(str(self.cursor.ticket.wanted.get("revision")))
+        state = yield from self._observe()
+        for name in self._superfluous(state):
+            yield from self._drop(name)
+        yield from self._end(Phase.SUCCEEDED, f"{self.cursor.revision.id} takes all traffic")
+
+    def _drop(self, name: str) -> Flow[None]:
+        try:
+            yield from self._carry(lambda: self._backend.drop_revision(self.cursor.endpoint.name, name))
+        except FencedError:
+            raise
+        except ModelDeployError as error:
+            yield Emit(Name.OPERATION_PROGRESS, {"left_over": name, "error": str(error)}, Level.WARNING)
+        yield from self._save(ticket=None)
+
+    def _back(self) -> Flow[None]:
+        baseline = self.cursor.baseline or Traffic()
+        name, revision = self.cursor.endpoint.name, self.cursor.revision
+        state = yield from self._observe()
+        if state is not None and not state.traffic.same_as(baseline):
+            yield from self._carry(lambda: self._backend.set_traffic(name, baseline), attend=False)
+            yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(baseline.live)})
+        fields = {"revision": revision.id, "reason": self.cursor.reason, "traffic": dict(baseline.live)}
+        yield Emit(Name.ROLLOUT_ROLLED_BACK, fields, Level.WARNING)
+        evidence = {"revision": to_json(revision), "gates": to_json(self.cursor.results)}
+        entry = HistoryEntry("aborted", revision.id, self.cursor.reason, evidence)
+        yield from self._end(self._went_back, self.cursor.reason, history=entry)
+
+    def _clean(self) -> Flow[None]:
+        """Leave nothing behind of a revision that never took traffic, unless it was there before."""
+        reason = self.cursor.reason
+        if not self.cursor.existed:
+            try:
+                yield from self._carry(self._removal, attend=False)
+            except FencedError:
+                raise
+            except ModelDeployError as error:
+                reason = f"{reason}; what was begun could not be removed: {error}"
+        entry = HistoryEntry("refused", self.cursor.revision.id, reason)
+        yield from self._end(self._went_back, reason, history=entry)
+
+    @property
+    def _went_back(self) -> Phase:
+        return Phase.CANCELLED if self.cursor.aborted else Phase.FAILED
+
+    # Traffic
+
+    def _shift(self) -> Flow[None]:
+        cursor = self.cursor
+        if cursor.since is not None:
+            return
+        table = self._table(cursor.step)
+        state = yield from self._observe()
+        if state is None:
+            message = f"endpoint {cursor.endpoint.name!r} is gone"
+            raise OperationFailed(message)
+        if not state.traffic.same_as(table):
+            self._refuse_drift(state)
+            name, version = cursor.endpoint.name, state.version
+            yield from self._carry(lambda: self._backend.set_traffic(name, table, expect=version))
+            yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(table.live)})
+        at = yield from now()
+        yield Emit(Name.ROLLOUT_STEP, {"revision": cursor.revision.id, "percent": cursor.percent, "step": cursor.step})
+        yield from self._save(since=at, ticket=None)
+
+    def _table(self, step: int) -> Traffic:
+        baseline, policy = self.cursor.baseline or Traffic(), self.cursor.policy
+        return baseline.shift(self.cursor.revision.id, policy.steps[step])
+
+    def _refuse_drift(self, state: EndpointState) -> None:
+        """Never overwrite what somebody else decided: the table must be the one that this rollout left."""
+        if self.cursor.ticket is not None:
+            return
+        left = [self.cursor.baseline or Traffic(), *(self._table(step) for step in range(self.cursor.step))]
+        if not any(state.traffic.same_as(table) for table in left):
+            message = f"traffic of {state.name!r} is {state.traffic.live}"
+            raise ConflictError(message, hint="rollout.resume() to go on from there, or rollout.abort()")
+
+    # Soaking and gates
+
+    def _soak(self) -> Flow[None]:
+        policy = self.cursor.policy
+        last = self.cursor.percent == WHOLE
+        while True:
+            yield from self._heed()
+            if self.cursor.paused or self.cursor.since is None:
+                return
+            results, elapsed = yield from self._look()
+            verdict = Verdict.PASS if self.cursor.forced else gates.overall(results)
+            due = 0.0 if self.cursor.forced else (policy.bake if last else policy.soak)
+            if verdict is Verdict.FAIL:
+                yield from self._decide(Verdict.FAIL, results, Stage.BACK)
+                return
+            if elapsed >= due and (verdict is Verdict.PASS or last):
+                yield from self._decide(verdict, results, Stage.WALK)
+                return
+            if elapsed >= policy.max_soak and verdict is Verdict.INCONCLUSIVE:
+                yield from self._undecided(results)
+                return
+            yield Sleep(min(policy.interval, due - elapsed) if due - elapsed > 0 else policy.interval)
+
+    def _look(self) -> Flow[tuple[tuple[GateResult, ...], float]]:
+        """Ask every gate; nothing is asked of a switch without a bake time."""
+        cursor, policy = self.cursor, self.cursor.policy
+        at = yield from now()
+        since = at if cursor.since is None else cursor.since
+        blind = cursor.percent == WHOLE and not policy.bake
+        if cursor.forced or blind or not policy.gates:
+            return (), at - since
+        new = yield from self._window(cursor.revision.id, since, at)
+        stable = None
+        if cursor.stable is not None:
+            whole = cursor.percent == WHOLE
+            span = (since - max(policy.bake, _BASELINE_S), since) if whole else (since, at)
+            stable = yield from self._window(cursor.stable, *span)
+        judged = (gates.judge(gate, new, stable, min_sample=policy.min_sample) for gate in policy.gates)
+        return tuple(judged), at - since
+
+    def _window(self, revision: str, since: float, until: float) -> Flow[Window]:
+        meters, name = self._backend, self.cursor.endpoint.name
+        if not isinstance(meters, Meters):
+            message = f"backend {self._backend.name!r} declares meters and has none"
+            raise OperationFailed(message)
+        return (yield from call("read metrics", lambda: meters.window(name, revision, since, until)))
+
+    def _decide(self, verdict: Verdict, results: tuple[GateResult, ...], stage: Stage) -> Flow[None]:
+        reason = "; ".join(f"{result.gate}: {result.reason}" for result in results if result.verdict is verdict)
+        yield from self._tell_verdict(verdict, reason)
+        if stage is Stage.BACK:
+            yield from self._save(stage=stage, verdict=verdict, results=results, reason=f"gate failed: {reason}")
+        else:
+            yield from self._save(step=self.cursor.step + 1, since=None, verdict=verdict, results=results)
+
+    def _undecided(self, results: tuple[GateResult, ...]) -> Flow[None]:
+        """Time is up and the evidence does not suffice; the policy says what then."""
+        reason = "; ".join(f"{result.gate}: {result.reason}" for result in results)
+        choice = self.cursor.policy.on_inconclusive
+        if choice is OnInconclusive.HOLD:
+            yield from self._tell_verdict(Verdict.INCONCLUSIVE, reason)
+            yield from self._hold(f"not enough evidence: {reason}", results=results, verdict=Verdict.INCONCLUSIVE)
+        elif choice is OnInconclusive.PROMOTE:
+            yield from self._decide(Verdict.INCONCLUSIVE, results, Stage.WALK)
+        else:
+            yield from self._decide(Verdict.INCONCLUSIVE, results, Stage.BACK)
+
+    def _tell_verdict(self, verdict: Verdict, reason: str) -> Flow[None]:
+        fields = {
+            "revision": self.cursor.revision.id,
+            "percent": self.cursor.percent,
+            "verdict": verdict.value,
+            "reason": reason,
+        }
+        yield Emit(Name.ROLLOUT_VERDICT, fields, Level.WARNING if verdict is Verdict.FAIL else Level.INFO)
+
+    # What users say
+
+    def _heed(self) -> Flow[None]:
+        for command in (yield from inbox(self.cursor.seen)):
+            if command.verb is Verb.PAUSE:
+                yield from self._hold(command.reason or f"paused by {command.who}", seen=command.number)
+                return
+            if command.verb is Verb.PROMOTE:
+                yield from self._force(command)
+            elif command.verb in {Verb.ABORT, Verb.CANCEL}:
+                yield from self._abort(command)
+            else:
+                yield from self._save(seen=command.number)
+
+    def _force(self, command: Command) -> Flow[None]:
+        last = len(self.cursor.policy.steps) - 1
+        since = self.cursor.since if self.cursor.step == last else None
+        why = command.reason or f"promoted by {command.who}"
+        yield from self._save(step=last, since=since, forced=True, paused=False, reason=why, seen=command.number)
+
+    def _abort(self, command: Command) -> Flow[None]:
+        reason = command.reason or f"aborted by {command.who}"
+        yield from self._save(seen=command.number, reason=reason, paused=False, aborted=True)
+        raise _AbortedError
+
+    def _hold(self, reason: str, **changes: Any) -> Flow[None]:
+        yield Emit(Name.ROLLOUT_PAUSED, {"reason": reason}, Level.WARNING)
+        yield from self._save(paused=True, ticket=None, outcome=f"paused: {reason}", **changes)
+
+    def _unpaused(self) -> Flow[bool]:
+        """Heed what was said while it was paused; the last word counts."""
+        commands = yield from inbox(self.cursor.seen)
+        wanted = [command for command in commands if command.verb is not Verb.PAUSE]
+        if not wanted:
+            return False
+        last = wanted[-1]
+        yield Emit(Name.ROLLOUT_RESUMED, {"verb": last.verb.value, "who": last.who})
+        if last.verb is Verb.PROMOTE:
+            yield from self._force(last)
+        elif last.verb in {Verb.ABORT, Verb.CANCEL}:
+            reason = last.reason or f"aborted by {last.who}"
+            yield from self._save(stage=Stage.BACK, seen=last.number, reason=reason, paused=False, aborted=True)
+        else:
+            # The soak of this step starts again: what was measured before the pause answered another question.
+            yield from self._save(seen=last.number, since=None, paused=False)
+        return True
+
+    # Plumbing
+
+    def _carry(self, start: Callable[[], Ticket], *, attend: bool = True) -> Flow[None]:
+        """Start a piece of work and carry it, or take up the one that the cursor holds."""
+        ticket = self.cursor.ticket
+        if ticket is None:
+            ticket = yield from call("start", start)
+            yield from self._save(ticket=ticket)
+        yield from carry(self._backend, ticket, save=self._save_ticket, attend=self._attend if attend else None)
+
+    def _save_ticket(self, ticket: Ticket) -> Flow[Ticket]:
+        yield from self._save(ticket=ticket)
+        return ticket
+
+    def _attend(self, ticket: Ticket) -> Flow[Ticket]:
+        """While the provider works only an abort is heeded; the rest waits for the next soak."""
+        for command in (yield from inbox(self.cursor.seen)):
+            if command.verb in {Verb.ABORT, Verb.CANCEL}:
+                yield from self._abort(command)
+        return ticket
+
+    def _observe(self) -> Flow[EndpointState | None]:
+        name = self.cursor.endpoint.name
+        return (yield from call("observe", lambda: self._backend.observe(name)))
+
+    def _confirm_ready(self) -> Flow[None]:
+        """Success is what is observed, not what was reported."""
+        state = yield from self._observe()
+        found = state.revision(self.cursor.revision.id) if state else None
+        if found is None or not found.ready:
+            note = found.note if found else "it is not there"
+            message = f"revision {self.cursor.revision.id!r} was reported ready and is not: {note}"
+            raise OperationFailed(message)
+
+    def _removal(self) -> Ticket:
+        name = self.cursor.endpoint.name
+        if self.cursor.baseline is None:
+            return self._backend.drop_endpoint(name)
+        return self._backend.drop_revision(name, self.cursor.revision.id)
+
+    def _superfluous(self, state: EndpointState | None) -> list[str]:
+        if state is None:
+            return []
+        idle = [each.revision.id for each in state.revisions if not state.traffic.share(each.revision.id)]
+        # The latest stable is the likeliest target of a rollback; the others follow from young to old.
+        by_use = sorted(idle, key=lambda name: name != self.cursor.stable)
+        return by_use[self.cursor.keep :]
+
+    def _save(
+        self, *, phase: Phase = Phase.RUNNING, outcome: str = "", history: HistoryEntry | None = None, **changes: Any
+    ) -> Flow[None]:
+        self.cursor = attrs.evolve(self.cursor, **changes)
+        yield Save(to_json(self.cursor), phase, outcome, history)
+        self.phase = phase
+
+    def _end(self, phase: Phase, outcome: str, history: HistoryEntry | None = None) -> Flow[None]:
+        yield Emit(_END[phase], {"outcome": outcome}, Level.INFO if phase is Phase.SUCCEEDED else Level.WARNING)
+        yield from self._save(phase=phase, outcome=outcome, history=history, ticket=None)
+
+
+_END = {
+    Phase.SUCCEEDED: Name.OPERATION_SUCCEEDED,
+    Phase.FAILED: Name.OPERATION_FAILED,
+    Phase.CANCELLED: Name.OPERATION_CANCELLED,
+}
