@@ -1,0 +1,49 @@
+"""Requests and answers, as front, worker and container pass them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import orjson
+
+JSON_TYPE = "application/json"
+REVISION_HEADER = "modeldeploy-revision"
+"""Pins a request to a revision; every answer carries the one that answered."""
+
+
+@attrs.define(slots=True)
+class Request:
+    """One HTTP request, whole; header names in lower case, ``path`` percent-decoded, ``query`` as it came."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+    body: bytes = b""
+
+
+@attrs.define(slots=True)
+class Response:
+    """One HTTP answer; the server adds the length and the connection headers."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+
+
+def json_response(status: int, data: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with ``data`` as JSON."""
+    return Response(status, orjson.dumps(data), {"content-type": JSON_TYPE, **(headers or {})})
+
+
+def failure(
+    status: int, message: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer with the error shape that every part of the server uses."""
+    return json_response(status, {"error": message, "field": field}, headers)
+
+
+def unavailable(message: str, *, retry_after: int = 1) -> Response:
+    """Answer 503 with the seconds after which trying again is useful."""
+    return failure(503, message, headers={"retry-after": str(retry_after)})
