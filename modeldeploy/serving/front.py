@@ -1,0 +1,191 @@
+"""The front: one process that answers for every endpoint of a machine and never loads a model.
+
+``python -m modeldeploy.serving.front --control FD --sockets FD --parent PID`` is started by a supervisor and told by it, in lines of JSON,
+which endpoints there are. Listening sockets come from the supervisor, which keeps them too: when the front dies, connections wait in the
+kernel until the next one is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+
+from modeldeploy.serving.group import Group, Policy
+from modeldeploy.serving.http import HttpServer, run
+from modeldeploy.serving.lifeline import die_with_parent
+from modeldeploy.serving.router import Router, Table
+from modeldeploy.values.codec import from_json, to_json
+
+RETIRED = "retired"
+"""State of a revision that takes no new request and ends those it has."""
+
+_LINE_LIMIT = 64 << 20
+
+
+class Front:
+    """Does what the supervisor says; every command may be repeated."""
+
+    def __init__(self, sockets: socket.socket, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._sockets = sockets
+        self._tell = tell
+        self._routers: dict[str, Router] = {}
+        self._retired: dict[tuple[str, str], Group] = {}
+        self._servers: dict[str, HttpServer] = {}
+        self._commands: dict[str, Callable[..., Awaitable[Any]]] = {
+            "listen": self.listen,
+            "configure": self.configure,
+            "drain": self.drain,
+            "forget": self.forget,
+            "window": self.window,
+        }
+
+    async def obey(self, message: dict[str, Any]) -> None:
+        """Carry out one command and report."""
+        number = message.pop("id")
+        try:
+            result = await self._commands[message.pop("do")](**message)
+            self._tell({"id": number, "result": result})
+        except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor must learn of it
+            self._tell({"id": number, "error": f"{type(error).__name__}: {error}"})
+
+    async def listen(self, endpoint: str) -> None:
+        """Serve an endpoint on the socket that lies ready in the socket channel."""
+        listener = self._receive()
+        if endpoint in self._servers:
+            listener.close()
+            return
+        router = self._routers.setdefault(endpoint, Router(endpoint))
+        server = self._servers[endpoint] = HttpServer(router.handle)
+        await server.start(listener)
+
+    def _receive(self) -> socket.socket:
+        # One byte and one descriptor for each "listen", in the same order.
+        _data, descriptors, _flags, _address = socket.recv_fds(self._sockets, 1, 1)
+        listener = socket.socket(fileno=descriptors[0])
+        listener.setblocking(False)  # noqa: FBT003 - the signature of the standard library
+        return listener
+
+    async def configure(
+        self,
+        endpoint: str,
+        weights: dict[str, int],
+        *,
+        stable: str | None,
+        safe_canary: bool,
+        revisions: dict[str, dict[str, Any]],
+    ) -> None:
+        """Make one endpoint what the arguments say: its groups, their workers, its table."""
+        router = self._routers.setdefault(endpoint, Router(endpoint))
+        for revision, wanted in revisions.items():
+            if wanted["state"] == RETIRED:
+                self._retire(router, revision)
+            else:
+                await self._put_group(router, revision, wanted)
+        # The new table first, then the groups that it no longer names.
+        router.safe_canary = safe_canary
+        router.table = Table.of(weights, stable)
+        for revision in set(router.groups) - set(revisions):
+            router.groups.pop(revision).close()
+        for key in [key for key in self._retired if key[0] == endpoint and key[1] not in revisions]:
+            self._retired.pop(key).close()
+
+    def _retire(self, router: Router, revision: str) -> None:
+        group = router.groups.pop(revision, None)
+        if group is not None:
+            self._retired[router.endpoint, revision] = group
+
+    async def _put_group(self, router: Router, revision: str, wanted: dict[str, Any]) -> None:
+        group = router.groups.get(revision)
+        if group is None:
+            policy = from_json(Policy, wanted["policy"])
+            meter = router.meter(revision)
+            group = Group(
+                revision, policy, meter, on_hung=lambda worker: self._tell({"event": "hung", "worker": worker})
+            )
+            router.groups[revision] = group
+        group.broken = wanted["broken"]
+        workers: dict[str, str] = wanted["workers"]
+        for worker in set(group.links) - set(workers):
+            group.dismiss(worker)
+        for worker in set(workers) - set(group.links):
+            # One that died in this moment: the supervisor sees it too, and says so in its next message.
+            with contextlib.suppress(OSError):
+                await group.connect(worker, workers[worker])
+
+    async def drain(self, endpoint: str, revision: str, grace: float) -> bool:
+        """Wait until a retired revision has answered what it was given."""
+        group = self._retired.get((endpoint, revision))
+        return group is None or await group.drained(grace)
+
+    async def forget(self, endpoint: str, grace: float) -> None:
+        """End an endpoint: answer what is in flight, then close its connections."""
+        server = self._servers.pop(endpoint, None)
+        if server is not None:
+            await server.drain(grace)
+        router = self._routers.pop(endpoint, None)
+        groups = list(router.groups.values()) if router else []
+        for key in [key for key in self._retired if key[0] == endpoint]:
+            groups.append(self._retired.pop(key))
+        for group in groups:
+            group.close()
+
+    async def window(self, endpoint: str, revision: str, since: float, until: float) -> Any:
+        """Read a meter."""
+        router = self._routers.setdefault(endpoint, Router(endpoint))
+        return to_json(router.meter(revision).window(since, until))
+
+    async def close(self, grace: float) -> None:
+        """End every endpoint."""
+        await asyncio.gather(*(self.forget(endpoint, grace) for endpoint in list(self._routers)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a front until the supervisor's side of the control channel closes."""
+    parser = argparse.ArgumentParser(prog="modeldeploy.serving.front")
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--sockets", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    die_with_parent(arguments.parent)
+    # The supervisor ends us; a Ctrl-C in the terminal that started it must not.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    return run(_serve(arguments.control, arguments.sockets))
+
+
+async def _serve(control: int, sockets: int) -> int:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=control), limit=_LINE_LIMIT)
+
+    def tell(message: dict[str, Any]) -> None:
+        writer.write(orjson.dumps(message) + b"\n")
+
+    with socket.socket(fileno=sockets) as channel:
+        front = Front(channel, tell)
+        await _obey(front, reader)
+    writer.close()
+    return 0
+
+
+async def _obey(front: Front, reader: asyncio.StreamReader) -> None:
+    """Read commands; "listen" and "configure" take effect in the order they came, waiting ones do not hold up others."""
+    waiting: set[asyncio.Task[None]] = set()
+    while line := await reader.readline():
+        message = orjson.loads(line)
+        if message["do"] in {"listen", "configure"}:
+            await front.obey(message)
+            continue
+        task = asyncio.create_task(front.obey(message))
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

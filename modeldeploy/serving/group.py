@@ -1,0 +1,290 @@
+"""The workers of one revision and the requests that wait for them.
+
+Whenever a worker is idle it is given everything that waits, as one frame: batches form by themselves while the previous one is predicted,
+without a timer, so a lone request never waits for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import time
+from collections.abc import Callable
+
+import attrs
+
+from modeldeploy.serving.link import FrameError, Frames, decode_responses, encode_requests
+from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, unavailable
+from modeldeploy.serving.meters import Meter
+
+# A worker that has not answered this long after the last deadline in its frame hangs: it is given up and replaced.
+_HANG_GRACE_S = 1.0
+_POLL_S = 0.005
+
+
+@attrs.frozen
+class Policy:
+    """How a revision treats its requests."""
+
+    queue: int = 1_000
+    """Requests that may wait; one more is turned away with 429."""
+    deadline_s: float = 30.0
+    patience_s: float = 10.0
+    """How long a request waits while no worker is there, such as after a crash."""
+    max_batch: int = 256
+    max_batch_bytes: int = 8 << 20
+    retry_on_crash: bool = True
+    """Whether a request whose worker died is sent once more; a model with side effects may not want that."""
+
+
+class _Pending:
+    __slots__ = ("alone", "deadline", "future", "request", "sent", "waiting")
+
+    def __init__(self, request: Request, future: asyncio.Future[Response], deadline: float) -> None:
+        self.request = request
+        self.future = future
+        self.deadline = deadline
+        self.sent = 0
+        self.alone = False
+        self.waiting = True
+
+
+class Group:
+    """One revision's queue and workers."""
+
+    def __init__(
+        self, revision: str, policy: Policy, meter: Meter, *, on_hung: Callable[[str], None] | None = None
+    ) -> None:
+        self.revision = revision
+        self.policy = policy
+        self.meter = meter
+        self.broken = ""
+        """Why no worker will come, or empty."""
+        self.links: dict[str, Link] = {}
+        self._idle: collections.deque[Link] = collections.deque()
+        self._queue: collections.deque[_Pending] = collections.deque()
+        self._woken = False
+        self._on_hung = on_hung
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def inflight(self) -> int:
+        """Requests that a worker has."""
+        return sum(len(link.batch) for link in self.links.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker is there."""
+        return bool(self.links)
+
+    async def submit(self, request: Request, within: float) -> Response:
+        """Have one request answered ``within`` so many seconds, whatever happens to the worker; counted in the meter."""
+        started = time.perf_counter()
+        response = await self._answer(request, within)
+        self.meter.record(response.status, time.perf_counter() - started)
+        response.headers[REVISION_HEADER] = self.revision
+        return response
+
+    async def _answer(self, request: Request, within: float) -> Response:
+        if self.broken and not self.links:
+            return self._shed("broken", unavailable(f"revision {self.revision} is not serving: {self.broken}"))
+        if len(self._queue) >= self.policy.queue:
+            message = f"revision {self.revision} has {len(self._queue)} requests waiting already"
+            return self._shed("queue", failure(429, message, headers={"retry-after": "1"}))
+        wait = within if self.links else min(within, self.policy.patience_s)
+        pending = _Pending(request, self._loop.create_future(), self._loop.time() + wait)
+        self._queue.append(pending)
+        self._wake()
+        timer = self._loop.call_at(pending.deadline, self._expire, pending)
+        try:
+            return await pending.future
+        finally:
+            timer.cancel()
+            if pending.waiting:  # nobody wants the answer any more; it must not take up room
+                self._queue.remove(pending)
+
+    def _shed(self, reason: str, response: Response) -> Response:
+        self.meter.shed[reason] += 1
+        return response
+
+    def _expire(self, pending: _Pending) -> None:
+        if pending.future.done():
+            return
+        if pending.sent == 0 and not self.links:
+            answer = self._shed("no_worker", unavailable(f"revision {self.revision} has no worker ready"))
+        else:
+            answer = failure(504, f"revision {self.revision} did not answer in time")
+        pending.future.set_result(answer)
+
+    def _wake(self) -> None:
+        # Not at once but after this turn of the loop, so that what was read in the same turn goes out in one frame.
+        if self._idle and not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._woken = False
+        while self._queue and self._idle:
+            share = -(-len(self._queue) // len(self._idle))
+            batch = self._take(min(share, self.policy.max_batch))
+            if batch:
+                self._idle.popleft().send(batch)
+
+    def _take(self, count: int) -> list[_Pending]:
+        batch: list[_Pending] = []
+        size = 0
+        while self._queue and len(batch) < count:
+            pending = self._queue[0]
+            size += len(pending.request.body)
+            if batch and (pending.alone or size > self.policy.max_batch_bytes):
+                break
+            self._queue.popleft()
+            pending.waiting = False
+            if pending.future.done():  # its deadline passed, or its client went away
+                size -= len(pending.request.body)
+                continue
+            batch.append(pending)
+            if pending.alone:
+                break
+        return batch
+
+    async def connect(self, worker: str, address: str) -> None:
+        """Connect to a worker that listens at ``address``; OSError when it does not."""
+        link = Link(self, worker)
+        if address.startswith("tcp:"):
+            host, _colon, port = address.removeprefix("tcp:").rpartition(":")
+            await self._loop.create_connection(lambda: link, host, int(port))
+        else:
+            await self._loop.create_unix_connection(lambda: link, address)
+        self.links[worker] = link
+        self.freed(link)
+
+    def freed(self, link: Link) -> None:
+        """Take note that a worker has nothing to do."""
+        if self.links.get(link.worker) is link:
+            self._idle.append(link)
+            self._wake()
+
+    def lost(self, link: Link) -> None:
+        """Take note that a connection ended; what its worker had goes to another one, or is answered with the failure."""
+        self._remove(link)
+        if not link.dismissed:
+            self.meter.restarts += 1
+        for pending in reversed(link.batch.values()):
+            if pending.future.done():
+                continue
+            if self.policy.retry_on_crash and pending.sent < 2:  # noqa: PLR2004 - once more, not for ever
+                # Alone: if one request of the batch killed the worker, it must not take the others along again.
+                pending.alone = pending.waiting = True
+                self.meter.retried += 1
+                self._queue.appendleft(pending)
+            else:
+                message = f"the worker of revision {self.revision} died while it answered"
+                pending.future.set_result(failure(500, message))
+        link.batch.clear()
+        self._wake()
+
+    def hung(self, link: Link) -> None:
+        """Give a worker up that does not answer; its requests had their answer (504) by now."""
+        self.dismiss(link.worker)
+        if self._on_hung is not None:
+            self._on_hung(link.worker)
+
+    def dismiss(self, worker: str) -> None:
+        """Let go of a worker."""
+        link = self.links.get(worker)
+        if link is not None:
+            self._remove(link)
+            link.dismissed = True
+            link.close()
+
+    def _remove(self, link: Link) -> None:
+        if self.links.get(link.worker) is link:
+            del self.links[link.worker]
+        if link in self._idle:
+            self._idle.remove(link)
+
+    async def drained(self, grace: float) -> bool:
+        """Wait until nothing waits or is in flight; False when that took longer than ``grace`` seconds."""
+        end = self._loop.time() + grace
+        while self.queued or self.inflight:
+            if self._loop.time() > end:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    def close(self) -> None:
+        """Let go of every worker; whoever still waits is told that the revision is gone."""
+        for worker in list(self.links):
+            self.dismiss(worker)
+        while self._queue:
+            pending = self._queue.popleft()
+            pending.waiting = False
+            if not pending.future.done():
+                pending.future.set_result(unavailable(f"revision {self.revision} was stopped"))
+
+
+class Link(asyncio.Protocol):
+    """The connection to one worker; one frame is under way at a time."""
+
+    def __init__(self, group: Group, worker: str) -> None:
+        self.worker = worker
+        self.dismissed = False
+        self.batch: dict[int, _Pending] = {}
+        self._group = group
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport can be written to
+
+    def send(self, batch: list[_Pending]) -> None:
+        """Give the worker a batch."""
+        self.batch = dict(enumerate(batch))
+        for pending in batch:
+            pending.sent += 1
+        last = max(pending.deadline for pending in batch)
+        self._watchdog = self._loop.call_at(last + _HANG_GRACE_S, self._group.hung, self)
+        if self._transport is not None:
+            self._transport.write(encode_requests([(number, each.request) for number, each in self.batch.items()]))
+
+    def data_received(self, data: bytes) -> None:
+        """Hand answers to whoever waits for them."""
+        try:
+            for frame in self._frames.feed(data):
+                for number, response in decode_responses(frame):
+                    self._resolve(number, response)
+        except FrameError:
+            self.close()
+            return
+        if not self.batch and self._watchdog is not None:
+            self._quiet()
+            self._group.freed(self)
+
+    def _resolve(self, number: int, response: Response) -> None:
+        pending = self.batch.pop(number, None)
+        if pending is not None and not pending.future.done():
+            pending.future.set_result(response)
+
+    def _quiet(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop passes it
+        """Tell the group."""
+        self._quiet()
+        self._group.lost(self)
+
+    def close(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()

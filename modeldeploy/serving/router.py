@@ -1,0 +1,153 @@
+"""Which revision answers a request: one immutable table for each endpoint, replaced by one assignment.
+
+A request that is under way keeps the revision it was given; the next one sees the new table. Where traffic is split, a failed answer of the
+new revision is answered again by stable and counted against the new one (safe canary).
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from modeldeploy.serving.group import Group
+from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, json_response, unavailable
+from modeldeploy.serving.meters import Meter, Reading, exposition, is_error
+
+TIMEOUT_HEADER = "modeldeploy-timeout"
+"""Seconds the caller will wait; it can shorten the revision's own deadline, not lengthen it."""
+ENDPOINT_HEADER = "modeldeploy-endpoint"
+"""The endpoint that the caller means; another one's answers 421, for ports are used again."""
+FALLBACK_HEADER = "modeldeploy-fallback-from"
+"""On an answer of stable: the revision that failed to give it."""
+
+_WHOLE = 100
+# A canary that hangs may use up this share of the time; the rest is stable's, so the caller still gets an answer.
+_CANARY_SHARE = 0.5
+_VERSIONS = "/versions/"
+_LIVE = frozenset({"/healthz", "/v2/health/live"})
+_READY = frozenset({"/readyz", "/ping", "/v2/health/ready"})
+
+
+@attrs.frozen
+class Table:
+    """Traffic, prepared for picking."""
+
+    weights: Mapping[str, int]
+    stable: str | None
+    revisions: tuple[str, ...]
+    bounds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, int], stable: str | None) -> Table:
+        """Prepare a table of whole percents."""
+        live = {revision: weight for revision, weight in weights.items() if weight}
+        return cls(dict(weights), stable, tuple(live), tuple(itertools.accumulate(live.values())))
+
+    def pick(self, draw: float) -> str | None:
+        """Give the revision at ``draw`` (0-1); None when there is no traffic."""
+        if len(self.revisions) <= 1:
+            return self.revisions[0] if self.revisions else None
+        return self.revisions[bisect.bisect_right(self.bounds, draw * _WHOLE)]
+
+
+class Router:
+    """One endpoint: its table, its groups, and the answers that need no model."""
+
+    def __init__(self, endpoint: str, *, draw: Callable[[], float] = random.random) -> None:  # noqa: S311 - a share, not a secret
+        self.endpoint = endpoint
+        self.groups: dict[str, Group] = {}
+        self.meters: dict[str, Meter] = {}
+        self.table = Table.of({}, None)
+        self.safe_canary = True
+        self._draw = draw
+
+    def meter(self, revision: str) -> Meter:
+        """Find or make the meter of a revision; it stays when the revision goes, so that its last hour can be read."""
+        return self.meters.setdefault(revision, Meter(revision))
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        own = self._own_answer(request)
+        if own is not None:
+            return own
+        pinned = request.headers.get(REVISION_HEADER) or _version_in(request.path)
+        if pinned is not None:
+            group = self.groups.get(pinned)
+            if group is None:
+                return failure(404, f"endpoint {self.endpoint} has no revision {pinned!r}", field=REVISION_HEADER)
+            return await group.submit(request, _timeout(request, group))
+        return await self._by_traffic(request)
+
+    async def _by_traffic(self, request: Request) -> Response:
+        table = self.table
+        revision = table.pick(self._draw())
+        group = self.groups.get(revision) if revision is not None else None
+        if group is None:
+            return unavailable(f"endpoint {self.endpoint} has no revision that takes traffic")
+        timeout = _timeout(request, group)
+        stable = self.groups.get(table.stable) if table.stable is not None else None
+        if stable is None or stable is group or not self.safe_canary:
+            return await group.submit(request, timeout)
+        return await _guarded(request, group, stable, timeout)
+
+    def _own_answer(self, request: Request) -> Response | None:
+        path = request.path
+        if path in _LIVE:
+            return json_response(200, {"live": True})
+        if path in _READY:
+            return self._readiness()
+        if path == "/metrics":
+            headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+            return Response(200, exposition(self.readings()).encode(), headers)
+        meant = request.headers.get(ENDPOINT_HEADER)
+        if meant is not None and meant != self.endpoint:
+            return failure(421, f"this is endpoint {self.endpoint!r}, not {meant!r}")
+        return None
+
+    def _readiness(self) -> Response:
+        live = [self.groups[revision] for revision in self.table.revisions if revision in self.groups]
+        if any(group.ready for group in live):
+            return json_response(200, {"ready": True})
+        return unavailable(f"endpoint {self.endpoint} has no worker ready")
+
+    def readings(self) -> list[Reading]:
+        """Read every revision, those that are gone included."""
+        found = []
+        for revision, meter in self.meters.items():
+            group, weight = self.groups.get(revision), self.table.weights.get(revision, 0)
+            queued, inflight = (group.queued, group.inflight) if group else (0, 0)
+            found.append(Reading(self.endpoint, meter, weight=weight, queued=queued, inflight=inflight))
+        return found
+
+
+async def _guarded(request: Request, canary: Group, stable: Group, within: float) -> Response:
+    started = time.monotonic()
+    answer = await canary.submit(request, within * _CANARY_SHARE)
+    if not is_error(answer.status):
+        return answer
+    answer = await stable.submit(request, within - (time.monotonic() - started))
+    answer.headers[FALLBACK_HEADER] = canary.revision
+    return answer
+
+
+def _timeout(request: Request, group: Group) -> float:
+    asked = request.headers.get(TIMEOUT_HEADER)
+    if asked is None:
+        return group.policy.deadline_s
+    try:
+        seconds = float(asked)
+    except ValueError:
+        return group.policy.deadline_s
+    # "nan" fails the comparison and falls back to the revision's own deadline.
+    return seconds if 0 < seconds < group.policy.deadline_s else group.policy.deadline_s
+
+
+def _version_in(path: str) -> str | None:
+    if _VERSIONS not in path or not path.startswith("/v2/models/"):
+        return None
+    return path.split(_VERSIONS, 1)[1].split("/", 1)[0] or None
