@@ -59,6 +59,11 @@ class Record:
     who: str = ""
     reason: str = ""
 
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for a user's word."""
+        return bool(self.cursor.get("paused")) and not self.phase.ended
+
 
 @attrs.frozen
 class HistoryEntry:

@@ -25,6 +25,8 @@ class Capabilities:
     """Closed by default: a new capability is "no" until a backend says yes. ``why_not`` gives the reason and the alternative."""
 
     serving: bool = False
+    durable: bool = False
+    """Whether endpoints and jobs outlive the process that made them; if not, neither does the journal of them."""
     split: int = 1
     """How many revisions may share the traffic at one time."""
     shadow: Shadow | None = None
