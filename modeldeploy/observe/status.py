@@ -1,0 +1,134 @@
+"""What a progress display shows, worked out from events; no drawing here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from modeldeploy.values.events import Event, Level, Name
+
+_MINUTE = 60
+_HOUR = 3600
+_ENDS = frozenset({Name.OPERATION_SUCCEEDED, Name.OPERATION_FAILED, Name.OPERATION_CANCELLED, Name.OPERATION_TIMEOUT})
+_WORDS = {
+    Name.OPERATION_STARTED: "started",
+    Name.OPERATION_RESUMED: "taken up again",
+    Name.OPERATION_SUCCEEDED: "done",
+    Name.OPERATION_FAILED: "failed",
+    Name.OPERATION_CANCELLED: "cancelled",
+    Name.OPERATION_TIMEOUT: "still going on; no longer waited for",
+    Name.REVISION_READY: "revision ready",
+    Name.GOLDEN_CHECKED: "golden outputs reproduced",
+    Name.ROLLOUT_PAUSED: "paused",
+    Name.ROLLOUT_RESUMED: "resumed",
+    Name.ROLLOUT_PROMOTED: "promoted",
+    Name.ROLLOUT_ROLLED_BACK: "rolled back",
+    Name.ARTIFACT_UPLOADED: "artifact uploaded",
+}
+
+
+@attrs.frozen
+class Status:
+    """Where an operation stands, in words and as a share of 0-1 (None when nobody knows)."""
+
+    title: str
+    began: float
+    at: float
+    fraction: float | None = None
+    note: str = "started"
+    ended: bool = False
+    level: Level = Level.INFO
+
+    @classmethod
+    def of(cls, title: str, now: float) -> Status:
+        """Start with a title only."""
+        return cls(title, began=now, at=now)
+
+    def after(self, event: Event) -> Status:
+        """Give the status that follows from one more event; one that says nothing to a watcher leaves the note as it is."""
+        return attrs.evolve(
+            self,
+            at=max(self.at, event.at),
+            fraction=_fraction(event, self.fraction),
+            note=_note(event) or self.note,
+            ended=self.ended or event.name in _ENDS,
+            level=event.level if event.name in _ENDS else self.level,
+        )
+
+    @property
+    def elapsed(self) -> str:
+        """How long it has taken, for a reader."""
+        return duration(self.at - self.began)
+
+    def __str__(self) -> str:
+        share = "" if self.fraction is None else f" {self.fraction:.0%}"
+        return f"{self.title}:{share} {self.note} ({self.elapsed})"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a reader says them.
+
+    >>> duration(4.2), duration(75), duration(7300)
+    ('4 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = max(0, int(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def _fraction(event: Event, before: float | None) -> float | None:
+    if event.name is Name.OPERATION_SUCCEEDED:
+        return 1.0
+    if event.name is Name.BATCH_PROGRESS:
+        done, total = event.fields.get("rows_done"), event.fields.get("rows_total")
+        return min(1.0, done / total) if isinstance(done, int) and isinstance(total, int) and total else before
+    if event.name is Name.OPERATION_PROGRESS:
+        given = event.fields.get("fraction")
+        return min(1.0, max(0.0, float(given))) if isinstance(given, int | float) else before
+    return before
+
+
+def _note(event: Event) -> str:
+    words = _TELLS.get(event.name)
+    if words is not None:
+        return words(event.fields)
+    return _with_reason(_WORDS.get(event.name, event.name.value), event.fields)
+
+
+def _with_reason(words: str, fields: Mapping[str, Any]) -> str:
+    reason = fields.get("reason") or fields.get("error")
+    return f"{words}: {reason}" if reason else words
+
+
+def _traffic(table: object) -> str:
+    if not isinstance(table, Mapping):
+        return "changed"
+    # The table of a traffic value, or the plain weights.
+    weights = table.get("weights", table)
+    return ", ".join(f"{revision} {percent} %" for revision, percent in weights.items()) or "off"
+
+
+def _rows(fields: Mapping[str, Any]) -> str:
+    words = [f"{fields.get('rows_done', 0):,} rows"]
+    if fields.get("rows_per_second"):
+        words.append(f"{fields['rows_per_second']:,.0f} rows/s")
+    if fields.get("seconds_left") is not None:
+        words.append(f"{duration(fields['seconds_left'])} left")
+    if fields.get("bad_rows"):
+        words.append(f"{fields['bad_rows']:,} set aside")
+    return ", ".join(words)
+
+
+_TELLS: dict[Name, Callable[[Mapping[str, Any]], str]] = {
+    Name.OPERATION_PROGRESS: lambda fields: str(fields.get("note") or ""),
+    Name.OPERATION_RETRY: lambda fields: f"trying again: {fields.get('error', '')}",
+    Name.TRAFFIC_CHANGED: lambda fields: f"traffic {_traffic(fields.get('traffic'))}",
+    Name.ROLLOUT_STEP: lambda fields: f"step {fields['percent']} %" if "percent" in fields else "next step",
+    Name.ROLLOUT_VERDICT: lambda fields: _with_reason(f"gates: {fields.get('verdict', 'unknown')}", fields),
+    Name.BATCH_PROGRESS: _rows,
+}

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from modeldeploy.observe.status import Status, duration
+from modeldeploy.values.events import Level, Name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min 0 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (90_000, "25 h 0 min"),
+    ],
+)
+def test_durations_are_written_as_a_reader_says_them(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_progress_moves_the_share_and_the_note(event):
+    status = Status.of("deploy iris", 1_700_000_000.0)
+    status = status.after(event(Name.OPERATION_PROGRESS, at=1_700_000_075.0, fraction=0.5, note="loading the model"))
+    assert str(status) == "deploy iris: 50% loading the model (1 min 15 s)"
+
+
+def test_a_share_that_nobody_knows_is_left_out(event):
+    status = Status.of("deploy iris", 1_700_000_000.0).after(event(Name.OPERATION_PROGRESS, fraction=None, note=""))
+    assert str(status) == "deploy iris: started (0 s)"
+
+
+@pytest.mark.parametrize(("given", "shown"), [(-1, 0.0), (7, 1.0), ("half", None)])
+def test_a_share_is_kept_within_its_bounds(event, given, shown):
+    assert Status.of("x", 0.0).after(event(Name.OPERATION_PROGRESS, fraction=given)).fraction == shown
+
+
+@pytest.mark.parametrize("name", Name)
+def test_every_event_can_be_shown_even_without_fields(event, name):
+    assert str(Status.of("x", 0.0).after(event(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "note"),
+    [
+        (Name.TRAFFIC_CHANGED, {"traffic": {"r1": 95, "r2": 5}}, "traffic r1 95 %, r2 5 %"),
+        (Name.TRAFFIC_CHANGED, {"traffic": {"weights": {"r1": 100}, "shadow": {}}}, "traffic r1 100 %"),
+        (Name.TRAFFIC_CHANGED, {"traffic": {}}, "traffic off"),
+        (Name.ROLLOUT_STEP, {"percent": 25}, "step 25 %"),
+        (Name.ROLLOUT_VERDICT, {"verdict": "fail", "reason": "error_rate 4% > 1%"}, "gates: fail: error_rate 4% > 1%"),
+        (Name.OPERATION_RETRY, {"error": "busy"}, "trying again: busy"),
+        (Name.OPERATION_FAILED, {"error": "quota"}, "failed: quota"),
+        (
+            Name.BATCH_PROGRESS,
+            {"rows_done": 12_000, "rows_total": 48_000, "rows_per_second": 6_000.4, "seconds_left": 6.0, "bad_rows": 2},
+            "12,000 rows, 6,000 rows/s, 6 s left, 2 set aside",
+        ),
+    ],
+)
+def test_events_are_told_in_words(event, name, fields, note):
+    assert Status.of("x", 0.0).after(event(name, **fields)).note == note
+
+
+def test_rows_make_the_share_of_a_batch_job(event):
+    status = Status.of("score", 0.0).after(event(Name.BATCH_PROGRESS, rows_done=12, rows_total=48))
+    assert status.fraction == 0.25
+    assert status.after(event(Name.BATCH_PROGRESS, rows_done=24)).fraction == 0.25
+
+
+def test_the_end_is_known_with_its_level(event):
+    failed = Status.of("x", 0.0).after(event(Name.OPERATION_FAILED, Level.ERROR))
+    assert (failed.ended, failed.level, failed.fraction) == (True, Level.ERROR, None)
+    done = Status.of("x", 0.0).after(event(Name.OPERATION_SUCCEEDED))
+    assert (done.ended, done.level, done.fraction) == (True, Level.INFO, 1.0)
