@@ -1,0 +1,181 @@
+"""The Model handle: a packaged, immutable model version on this machine."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from modeldeploy.packaging.bundle import Bundle
+    from modeldeploy.packaging.store import Store
+    from modeldeploy.values.model import ModelVersion, Signature
+
+
+class Model:
+    """A fitted model, packaged: its files, its signature and its golden examples under one digest.
+
+    Making one packages the estimator into the store on this machine; the same estimator, version and example again is the same model, and
+    another estimator under the same version is a ConflictError.
+
+        v1 = Model(clf, name="iris", version="1.0.0", example=X.head())
+    """
+
+    def __init__(  # noqa: PLR0913 - each is the user's own choice
+        self,
+        estimator: object,
+        *,
+        name: str,
+        version: str,
+        example: object,
+        method: str | None = None,
+        nullable: Collection[str] = (),
+        requirements: Collection[str] = (),
+        home: str | Path | None = None,
+    ) -> None:
+        from modeldeploy.packaging.package import package
+
+        store = _store(home)
+        self._store = store
+        self._bundle = package(
+            estimator,
+            name=name,
+            version=version,
+            example=example,
+            store=store,
+            method=method,
+            nullable=nullable,
+            requires=requirements,
+        )
+
+    @classmethod
+    def get(cls, name: str, version: str, *, home: str | Path | None = None) -> Self:
+        """Find a model in the store by version or alias; NotFoundError lists what there is."""
+        store = _store(home)
+        return cls._of(store.get(name, version), store)
+
+    @classmethod
+    def versions(cls, name: str, *, home: str | Path | None = None) -> tuple[str, ...]:
+        """Name the versions of a model, oldest first; empty when there is none."""
+        return _store(home).versions(name)
+
+    @classmethod
+    def _of(cls, bundle: Bundle, store: Store) -> Self:
+        model = cls.__new__(cls)
+        model._store, model._bundle = store, bundle
+        return model
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._bundle.manifest.name
+
+    @property
+    def version(self) -> str:
+        """Its semantic version."""
+        return self._bundle.manifest.version
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` of its whole content."""
+        return self._bundle.digest
+
+    @property
+    def uri(self) -> str:
+        """Where its bundle lies."""
+        return str(self._bundle.path)
+
+    @property
+    def flavour(self) -> str:
+        """The family of models it belongs to, such as ``sklearn``."""
+        return self._bundle.manifest.flavour
+
+    @property
+    def signature(self) -> Signature:
+        """What goes in and what comes out."""
+        return self._bundle.manifest.signature
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The distributions it needs, pinned."""
+        return self._bundle.manifest.requirements
+
+    @property
+    def pickled(self) -> bool:
+        """Whether it holds code that runs when it is loaded, and so loads only where its digest is trusted."""
+        return self._bundle.manifest.pickled
+
+    @property
+    def trusted(self) -> bool:
+        """Whether this user's own packaging vouched for its digest."""
+        return self.digest in self._store.trusted()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The packaged files."""
+        return self._bundle
+
+    @cached_property
+    def identity(self) -> ModelVersion:
+        """The immutable value by which backends know it."""
+        return self._bundle.model_version()
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The aliases that mean this version now."""
+        return tuple(sorted(key for key, version in self._store.aliases(self.name).items() if version == self.version))
+
+    def alias(self, alias: str) -> Self:
+        """Let ``alias`` mean this version from now on, such as ``champion``; it may be moved to another version later."""
+        self._store.set_alias(self.name, alias, self.version)
+        return self
+
+    def archive(self, path: str | Path) -> Path:
+        """Write it as one ``.tar.gz`` file, the same bytes every time."""
+        return self._bundle.archive(Path(path))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        short = self.digest.removeprefix("sha256:")[:12]
+        return f"<Model {self.name} {self.version} ({self.flavour}, {short})>"
+
+    def _repr_html_(self) -> str:
+        rows = [*_facts(self), ("takes", _fields(self.signature.inputs)), ("answers", _fields(self.signature.outputs))]
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
+            for key, value in rows
+        )
+        return f"<table><caption>Model {html.escape(str(self.identity))}</caption>{cells}</table>"
+
+
+_SHOWN = 8
+
+
+def _facts(model: Model) -> list[tuple[str, str]]:
+    return [
+        ("flavour", f"{model.flavour}, {model.bundle.manifest.method}{', pickled' if model.pickled else ''}"),
+        ("digest", model.digest),
+        ("requirements", ", ".join(model.requirements)),
+    ]
+
+
+def _fields(fields: Any) -> str:
+    shown = [
+        f"{field.name}: {field.dtype.value}{list(field.shape) if field.shape else ''}" for field in fields[:_SHOWN]
+    ]
+    return ", ".join(shown) + (f" and {len(fields) - _SHOWN} more" if len(fields) > _SHOWN else "")
+
+
+def _store(home: str | Path | None) -> Store:
+    from modeldeploy import config
+    from modeldeploy.packaging.store import Store
+
+    root = Path(home).expanduser().absolute() if home is not None else config.load().home
+    return Store(root / "store")

@@ -1,0 +1,159 @@
+"""A bundle: a directory with a manifest, golden examples and artifacts, named by the digest of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import attrs
+
+from modeldeploy.errors import ConfigurationError, IntegrityError
+from modeldeploy.packaging.manifest import MANIFEST, FileEntry, Manifest, digest_of
+from modeldeploy.values.model import ModelVersion
+
+_MAX_MANIFEST = 16 * 1024 * 1024
+_BLOCK = 1 << 20
+
+
+@attrs.frozen
+class Bundle:
+    """A packaged model on this machine; its files are checked against ``digest`` before they are used."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    @classmethod
+    def open(cls, path: Path, *, expect: str | None = None) -> Bundle:
+        """Read the manifest in ``path``; IntegrityError when its digest is not the one expected."""
+        path = Path(path).absolute()
+        if not (path / MANIFEST).is_file():
+            message = f"{str(path)!r} is not a bundle: it holds no {MANIFEST}"
+            raise ConfigurationError(message, hint="pass a directory that Model(...) or Model.archive() made")
+        data = _read_regular(path / MANIFEST, _MAX_MANIFEST)
+        digest = digest_of(data)
+        if expect is not None and digest != expect:
+            message = f"the manifest in {str(path)!r} has digest {digest}, expected {expect}"
+            raise IntegrityError(message, hint="the bundle was changed; package the model again")
+        return cls(path=path, manifest=Manifest.from_bytes(data), digest=digest)
+
+    def verify(self) -> None:
+        """Compare every file with its digest; IntegrityError names the one that differs, is missing or does not belong."""
+        self.check_unchanged()
+        found = {path.relative_to(self.path).as_posix() for path in _walk(self.path)} - {MANIFEST}
+        for name in sorted(self.manifest.files.keys() - found):
+            message = f"file {name!r} of the bundle {str(self.path)!r} is missing"
+            raise IntegrityError(message, hint="package the model again")
+        for name in sorted(found - self.manifest.files.keys()):
+            message = f"file {name!r} does not belong to the bundle {str(self.path)!r}"
+            raise IntegrityError(message, hint="remove it, or package the model again")
+        for name, entry in self.manifest.files.items():
+            self._compare(name, entry)
+
+    def check_unchanged(self) -> None:
+        """Raise IntegrityError when the manifest on disk is no longer the one that was opened."""
+        if digest_of(_read_regular(self.path / MANIFEST, _MAX_MANIFEST)) != self.digest:
+            message = f"file {MANIFEST!r} of the bundle {str(self.path)!r} was changed"
+            raise IntegrityError(message, hint="package the model again")
+
+    def read(self, name: str) -> bytes:
+        """Read one file and return exactly the bytes that were checked."""
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            message = f"the bundle {str(self.path)!r} has no file {name!r}"
+            raise IntegrityError(message, hint="package the model again")
+        data = _read_regular(self.path / name, entry.size)
+        if FileEntry.of(data) != entry:
+            self._refuse(name)
+        return data
+
+    def model_version(self) -> ModelVersion:
+        """Give the identity by which backends know it."""
+        manifest = self.manifest
+        return ModelVersion(
+            name=manifest.name,
+            version=manifest.version,
+            digest=self.digest,
+            uri=str(self.path),
+            flavour=manifest.flavour,
+            signature=manifest.signature,
+        )
+
+    def archive(self, to: Path) -> Path:
+        """Write it as a ``.tar.gz`` file at ``to``; the same bundle gives the same bytes."""
+        from modeldeploy.packaging.archive import write_archive
+
+        self.verify()
+        return write_archive(self.path, [MANIFEST, *self.manifest.files], Path(to))
+
+    @classmethod
+    def unpack(cls, archive: Path, to: Path) -> Bundle:
+        """Unpack an archive into the new directory ``to`` and verify it; nothing is left there when it is refused."""
+        from modeldeploy.packaging.archive import read_archive
+
+        read_archive(Path(archive), Path(to), check=lambda staged: cls.open(staged).verify())
+        return cls.open(Path(to))
+
+    def _compare(self, name: str, entry: FileEntry) -> None:
+        with _open_regular(self.path / name) as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() != entry.sha256:
+            self._refuse(name)
+
+    def _refuse(self, name: str) -> NoReturn:
+        message = f"file {name!r} of the bundle {str(self.path)!r} does not have its recorded digest"
+        raise IntegrityError(message, hint="it is damaged or was changed; package the model again")
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a directory, readable by their owner and by nobody writable, and reach the disk."""
+    for name, data in files.items():
+        path = directory / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o400)
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _walk(directory: Path) -> list[Path]:
+    found = []
+    for root, folders, files in os.walk(directory):
+        for folder in folders:
+            if (Path(root) / folder).is_symlink():
+                _refuse_link(Path(root) / folder)
+        found += [Path(root) / name for name in files]
+    return found
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        message = f"file {str(path)!r} of a bundle cannot be read: {error.strerror}"
+        raise IntegrityError(message, hint="a bundle holds plain files only; package the model again") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        _refuse_link(path)
+    return os.fdopen(fd, "rb")
+
+
+def _read_regular(path: Path, limit: int) -> bytes:
+    with _open_regular(path) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        message = f"file {str(path)!r} of a bundle is larger than {limit} bytes"
+        raise IntegrityError(message, hint="it is damaged or was changed; package the model again")
+    return data
+
+
+def _refuse_link(path: Path) -> NoReturn:
+    message = f"{str(path)!r} in a bundle is not a plain file or directory"
+    raise IntegrityError(message, hint="a bundle holds no links or devices; package the model again")

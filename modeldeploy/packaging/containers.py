@@ -1,0 +1,128 @@
+"""Columns back into what the model was fitted with: an array, a data frame, records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeldeploy.errors import ConfigurationError, InvalidRequestError
+from modeldeploy.packaging.dependencies import need
+from modeldeploy.packaging.manifest import Column
+
+Columns: TypeAlias = "Mapping[str, NDArray[Any]]"
+Build: TypeAlias = "Callable[[Columns], Any]"
+
+
+def builder(container: str, looks: tuple[Column, ...]) -> Build:
+    """Give the function that turns checked columns into this container; what can be prepared once is prepared now."""
+    makers: dict[str, Callable[[tuple[Column, ...]], Build]] = {
+        "array": lambda _looks: _only,
+        "matrix": lambda _looks: _matrix,
+        "columns": lambda _looks: dict,
+        "records": _records,
+        "pandas": _pandas,
+        "polars": _polars,
+        "arrow": _arrow,
+    }
+    if container not in makers:
+        message = f"container {container!r} is not known"
+        raise ConfigurationError(
+            message, hint="use the version of modeldeploy that packaged this model, or a newer one"
+        )
+    return makers[container](looks)
+
+
+def _only(columns: Columns) -> NDArray[Any]:
+    (array,) = columns.values()
+    return array
+
+
+def _matrix(columns: Columns) -> NDArray[Any]:
+    return np.stack(list(columns.values()), axis=1)
+
+
+def _records(looks: tuple[Column, ...]) -> Build:
+    labels = [look.label for look in looks]
+
+    def build(columns: Columns) -> list[dict[Any, Any]]:
+        rows = zip(*(columns[look.name].tolist() for look in looks), strict=True)
+        return [dict(zip(labels, row, strict=True)) for row in rows]
+
+    return build
+
+
+def _pandas(looks: tuple[Column, ...]) -> Build:
+    pd = need("pandas")
+    index = pd.Index([look.label for look in looks])
+    plain = {look.dtype for look in looks}
+    if len(plain) == 1 and _is_numpy(next(iter(plain))):
+        wanted = np.dtype(next(iter(plain)))
+        return lambda columns: pd.DataFrame(_matrix(columns).astype(wanted, copy=False), columns=index, copy=False)
+
+    def build(columns: Columns) -> Any:
+        series = {at: _restore(pd, look, columns[look.name]) for at, look in enumerate(looks)}
+        frame = pd.DataFrame(series)
+        frame.columns = index
+        return frame
+
+    return build
+
+
+def _is_numpy(name: str) -> bool:
+    try:
+        return np.dtype(name).kind in "biuf"
+    except TypeError:
+        return False
+
+
+def _restore(pd: Any, look: Column, values: NDArray[Any]) -> Any:
+    if look.categories is not None:
+        return _categorical(pd, look, values)
+    if look.dtype in {"", "object"} or values.dtype.name == look.dtype:
+        return values
+    return pd.Series(values).astype(look.dtype)
+
+
+def _categorical(pd: Any, look: Column, values: NDArray[Any]) -> Any:
+    known = pd.Categorical(values, categories=list(look.categories or ()), ordered=look.ordered)
+    unknown = (known.codes < 0) & ~pd.isna(values)
+    if unknown.any():
+        value = values[unknown][0]
+        message = (
+            f"column {look.name!r} holds {value!r} in row {int(np.argmax(unknown))}, which is not one of its categories"
+        )
+        raise InvalidRequestError(message, field=look.name, hint=f"known are {list(look.categories or ())[:10]}")
+    return known
+
+
+def _polars(looks: tuple[Column, ...]) -> Build:
+    pl = need("polars")
+
+    def build(columns: Columns) -> Any:
+        return pl.DataFrame({look.name: _series(pl, columns[look.name]) for look in looks})
+
+    return build
+
+
+def _series(pl: Any, values: NDArray[Any]) -> Any:
+    return (
+        pl.Series(values.tolist(), dtype=pl.String)
+        if values.dtype == object
+        else pl.Series(np.ascontiguousarray(values))
+    )
+
+
+def _arrow(looks: tuple[Column, ...]) -> Build:
+    pa = need("pyarrow")
+
+    def build(columns: Columns) -> Any:
+        return pa.table({look.name: _arrow_array(pa, columns[look.name]) for look in looks})
+
+    return build
+
+
+def _arrow_array(pa: Any, values: NDArray[Any]) -> Any:
+    return pa.array(values.tolist(), type=pa.string()) if values.dtype == object else pa.array(values)

@@ -1,0 +1,44 @@
+"""Optional packages: imported when needed, with the exact pip command when missing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from modeldeploy.errors import MissingDependencyError
+
+# module -> the extra that brings it
+_EXTRAS = {
+    "cloudpickle": "sklearn",
+    "joblib": "sklearn",
+    "lightgbm": "lightgbm",
+    "onnxruntime": "onnx",
+    "pyarrow": "batch",
+    "safetensors": "torch",
+    "scipy": "sklearn",
+    "skops": "sklearn",
+    "sklearn": "sklearn",
+    "torch": "torch",
+    "xgboost": "xgboost",
+}
+# module -> the distribution that brings it, where there is no extra
+_DISTRIBUTIONS = {"yaml": "pyyaml"}
+
+
+def need(module: str) -> Any:
+    """Import ``module``, or raise MissingDependencyError with the command that installs it."""
+    if module.startswith("onnxruntime"):
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        root = module.partition(".")[0]
+        if error.name is not None and error.name.partition(".")[0] != root:
+            root = error.name.partition(".")[0]
+        raise MissingDependencyError(f"{root} is not installed", hint=_command(root)) from error
+
+
+def _command(root: str) -> str:
+    wanted = f"modeldeploy[{_EXTRAS[root]}]" if root in _EXTRAS else _DISTRIBUTIONS.get(root, root)
+    return f"run: pip install '{wanted}'"

@@ -1,0 +1,59 @@
+"""Load a pickled bundle in a process of its own and compare its answers: a controlling process never unpickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from modeldeploy.errors import ConfigurationError, ModelDeployError
+
+TIMEOUT = 300.0
+"""Seconds that loading and answering the example may take."""
+
+
+def rehearse(directory: Path) -> None:
+    """Let a fresh process load the bundle and answer its golden inputs; ConfigurationError says why it could not."""
+    with tempfile.TemporaryDirectory(prefix="modeldeploy-") as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "modeldeploy.packaging.rehearse", str(directory), str(report)]
+        # A worker has neither the notebook's folder nor its memory; the rehearsal has the same to be worth something.
+        environ = {**os.environ, "PYTHONSAFEPATH": "1"}
+        try:
+            done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, timeout=TIMEOUT, check=False)
+        except subprocess.TimeoutExpired as error:
+            message = f"the packaged model did not answer its example within {TIMEOUT:.0f} s"
+            raise ConfigurationError(message, hint="pass a smaller example") from error
+        if not report.is_file():
+            message = f"the packaged model cannot be loaded: its process ended with status {done.returncode}"
+            raise ConfigurationError(message, hint=done.stderr.decode(errors="replace")[-_SHOWN:] or None)
+        problem = json.loads(report.read_text(encoding="utf-8"))
+    if problem is not None:
+        raise ConfigurationError(str(problem["message"]), hint=problem["hint"])
+
+
+_SHOWN = 2_000
+
+
+def _main(directory: str, report: str) -> None:
+    from modeldeploy.packaging.bundle import Bundle
+    from modeldeploy.packaging.loading import load
+    from modeldeploy.packaging.package import compare
+
+    try:
+        bundle = Bundle.open(Path(directory))
+        compare(load(bundle, trust={bundle.digest}))
+        problem = None
+    except ModelDeployError as error:
+        problem = {"message": error.message, "hint": error.hint}
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises is the report
+        hint = "import what it needs inside the function, or install it where the model is served"
+        problem = {"message": f"the packaged model cannot be loaded: {type(error).__name__}: {error}", "hint": hint}
+    Path(report).write_text(json.dumps(problem), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

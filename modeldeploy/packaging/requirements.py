@@ -1,0 +1,80 @@
+"""What a bundle needs to run: its direct distributions with exact versions, and the version of Python."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Collection, Mapping
+
+from modeldeploy.errors import ConfigurationError
+from modeldeploy.packaging.manifest import Manifest
+
+# These modules are brought by more than one distribution, or by one whose metadata does not name them.
+_KNOWN = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def of_modules(modules: Collection[str]) -> tuple[str, ...]:
+    """Name the installed distributions that bring these top-level modules, pinned: ``numpy==2.1.0``."""
+    names = {name for module in modules for name in _distributions(module)}
+    return tuple(sorted(f"{name}=={importlib.metadata.version(name)}" for name in names))
+
+
+def merge(found: tuple[str, ...], given: Collection[str]) -> tuple[str, ...]:
+    """Add requirements that the user gives; one for the same distribution wins over the one found."""
+    own = {_name(text): text for text in given}
+    return tuple(sorted({**{_name(text): text for text in found}, **own}.values()))
+
+
+def mismatches(manifest: Manifest) -> tuple[str, ...]:
+    """Say how the environment differs from what the manifest asks for; empty when it fits."""
+    found = [text for requirement in manifest.requirements if (text := _mismatch(requirement))]
+    here = ".".join(platform.python_version_tuple()[:2])
+    if here != ".".join(manifest.python.split(".")[:2]):
+        found.append(f"python {manifest.python} is required, {platform.python_version()} runs")
+    return tuple(found)
+
+
+def _mismatch(text: str) -> str | None:
+    from packaging.requirements import Requirement
+
+    requirement = Requirement(text)
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return None
+    try:
+        installed = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{text} is required, {requirement.name} is not installed"
+    if requirement.specifier.contains(installed, prereleases=True):
+        return None
+    return f"{text} is required, {installed} is installed"
+
+
+def _name(text: str) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    try:
+        return canonicalize_name(Requirement(text).name)
+    except InvalidRequirement as error:
+        message = f"requirement {text!r} cannot be read: {error}"
+        raise ConfigurationError(message, hint="write it as for pip, such as 'numpy==2.1.0'") from error
+
+
+@functools.cache
+def _packages() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _distributions(module: str) -> list[str]:
+    if module in _KNOWN:
+        return [_KNOWN[module]]
+    return sorted({name.lower() for name in _direct(module)})[:1]
+
+
+def _direct(module: str) -> list[str]:
+    try:
+        # Most modules are named like their distribution; asking for one is far cheaper than reading all of them.
+        return [importlib.metadata.distribution(module).metadata["Name"]]
+    except importlib.metadata.PackageNotFoundError:
+        return _packages().get(module, [])
