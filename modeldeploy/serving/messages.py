@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import attrs
 import orjson
 
+from modeldeploy.errors import ModelDeployError
+
 JSON_TYPE = "application/json"
 REVISION_HEADER = "modeldeploy-revision"
 """Pins a request to a revision; every answer carries the one that answered."""
@@ -30,6 +32,19 @@ class Response:
     status: int
     body: bytes = b""
     headers: dict[str, str] = attrs.field(factory=dict[str, str])
+
+
+class RefusedError(ModelDeployError):
+    """The caller's mistake, with the status that says so; nothing was predicted."""
+
+    def __init__(self, status: int, message: str, *, field: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.field = field
+
+    def response(self) -> Response:
+        """Make the answer of it."""
+        return failure(self.status, str(self), field=self.field)
 
 
 def json_response(status: int, data: object, headers: Mapping[str, str] | None = None) -> Response:

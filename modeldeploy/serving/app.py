@@ -1,0 +1,222 @@
+"""The contracts of every place that serves models, over one model: routes, decode, predict together, encode.
+
+======================  =============================================================================================
+SageMaker               ``GET /ping``, ``POST /invocations``, ``GET /execution-parameters``
+Vertex AI               the routes that ``AIP_HEALTH_ROUTE`` and ``AIP_PREDICT_ROUTE`` name
+Azure ML                ``GET /``, ``POST /score``
+Open Inference V2       ``/v2``, ``/v2/health/live|ready``, ``/v2/models/M[/versions/V][/ready]``, ``POST .../infer``
+Health and metrics      ``GET /healthz``, ``GET /readyz``, ``GET /metrics``
+======================  =============================================================================================
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from modeldeploy.errors import InvalidRequestError
+from modeldeploy.packaging.signature import check
+from modeldeploy.serving import datatypes, payloads, wire
+from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
+from modeldeploy.serving.messages import (
+    REVISION_HEADER,
+    RefusedError,
+    Request,
+    Response,
+    failure,
+    json_response,
+    unavailable,
+)
+from modeldeploy.values.model import Field
+
+_ECHOED = ("x-request-id", "x-ms-client-request-id")
+_MAX_ECHO = 256
+_READING = frozenset({"GET", "HEAD"})
+# Batch transform asks for these; the payload limit of the service itself is 6 MB by default.
+_EXECUTION = {"MaxConcurrentTransforms": 4, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
+
+
+class Meter(Protocol):
+    """Where an App that stands alone counts; behind a front the front counts."""
+
+    def text(self) -> bytes:
+        """Give the metrics in Prometheus' text format."""
+        ...
+
+
+@attrs.frozen
+class Routes:
+    """Where a place wants health and predictions to be, as Vertex AI tells its containers."""
+
+    health: str = "/ping"
+    predict: str = "/invocations"
+
+
+class App:
+    """One model behind all contracts.
+
+    ``name`` and ``revision`` are what V2 paths may name (the model's ``version`` works as well); ``batchable=False`` predicts each request
+    by itself.
+    """
+
+    def __init__(
+        self,
+        model: Predictor,
+        *,
+        name: str,
+        version: str,
+        revision: str,
+        batchable: bool = True,
+        max_rows: int = MAX_ROWS,
+        routes: Routes | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.ready = True
+        self.name, self.version, self.revision = name, version, revision
+        self._signature = model.signature
+        self._batcher = Batcher(model, max_rows=max_rows, batchable=batchable)
+        self._meter = meter
+        self._predicting = {"/invocations", "/score"}
+        self._reading = self._reading_routes()
+        if routes is not None:
+            self._predicting.add(routes.predict)
+            self._reading[routes.health] = self._readiness
+
+    def _reading_routes(self) -> dict[str, Callable[[], Response]]:
+        return {
+            "/": lambda: Response(200, b"Healthy", {"content-type": "text/plain"}),
+            "/ping": self._readiness,
+            "/healthz": lambda: json_response(200, {"status": "ok"}),
+            "/readyz": self._readiness,
+            "/metrics": self._metrics,
+            "/execution-parameters": lambda: json_response(200, _EXECUTION),
+            "/v2": self._server_metadata,
+            "/v2/health/live": lambda: json_response(200, {"live": True}),
+            "/v2/health/ready": self._readiness,
+        }
+
+    # Answering.
+
+    def respond_many(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer every request, in order; those for the model are predicted together where they fit together."""
+        taken = [self._take(request) for request in requests]
+        answers = iter(self._batcher.answer([each for each in taken if isinstance(each, Call)]))
+        return [
+            self._finish(request, next(answers) if isinstance(each, Call) else each)
+            for request, each in zip(requests, taken, strict=True)
+        ]
+
+    def respond_now(self, request: Request) -> Response | None:
+        """Answer what needs no model: health, metadata, metrics and wrong routes; None for a prediction."""
+        found = self._route(request)
+        return self._finish(request, found) if isinstance(found, Response) else None
+
+    def _finish(self, request: Request, response: Response) -> Response:
+        response.headers[REVISION_HEADER] = self.revision
+        for name in _ECHOED:
+            if name in request.headers:
+                response.headers[name] = request.headers[name][:_MAX_ECHO]
+        return response
+
+    def _take(self, request: Request) -> Response | Call:
+        found = self._route(request)
+        if isinstance(found, Response):
+            return found
+        try:
+            return found(request)
+        except RefusedError as error:
+            return error.response()
+        except InvalidRequestError as error:
+            return failure(422, str(error), field=error.field)
+
+    # Routes.
+
+    def _route(self, request: Request) -> Response | Callable[[Request], Call]:
+        path = request.path
+        pinned = request.headers.get(REVISION_HEADER)
+        if pinned is not None and pinned != self.revision:
+            return failure(404, f"there is no revision {pinned[:80]!r} here", field=REVISION_HEADER)
+        if path in self._predicting:
+            return self._take_rows if request.method == "POST" else _not_allowed("POST")
+        read = self._reading.get(path)
+        if read is not None:
+            return read() if request.method in _READING else _not_allowed("GET, HEAD")
+        if path.startswith("/v2/models/"):
+            return self._route_model(request, path.removeprefix("/v2/models/").split("/"))
+        return failure(404, f"there is nothing at {path[:200]!r}")
+
+    def _route_model(self, request: Request, parts: list[str]) -> Response | Callable[[Request], Call]:
+        name, *rest = parts
+        if name != self.name:
+            return failure(404, f"there is no model {name[:80]!r} here", field="model")
+        if len(rest) > 1 and rest[0] == "versions":
+            if rest[1] not in {self.revision, self.version}:
+                return failure(404, f"model {name!r} has no version {rest[1][:80]!r} here", field="version")
+            rest = rest[2:]
+        if rest == ["infer"]:
+            return self._take_infer if request.method == "POST" else _not_allowed("POST")
+        read = {(): self._model_metadata, ("ready",): self._readiness}.get(tuple(rest))
+        if read is None:
+            return failure(404, f"there is nothing at {request.path[:200]!r}")
+        return read() if request.method in _READING else _not_allowed("GET, HEAD")
+
+    def _readiness(self) -> Response:
+        return json_response(200, {"ready": True}) if self.ready else unavailable("not ready")
+
+    def _metrics(self) -> Response:
+        if self._meter is None:
+            return failure(404, "metrics are kept by the front")
+        return Response(200, self._meter.text(), {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    def _server_metadata(self) -> Response:
+        from importlib.metadata import version
+
+        data = {"name": "modeldeploy", "version": version("modeldeploy"), "extensions": ["binary_tensor_data"]}
+        return json_response(200, data)
+
+    def _model_metadata(self) -> Response:
+        data = {
+            "name": self.name,
+            "versions": [self.revision],
+            "platform": "modeldeploy",
+            "inputs": [_tensor_metadata(field) for field in self._signature.inputs],
+            "outputs": [_tensor_metadata(field) for field in self._signature.outputs],
+        }
+        return json_response(200, data)
+
+    # Predictions.
+
+    def _take_rows(self, request: Request) -> Call:
+        content_type = request.headers.get("content-type", "")
+        raw = payloads.decode(request.body, content_type, self._signature)
+        kind = payloads.accepted(request.headers.get("accept", ""), content_type)
+        inputs = check(self._signature, raw)
+        return Call(inputs, _count_rows(inputs), functools.partial(payloads.encode, kind=kind))
+
+    def _take_infer(self, request: Request) -> Call:
+        infer = wire.decode(request, self._signature)
+        inputs = check(self._signature, infer.columns)
+
+        def encode(outputs: Columns) -> Response:
+            return wire.encode(infer, outputs, model=self.name, version=self.revision)
+
+        return Call(inputs, _count_rows(inputs), encode)
+
+
+def _count_rows(inputs: Columns) -> int:
+    rows = len(next(iter(inputs.values())))
+    if not rows:
+        raise RefusedError(422, "the request holds no rows", field=next(iter(inputs)))
+    return rows
+
+
+def _not_allowed(allow: str) -> Response:
+    return failure(405, f"this route takes {allow}", headers={"allow": allow})
+
+
+def _tensor_metadata(field: Field) -> dict[str, Any]:
+    shape = [-1, *(-1 if size is None else size for size in field.shape)]
+    return {"name": field.name, "datatype": datatypes.of_field(field), "shape": shape}

@@ -1,0 +1,54 @@
+"""From a bundle to an App that is proved: loaded, warm, and giving the answers that were recorded when it was packaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from modeldeploy.errors import IntegrityError
+from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.loading import LoadedModel, load
+from modeldeploy.serving.app import App, Meter, Routes
+
+_OFF = "false"
+
+
+def boot(
+    path: Path,
+    *,
+    name: str = "",
+    revision: str = "",
+    trust: Collection[str] = (),
+    routes: Routes | None = None,
+    meter: Meter | None = None,
+) -> App:
+    """Load the bundle and check its golden examples; IntegrityError says which row and column differ.
+
+    ``name`` and ``revision`` default to the model's own name and version. A bundle whose option ``batchable`` is ``"false"`` is predicted
+    request by request.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    bundle = Bundle.open(path)
+    model = load(bundle, trust=trust)
+    check_golden(model)
+    manifest = bundle.manifest
+    return App(
+        model,
+        name=name or manifest.name,
+        version=manifest.version,
+        revision=revision or manifest.version,
+        batchable=manifest.options.get("batchable") != _OFF,
+        routes=routes,
+        meter=meter,
+    )
+
+
+def check_golden(model: LoadedModel) -> None:
+    """Predict the golden inputs, which also warms the model up, and compare with what was recorded."""
+    differences = model.golden.differences(model.predict(model.golden.inputs))
+    if differences:
+        message = f"the model does not give its recorded answers: {'; '.join(differences)}"
+        raise IntegrityError(
+            message, hint="the versions of its libraries here may differ from those it was packaged with"
+        )

@@ -1,0 +1,229 @@
+"""One model in one process: loads a bundle, then answers frames from the front until it is told to end.
+
+One thread does everything, so that a prediction never waits for Python's lock: it takes all frames that wait on all its connections as
+one batch, and answers each connection with one frame. It ends when its standard input does, which it holds for exactly that reason:
+whoever started it is gone then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import orjson
+
+from modeldeploy.serving import link
+from modeldeploy.serving.messages import Request, Response, failure
+
+if TYPE_CHECKING:
+    from modeldeploy.serving.app import App
+
+_log = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+_SEND_TIMEOUT = 30.0
+_ORPHAN_GRACE = 5.0
+_STANDARD = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as a program: the ready line goes to standard output, and whatever the model prints to standard error."""
+    parser = argparse.ArgumentParser(prog="python -m modeldeploy.serving.worker", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--socket", required=True, help="a path, or tcp:127.0.0.1:0 where there are no unix sockets")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--revision", required=True)
+    parser.add_argument("--trust", action="append", default=[], metavar="DIGEST")
+    asked = parser.parse_args(arguments)
+    ready_fd = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return run(
+        asked.bundle, asked.socket, name=asked.name, revision=asked.revision, trust=asked.trust, ready_fd=ready_fd
+    )
+
+
+def run(
+    bundle: Path,
+    address: str,
+    *,
+    name: str,
+    revision: str,
+    trust: Collection[str] = (),
+    ready_fd: int = 1,
+    stdin_fd: int = 0,
+) -> int:
+    """Load, listen, say so on ``ready_fd`` in one line of JSON, and serve; give the exit code.
+
+    May be called in a process that was just forked. ``ready_fd`` is closed after the line unless it is a standard stream.
+    """
+    stop = _Stop()
+    stop.on_end_of(stdin_fd)
+    try:
+        from modeldeploy.serving.boot import boot
+
+        app = boot(bundle, name=name, revision=revision, trust=trust)
+        listener, address = link.listen(address)
+    except BaseException as error:  # noqa: BLE001 - a model's code may raise anything, SystemExit included
+        _say(
+            ready_fd, {"ready": False, "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        )
+        return 1
+    stop.on_signal()
+    with listener:
+        _say(ready_fd, {"ready": True, "pid": os.getpid(), "address": address})
+        _Loop(app, listener, stop).run()
+    with contextlib.suppress(OSError):
+        Path(address).unlink()
+    return 0
+
+
+def _say(fd: int, data: dict[str, Any]) -> None:
+    line = orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
+    with contextlib.suppress(BrokenPipeError):
+        while line:
+            line = line[os.write(fd, line) :]
+    if fd > _STANDARD:
+        os.close(fd)
+
+
+class _Stop:
+    """The wish to end, which wakes the loop; a frame in hand is finished first."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.wake, self._bell = socket.socketpair()
+        self._bell.settimeout(0)
+
+    def ask(self) -> None:
+        """End soon."""
+        self.asked = True
+        with contextlib.suppress(BlockingIOError):
+            self._bell.send(b"!")
+
+    def on_signal(self) -> None:
+        """End at SIGTERM after the frame in hand; before this, while the model loads, there is nothing to finish."""
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGTERM, lambda _number, _frame: self.ask())
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for whoever started us
+
+    def on_end_of(self, fd: int) -> None:
+        """End when ``fd`` does, even when the model hangs."""
+        threading.Thread(target=self._watch, args=(fd,), daemon=True, name="lifeline").start()
+
+    def _watch(self, fd: int) -> None:
+        with contextlib.suppress(OSError):
+            while os.read(fd, 4096):
+                pass
+        self.ask()
+        threading.Event().wait(_ORPHAN_GRACE)
+        os._exit(1)
+
+
+@attrs.define(slots=True, eq=False)
+class _Front:
+    """One connection from a front, with what arrived of it."""
+
+    sock: socket.socket
+    frames: link.Frames = attrs.field(factory=link.Frames)
+
+
+@attrs.define(slots=True)
+class _Item:
+    front: _Front
+    number: int
+    request: Request
+
+
+class _Loop:
+    """Takes what waits, answers it, and looks again."""
+
+    def __init__(self, app: App, listener: socket.socket, stop: _Stop) -> None:
+        self._app = app
+        self._listener = listener
+        self._stop = stop
+        self._selector = selectors.DefaultSelector()
+        listener.settimeout(0)
+        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._selector.register(stop.wake, selectors.EVENT_READ, None)
+
+    def run(self) -> None:
+        """Serve until told to end."""
+        with self._selector:
+            while not self._stop.asked:
+                items = [item for key, _events in self._selector.select() for item in self._receive(key)]
+                if items:
+                    self._answer(items)
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.data, _Front):
+                    key.data.sock.close()
+
+    def _receive(self, key: selectors.SelectorKey) -> Iterator[_Item]:
+        if key.fileobj is self._listener:
+            self._accept()
+        elif isinstance(key.data, _Front):
+            yield from self._read(key.data)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            sock, _address = self._listener.accept()
+            # Blocking with a time-out: it is read only when something waits, and a front that never reads is given up.
+            sock.settimeout(_SEND_TIMEOUT)
+            self._selector.register(sock, selectors.EVENT_READ, _Front(sock))
+
+    def _read(self, front: _Front) -> list[_Item]:
+        try:
+            data = front.sock.recv(_CHUNK)
+            frames = front.frames.feed(data)
+            items = [_Item(front, *pair) for frame in frames for pair in link.decode_requests(frame)]
+        except (OSError, link.FrameError) as error:
+            _log.warning("a front was dropped: %s", error)
+            data, items = b"", []
+        if not data:
+            self._drop(front)
+        return items
+
+    def _drop(self, front: _Front) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(front.sock)
+        front.sock.close()
+
+    def _answer(self, items: list[_Item]) -> None:
+        answers = self._respond([item.request for item in items])
+        by_front: dict[int, tuple[_Front, list[tuple[int, Response]]]] = {}
+        for item, answer in zip(items, answers, strict=True):
+            by_front.setdefault(id(item.front), (item.front, []))[1].append((item.number, answer))
+        for front, pairs in by_front.values():
+            try:
+                front.sock.sendall(link.encode_responses(pairs))
+            except OSError as error:
+                _log.warning("a front went away before its answers: %s", error)
+                self._drop(front)
+
+    def _respond(self, requests: list[Request]) -> list[Response]:
+        try:
+            return self._app.respond_many(requests)
+        except Exception:  # noqa: BLE001 - a worker outlives any request
+            _log.exception("requests could not be answered together")
+            return [self._respond_one(request) for request in requests]
+
+    def _respond_one(self, request: Request) -> Response:
+        try:
+            return self._app.respond_many([request])[0]
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("a request to %s could not be answered", request.path)
+            return failure(500, "the server failed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
