@@ -42,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["XDG_CONFIG_HOME"] = str(session / "config")
     os.environ["XDG_DATA_HOME"] = str(session / "data")
     os.environ["MPLCONFIGDIR"] = str(session / "mpl")
+    os.environ["IPYTHONDIR"] = str(session / "ipython")
+    os.environ["JUPYTER_CONFIG_DIR"] = str(session / "jupyter")
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(session / "kernels")
     config.stash[_BEFORE] = _files_outside()
     _hypothesis_home(session / "hypothesis")
 
