@@ -53,7 +53,7 @@ lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy
-	PYTHONPATH=. $(TEST)/bin/lint-imports --no-timing
+	PYTHONPATH=. $(TEST)/bin/lint-imports --no-logo
 	$(TEST)/bin/codespell
 
 test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST_ARGS='-k wire']

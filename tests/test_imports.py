@@ -73,8 +73,8 @@ def test_a_star_import_gives_the_public_names():
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error_that_names_it():
-    with pytest.raises(AttributeError, match="Endpiont"):
-        modeldeploy.Endpiont  # noqa: B018
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        modeldeploy.NoSuchName  # noqa: B018
 
 
 def test_importing_writes_nothing_to_the_screen():

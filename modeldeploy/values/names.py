@@ -65,7 +65,7 @@ def revision_id(version: str, *content: str) -> str:
     """Derive a revision's id from its content, so that the same content is always the same revision.
 
     >>> revision_id("1.0.0", "sha256:aa")
-    'v1-0-0-79b52e89'
+    'v1-0-0-e13d86e1'
     """
     slug = re.sub(r"[^a-z0-9]+", "-", version.lower()).strip("-")[: _MAX_NAME - _HASH_CHARS - 2].strip("-")
     return f"v{slug}-{short_hash(*content)}"
