@@ -59,6 +59,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def at(settings: Settings, home: Path) -> Settings:
+    """Give the same settings with another state directory."""
+    return attrs.evolve(settings, home=home)
+
+
 def _path(environ: Mapping[str, str]) -> Path:
     named = environ.get(f"{_PREFIX}CONFIG")
     if named:

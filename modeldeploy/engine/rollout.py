@@ -72,6 +72,8 @@ class RolloutCursor:
     verdict: Verdict | None = None
     results: tuple[GateResult, ...] = ()
     reason: str = ""
+    golden: bool = True
+    """Whether the running revision must reproduce its golden outputs."""
     keep: int = 1
     """How many earlier revisions stay warm for an instant rollback."""
 

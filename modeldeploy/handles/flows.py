@@ -1,0 +1,43 @@
+"""Records to flows: what any process needs to go on with an operation that it finds in the journal."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from modeldeploy.engine.effects import Flow
+from modeldeploy.engine.record import Kind, Record
+from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
+from modeldeploy.engine.rollout import Check, RolloutCursor, RolloutFlow
+from modeldeploy.engine.single import SingleCursor, SingleFlow
+from modeldeploy.spi import Backend, Serving
+from modeldeploy.values.codec import from_json
+from modeldeploy.values.serving import Revision
+
+
+def of_record(record: Record, backend: Backend) -> Flow[Any]:
+    """Make the flow that goes on where the record stands."""
+    if record.kind is Kind.ROLLOUT:
+        cursor = from_json(RolloutCursor, record.cursor)
+        serving = cast("Serving", backend)
+        return RolloutFlow(serving, cursor, golden_check(serving, cursor)).run()
+    if record.kind is Kind.ROLLBACK:
+        return RollbackFlow(cast("Serving", backend), from_json(RollbackCursor, record.cursor)).run()
+    return SingleFlow(backend, from_json(SingleCursor, record.cursor)).run()
+
+
+def golden_check(backend: Serving, cursor: RolloutCursor) -> Check | None:
+    """Make the check that holds a running revision against its golden outputs; None where it cannot be addressed or was declined.
+
+    A revision that shares an endpoint can be asked only where a call may name the revision that answers it.
+    """
+    new_endpoint = cursor.begun and cursor.baseline is None
+    if not cursor.golden or not (backend.capabilities.pinned_invoke or new_endpoint):
+        return None
+    pinned = backend.capabilities.pinned_invoke
+
+    def check(revision: Revision) -> None:
+        from modeldeploy.handles import golden
+
+        golden.check(backend, cursor.endpoint.name, revision, pinned=pinned)
+
+    return check

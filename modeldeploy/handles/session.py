@@ -1,0 +1,186 @@
+"""What all handles of one backend share: the backend, the journal, the sinks, and the threads that drive operations."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modeldeploy import config, registry
+from modeldeploy.engine.drivers import RealClock, World, arun, run
+from modeldeploy.engine.effects import Flow
+from modeldeploy.engine.journal import Journal, new_owner
+from modeldeploy.engine.record import Kind, Record
+from modeldeploy.engine.retry import RetryPolicy, retrying
+from modeldeploy.errors import UnsupportedError
+from modeldeploy.handles import flows
+from modeldeploy.observe import log
+from modeldeploy.observe.sinks import Sinks
+from modeldeploy.spi import Backend, Batch, Serving
+from modeldeploy.values.events import Event, Level, Name
+from modeldeploy.values.names import operation_id
+
+JOURNAL = "journal.sqlite"
+
+
+class Session:
+    """A backend with its journal and sinks. Handles make one by themselves; make your own to share a backend object or to watch events."""
+
+    def __init__(self, backend: Backend, journal: Journal, *, home: Path, retry: RetryPolicy | None = None) -> None:
+        self.backend = backend
+        self.journal = journal
+        self.home = home
+        self.retry = retry or RetryPolicy()
+        self.sinks = Sinks(log.sink)
+        self._drives: dict[str, Drive] = {}
+        self._lock = threading.Lock()
+        weakref.finalize(self, journal.close)
+
+    @classmethod
+    def of(cls, backend: str | Backend | Session | None = None, *, home: Path | str | None = None) -> Session:
+        """Make or find the session of a backend: a name, a typed object, or None for the configured default."""
+        if isinstance(backend, Session):
+            return backend
+        settings = config.load()
+        place = Path(home).absolute() if home is not None else settings.home
+        if isinstance(backend, Backend):
+            return _shared((id(backend), place), lambda: cls._open(backend, place))
+        name = backend or settings.backend
+        given = config.at(settings, place)
+        return _shared((name, place), lambda: cls._open(registry.create(name, given), place))
+
+    @classmethod
+    def _open(cls, backend: Backend, home: Path) -> Session:
+        durable = backend.capabilities.durable
+        return cls(backend, Journal(home / JOURNAL if durable else None), home=home)
+
+    def subscribe(self, sink: Callable[[Event], object]) -> Callable[[], None]:
+        """Call ``sink`` with every event from now on; gives the function that ends it. One that raises is dropped."""
+        return self.sinks.subscribe(sink)
+
+    @property
+    def serving(self) -> Serving:
+        """The backend, if it serves; else UnsupportedError."""
+        self.backend.capabilities.require("serving", backend=self.backend.name)
+        if not isinstance(self.backend, Serving):
+            raise _undeclared(self.backend, "serving")
+        return self.backend
+
+    @property
+    def batch(self) -> Batch:
+        """The backend, if it scores tables; else UnsupportedError."""
+        self.backend.capabilities.require("batch", backend=self.backend.name)
+        if not isinstance(self.backend, Batch):
+            raise _undeclared(self.backend, "batch")
+        return self.backend
+
+    # Operations
+
+    def begin(self, kind: Kind, target: str, cursor: Any, *, reason: str = "", supersede: str | None = None) -> Record:
+        """Journal a new operation; ConflictError while another one is unfinished on the target. Nothing is sent yet."""
+        made = Record(operation_id(kind.value), kind, self.backend.name, target, cursor, reason=reason)
+        record = self.journal.create(made, supersede=supersede)
+        self.sinks(self._event(Name.OPERATION_STARTED, record))
+        return record
+
+    def drive(self, operation: str) -> Drive:
+        """Drive an operation by a background thread of this process, or find the thread that does."""
+        with self._lock:
+            found = self._drives.get(operation)
+            if found is None or found.done:
+                found = self._drives[operation] = Drive(self, operation)
+                found.start()
+            return found
+
+    def driving(self, operation: str) -> Drive | None:
+        """Find the living thread of this process that drives an operation."""
+        found = self._drives.get(operation)
+        return found if found is not None and not found.done else None
+
+    async def adrive(self, operation: str) -> None:
+        """Drive an operation on the running event loop."""
+        import asyncio
+
+        world = await asyncio.to_thread(self._world, operation)
+        try:
+            await arun(self._flow(world.record), world)
+        finally:
+            await asyncio.shield(asyncio.to_thread(world.finish))
+
+    def _world(self, operation: str, wake: threading.Event | None = None) -> World:
+        record = self.journal.acquire(operation, new_owner())
+        return World(record, self.journal, sink=self.sinks, clock=RealClock(wake or threading.Event()))
+
+    def _flow(self, record: Record) -> Flow[Any]:
+        return retrying(flows.of_record(record, self.backend), self.retry)
+
+    def _event(self, name: Name, record: Record, level: Level = Level.INFO) -> Event:
+        fields = {"kind": record.kind.value, "backend": record.backend, "target": record.target}
+        return Event(name, record.updated, record.id, level, fields)
+
+
+class Drive:
+    """One operation being driven by a daemon thread: when the process ends the journal holds it, and any process can go on."""
+
+    def __init__(self, session: Session, operation: str) -> None:
+        self.operation = operation
+        self.error: Exception | None = None
+        self._session = session
+        self._wake = threading.Event()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"modeldeploy {operation}", daemon=True)
+
+    @property
+    def done(self) -> bool:
+        """Whether the thread has let go of the operation."""
+        return self._done.is_set()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until the thread let go; False when ``timeout`` seconds were over first."""
+        return self._done.wait(timeout)
+
+    def wake(self) -> None:
+        """End a sleep early, so that a command is heeded at once."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            world = self._session._world(self.operation, self._wake)  # noqa: SLF001 - the session's own thread
+            try:
+                run(self._session._flow(world.record), world)  # noqa: SLF001
+            finally:
+                world.finish()
+        except Exception as error:  # noqa: BLE001 - kept for whoever waits, and logged
+            self.error = error
+            self._tell(error)
+        finally:
+            self._done.set()
+
+    def _tell(self, error: Exception) -> None:
+        log.write(
+            "drive.ended", Level.WARNING, {"operation": self.operation, "error": f"{type(error).__name__}: {error}"}
+        )
+
+
+_sessions: weakref.WeakValueDictionary[tuple[object, Path], Session] = weakref.WeakValueDictionary()
+_sessions_lock = threading.Lock()
+
+
+def _shared(key: tuple[object, Path], make: Callable[[], Session]) -> Session:
+    """One session for one backend and home as long as a handle holds it, so that its threads are found again."""
+    with _sessions_lock:
+        found = _sessions.get(key)
+        if found is None:
+            found = _sessions[key] = make()
+        return found
+
+
+def _undeclared(backend: Backend, what: str) -> UnsupportedError:
+    message = f"backend {backend.name!r} declares {what} and does not implement it"
+    return UnsupportedError(message, capability=what)
