@@ -142,9 +142,7 @@ class _Notebook:
         self._handle: Any = display(HTML(""), display_id=True)
 
     def show(self, status: Status) -> None:
-        tone: notebook.Tone = {Level.ERROR: "bad", Level.WARNING: "warn"}.get(status.level, "plain")  # type: ignore[assignment]
-        if status.ended and tone == "plain":
-            tone = "good"
+        tone: notebook.Tone = "bad" if status.failed else "good" if status.ended else "plain"
         drawn = [] if status.fraction is None else [notebook.bar(status.fraction * 100, text=f"{status.fraction:.0%}")]
         cells = (status.title, *drawn, notebook.badge(status.note, tone), status.elapsed)
         self._handle.update(self._html(notebook.line(*cells)))

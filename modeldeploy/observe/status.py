@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.values.events import Event, Level, Name
+from modeldeploy.values.events import Event, Name
 
 _MINUTE = 60
 _HOUR = 3600
 _ENDS = frozenset({Name.OPERATION_SUCCEEDED, Name.OPERATION_FAILED, Name.OPERATION_CANCELLED, Name.OPERATION_TIMEOUT})
+# Parts of a rollout that end at once; their own share would make the bar jump.
+_SMALL_STEPS = frozenset({"set-traffic", "drop-revision"})
 _WORDS = {
     Name.OPERATION_STARTED: "started",
     Name.OPERATION_RESUMED: "taken up again",
@@ -20,7 +22,6 @@ _WORDS = {
     Name.OPERATION_CANCELLED: "cancelled",
     Name.OPERATION_TIMEOUT: "still going on; no longer waited for",
     Name.REVISION_READY: "revision ready",
-    Name.GOLDEN_CHECKED: "golden outputs reproduced",
     Name.ROLLOUT_PAUSED: "paused",
     Name.ROLLOUT_RESUMED: "resumed",
     Name.ROLLOUT_PROMOTED: "promoted",
@@ -39,7 +40,7 @@ class Status:
     fraction: float | None = None
     note: str = "started"
     ended: bool = False
-    level: Level = Level.INFO
+    failed: bool = False
 
     @classmethod
     def of(cls, title: str, now: float) -> Status:
@@ -54,7 +55,7 @@ class Status:
             fraction=_fraction(event, self.fraction),
             note=_note(event) or self.note,
             ended=self.ended or event.name in _ENDS,
-            level=event.level if event.name in _ENDS else self.level,
+            failed=self.failed or _failed(event),
         )
 
     @property
@@ -81,16 +82,27 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
+def _failed(event: Event) -> bool:
+    # Going back is what a rollback is for, and how a rollout fails.
+    went_back = event.name is Name.ROLLOUT_ROLLED_BACK and event.fields.get("kind") != "rollback"
+    return went_back or event.name is Name.OPERATION_FAILED
+
+
 def _fraction(event: Event, before: float | None) -> float | None:
     if event.name is Name.OPERATION_SUCCEEDED:
         return 1.0
     if event.name is Name.BATCH_PROGRESS:
         done, total = event.fields.get("rows_done"), event.fields.get("rows_total")
         return min(1.0, done / total) if isinstance(done, int) and isinstance(total, int) and total else before
-    if event.name is Name.OPERATION_PROGRESS:
-        given = event.fields.get("fraction")
-        return min(1.0, max(0.0, float(given))) if isinstance(given, int | float) else before
+    if event.name is Name.ROLLOUT_STEP:
+        return _share(event.fields.get("percent"), 100, before)
+    if event.name is Name.OPERATION_PROGRESS and event.fields.get("action") not in _SMALL_STEPS:
+        return _share(event.fields.get("fraction"), 1, before)
     return before
+
+
+def _share(given: object, whole: float, before: float | None) -> float | None:
+    return min(1.0, max(0.0, given / whole)) if isinstance(given, int | float) else before
 
 
 def _note(event: Event) -> str:
@@ -101,7 +113,7 @@ def _note(event: Event) -> str:
 
 
 def _with_reason(words: str, fields: Mapping[str, Any]) -> str:
-    reason = fields.get("reason") or fields.get("error")
+    reason = fields.get("reason") or fields.get("error") or fields.get("outcome")
     return f"{words}: {reason}" if reason else words
 
 
@@ -111,6 +123,10 @@ def _traffic(table: object) -> str:
     # The table of a traffic value, or the plain weights.
     weights = table.get("weights", table)
     return ", ".join(f"{revision} {percent} %" for revision, percent in weights.items()) or "off"
+
+
+def _golden(fields: Mapping[str, Any]) -> str:
+    return "golden outputs reproduced" if fields.get("ok") else _with_reason("golden outputs differ", fields)
 
 
 def _rows(fields: Mapping[str, Any]) -> str:
@@ -128,6 +144,7 @@ _TELLS: dict[Name, Callable[[Mapping[str, Any]], str]] = {
     Name.OPERATION_PROGRESS: lambda fields: str(fields.get("note") or ""),
     Name.OPERATION_RETRY: lambda fields: f"trying again: {fields.get('error', '')}",
     Name.TRAFFIC_CHANGED: lambda fields: f"traffic {_traffic(fields.get('traffic'))}",
+    Name.GOLDEN_CHECKED: _golden,
     Name.ROLLOUT_STEP: lambda fields: f"step {fields['percent']} %" if "percent" in fields else "next step",
     Name.ROLLOUT_VERDICT: lambda fields: _with_reason(f"gates: {fields.get('verdict', 'unknown')}", fields),
     Name.BATCH_PROGRESS: _rows,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from modeldeploy.observe.status import Status, duration
-from modeldeploy.values.events import Level, Name
+from modeldeploy.values.events import Name
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,8 @@ def test_every_event_can_be_shown_even_without_fields(event, name):
         (Name.TRAFFIC_CHANGED, {"traffic": {"weights": {"r1": 100}, "shadow": {}}}, "traffic r1 100 %"),
         (Name.TRAFFIC_CHANGED, {"traffic": {}}, "traffic off"),
         (Name.ROLLOUT_STEP, {"percent": 25}, "step 25 %"),
+        (Name.GOLDEN_CHECKED, {"ok": True}, "golden outputs reproduced"),
+        (Name.GOLDEN_CHECKED, {"ok": False, "error": "row 3"}, "golden outputs differ: row 3"),
         (Name.ROLLOUT_VERDICT, {"verdict": "fail", "reason": "error_rate 4% > 1%"}, "gates: fail: error_rate 4% > 1%"),
         (Name.OPERATION_RETRY, {"error": "busy"}, "trying again: busy"),
         (Name.OPERATION_FAILED, {"error": "quota"}, "failed: quota"),
@@ -70,8 +72,20 @@ def test_rows_make_the_share_of_a_batch_job(event):
     assert status.after(event(Name.BATCH_PROGRESS, rows_done=24)).fraction == 0.25
 
 
-def test_the_end_is_known_with_its_level(event):
-    failed = Status.of("x", 0.0).after(event(Name.OPERATION_FAILED, Level.ERROR))
-    assert (failed.ended, failed.level, failed.fraction) == (True, Level.ERROR, None)
+def test_the_step_of_a_rollout_is_its_share_and_small_steps_do_not_move_it(event):
+    status = Status.of("x", 0.0).after(event(Name.ROLLOUT_STEP, percent=25))
+    assert status.fraction == 0.25
+    assert status.after(event(Name.OPERATION_PROGRESS, action="set-traffic", fraction=1.0)).fraction == 0.25
+
+
+def test_the_end_is_known_and_whether_it_is_a_good_one(event):
+    failed = Status.of("x", 0.0).after(event(Name.OPERATION_FAILED, outcome="no room"))
+    assert (failed.ended, failed.failed, failed.fraction, failed.note) == (True, True, None, "failed: no room")
     done = Status.of("x", 0.0).after(event(Name.OPERATION_SUCCEEDED))
-    assert (done.ended, done.level, done.fraction) == (True, Level.INFO, 1.0)
+    assert (done.ended, done.failed, done.fraction) == (True, False, 1.0)
+
+
+@pytest.mark.parametrize(("kind", "failed"), [("rollout", True), ("rollback", False)])
+def test_going_back_is_how_a_rollout_fails_and_what_a_rollback_is_for(event, kind, failed):
+    status = Status.of("x", 0.0).after(event(Name.ROLLOUT_ROLLED_BACK, kind=kind, reason="error_rate 4% > 1%"))
+    assert (status.failed, status.note) == (failed, "rolled back: error_rate 4% > 1%")
