@@ -104,8 +104,6 @@ class RolloutFlow:
 
     def run(self) -> Flow[RolloutCursor]:
         """Go on until the rollout ended or waits for a user."""
-        if self.cursor.paused and not (yield from self._unpaused()):
-            return self.cursor
         stages: dict[Stage, Callable[[], Flow[None]]] = {
             Stage.PREPARE: self._prepare,
             Stage.CHECK: self._hold_against_golden,
@@ -115,7 +113,10 @@ class RolloutFlow:
             Stage.BACK: self._back,
             Stage.CLEAN: self._clean,
         }
-        while not (self.phase.ended or self.cursor.paused):
+        while not self.phase.ended:
+            # Looked at after pausing too: the word to go on may have come together with the word to pause.
+            if self.cursor.paused and not (yield from self._unpaused()):
+                break
             yield from stages[self.cursor.stage]()
         return self.cursor
 

@@ -104,6 +104,10 @@ class Operation:
 
     def start(self) -> Self:
         """Drive it in the background of this process, unless somebody does already."""
+        drive = self._session.driving(self.id)
+        if drive is not None and self.record.paused:
+            # It is about to let go, and may not have seen the word to go on.
+            drive.join(None)
         if not (self.done or self._session.journal.driven(self.id)):
             self._session.drive(self.id)
         return self

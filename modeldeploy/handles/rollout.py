@@ -108,10 +108,7 @@ class Rollout:
         if self.operation.kind is Kind.ROLLBACK:
             message = f"{self.id} is a rollback, which has no steps"
             raise ConflictError(message, hint="endpoint.rollback(to=...) goes to another revision")
-        before = self.operation.record
         self.operation.tell(verb, reason)
-        if before.paused and self._session.driving(self.id) is None:
-            self._session.drive(self.id)
         self.operation.start()
         return self.wait(timeout) if wait else self
 
