@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from modeldeploy.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from modeldeploy.packaging.bundle import Bundle
     from modeldeploy.packaging.store import Store
@@ -23,7 +25,7 @@ class Model:
         v1 = Model(clf, name="iris", version="1.0.0", example=X.head())
     """
 
-    def __init__(  # noqa: PLR0913 - each is the user's own choice
+    def __init__(
         self,
         estimator: object,
         *,
@@ -37,18 +39,52 @@ class Model:
     ) -> None:
         from modeldeploy.packaging.package import package
 
-        store = _store(home)
-        self._store = store
+        self._store = _store(home)
+        self._estimator: object = estimator
         self._bundle = package(
             estimator,
             name=name,
             version=version,
             example=example,
-            store=store,
+            store=self._store,
             method=method,
             nullable=nullable,
             requires=requirements,
         )
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        example: object = None,
+        method: str | None = None,
+        nullable: Collection[str] = (),
+        requirements: Collection[str] = (),
+        trust: str | Collection[str] = (),
+        home: str | Path | None = None,
+    ) -> Self:
+        """Package what lies at ``path``: a bundle or its archive, an MLflow model directory, an ONNX, XGBoost, LightGBM or skops file.
+
+        A bundle brings its name, version and example. A pickle is taken only when ``trust`` holds its digest, and is never opened here.
+        """
+        from modeldeploy.packaging.paths import package_path
+
+        store = _store(home)
+        bundle = package_path(
+            Path(path),
+            store=store,
+            name=name,
+            version=version,
+            example=example,
+            method=method,
+            nullable=nullable,
+            requires=requirements,
+            trust=trust,
+        )
+        return cls._of(bundle, store)
 
     @classmethod
     def get(cls, name: str, version: str, *, home: str | Path | None = None) -> Self:
@@ -64,7 +100,7 @@ class Model:
     @classmethod
     def _of(cls, bundle: Bundle, store: Store) -> Self:
         model = cls.__new__(cls)
-        model._store, model._bundle = store, bundle
+        model._store, model._bundle, model._estimator = store, bundle, None  # noqa: SLF001 - another constructor
         return model
 
     @property
@@ -131,6 +167,20 @@ class Model:
         """Let ``alias`` mean this version from now on, such as ``champion``; it may be moved to another version later."""
         self._store.set_alias(self.name, alias, self.version)
         return self
+
+    def predict(self, data: object) -> Any:
+        """Answer in this process, with the estimator that this Model was made from; ConfigurationError for one that was read.
+
+        An array for a model with one output, a dict of arrays for one with several.
+        """
+        if self._estimator is None:
+            message = f"{self!r} was read from its files, and models are loaded only in workers"
+            raise ConfigurationError(message, hint="deploy it: Endpoint.deploy(model, name=...).predict(X)")
+        from modeldeploy.packaging.package import in_memory
+        from modeldeploy.packaging.signature import to_columns
+
+        answers = in_memory(self._estimator, self._bundle).predict(to_columns(data, self.signature))
+        return next(iter(answers.values())) if len(answers) == 1 else answers
 
     def archive(self, path: str | Path) -> Path:
         """Write it as one ``.tar.gz`` file, the same bytes every time."""

@@ -160,7 +160,7 @@ def _check_shape(field: Field, array: NDArray[Any]) -> None:
 
 
 def _row(at: int, array: NDArray[Any]) -> int:
-    return at * array.shape[0] // array.size
+    return at * len(array) // array.size
 
 
 def _first_row(bad: NDArray[Any]) -> int:

@@ -36,7 +36,8 @@ def need(module: str) -> Any:
         root = module.partition(".")[0]
         if error.name is not None and error.name.partition(".")[0] != root:
             root = error.name.partition(".")[0]
-        raise MissingDependencyError(f"{root} is not installed", hint=_command(root)) from error
+        message = f"{root!r} is not installed"
+        raise MissingDependencyError(message, hint=_command(root)) from error
 
 
 def _command(root: str) -> str:

@@ -65,7 +65,7 @@ def _same(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
     if expected.dtype.kind != "f" or got.dtype.kind not in "fiu":
         return np.asarray(expected == got, dtype=bool)
     size = min(expected.dtype.itemsize, got.dtype.itemsize if got.dtype.kind == "f" else 8)
-    return np.isclose(got, expected, rtol=_RTOL.get(size, 1e-6), atol=_ATOL.get(size, 1e-9), equal_nan=True)
+    return np.asarray(np.isclose(got, expected, rtol=_RTOL.get(size, 1e-6), atol=_ATOL.get(size, 1e-9), equal_nan=True))
 
 
 def _encode(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

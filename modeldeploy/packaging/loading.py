@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,8 @@ class LoadedModel:
     ) -> None:
         self.signature = signature
         self.golden = golden
-        self._answer = answer
+        self.answer = answer
+        """From columns to raw outputs, unchecked."""
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Answer for columns that ``check`` accepted; PredictionError when the model fails or breaks its signature."""
@@ -54,7 +55,7 @@ class LoadedModel:
         if rows == 0:
             return {field.name: _empty(field) for field in self.signature.outputs}
         try:
-            answers = self._answer(inputs)
+            answers = self.answer(inputs)
         except (InvalidRequestError, PredictionError):
             raise
         except Exception as error:
@@ -91,7 +92,7 @@ def _typed(field: Field, array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(field.dtype.value, copy=False)
 
 
-def _refuse(message: str) -> Any:
+def _refuse(message: str) -> NoReturn:
     raise PredictionError(
         message,
         hint="the model answers differently than when it was packaged; package it with an example that shows this",

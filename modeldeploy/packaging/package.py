@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,7 +25,7 @@ from modeldeploy.values.model import Signature
 from modeldeploy.values.names import check_name, check_version
 
 
-def package(  # noqa: PLR0913 - each is the user's own choice
+def package(
     obj: object,
     *,
     name: str,
@@ -46,7 +48,9 @@ def package(  # noqa: PLR0913 - each is the user's own choice
     family = find(flavour)
     called = family.check_method(obj, method)
     sample = read_example(
-        example, nullable=nullable, adapt=lambda table: adapt(obj, family.container(obj, table.kind), table)
+        example,
+        nullable=nullable,
+        adapt=lambda table: adapt(family.container(obj, table.kind), table, family.labels(obj)),
     )
     golden = golden_of(family.bind(obj, method=called), sample, called)
     saved = family.save(obj, method=called)
@@ -118,8 +122,7 @@ def finish(draft: Draft, golden: Golden, store: Store) -> Bundle:
         return existing
     if not manifest.pickled:
         _prove(manifest, draft.saved, golden)
-    with store.staging() as staged:
-        write_files(staged, {MANIFEST: manifest.to_bytes(), **draft.files(golden)})
+    with stage(draft, golden, store) as staged:
         if manifest.pickled:
             from modeldeploy.packaging.rehearse import rehearse
 
@@ -128,6 +131,14 @@ def finish(draft: Draft, golden: Golden, store: Store) -> Bundle:
     if manifest.pickled or draft.saved.trusted:
         store.trust(bundle.digest)
     return bundle
+
+
+@contextlib.contextmanager
+def stage(draft: Draft, golden: Golden, store: Store) -> Iterator[Path]:
+    """Write a complete bundle into a fresh directory of the store, gone at the end unless it was added."""
+    with store.staging() as staged:
+        write_files(staged, {MANIFEST: draft.manifest(golden).to_bytes(), **draft.files(golden)})
+        yield staged
 
 
 def _existing(manifest: Manifest, store: Store) -> Bundle | None:
@@ -187,20 +198,21 @@ def read_example(example: object, *, nullable: Collection[str], adapt: Any) -> S
     return Sample(columns=kept, container=container, looks=looks, nullable=frozenset(nullable))
 
 
-def adapt(obj: object, container: str, table: tables.Table) -> tuple[str, tuple[Column, ...], dict[str, Any]]:
+def adapt(
+    container: str, table: tables.Table, labels: tuple[str, ...] = ()
+) -> tuple[str, tuple[Column, ...], dict[str, Any]]:
     """Fit a table to the container that the model is given, and say how its columns look there."""
     if table.array is None:
         looks = table.looks or tuple(Column(name=key, label=key) for key in table.columns)
         looks = looks if container == table.kind else tuple(attrs.evolve(look, dtype="") for look in looks)
         return container, looks if container not in {"matrix", "columns"} else (), dict(table.columns)
     if container != "pandas":
-        return container, (), {INPUT: table.array}
-    names = [str(label) for label in getattr(obj, "feature_names_in_")]  # noqa: B009 - only known to be there by the container
-    if table.array.ndim != 2 or table.array.shape[1] != len(names):  # noqa: PLR2004 - rows and columns
-        message = f"it has shape {table.array.shape}, where the model was fitted with {len(names)} columns"
-        raise InvalidRequestError(message, hint=f"its columns are {names[:5]}")
-    columns = {key: table.array[:, at] for at, key in enumerate(names)}
-    return container, tuple(Column(name=key, label=key, dtype=table.array.dtype.name) for key in names), columns
+        return container, (), {labels[0] if len(labels) == 1 else INPUT: table.array}
+    if table.array.ndim != 2 or table.array.shape[1] != len(labels):  # noqa: PLR2004 - rows and columns
+        message = f"it has shape {table.array.shape}, where the model was fitted with {len(labels)} columns"
+        raise InvalidRequestError(message, hint=f"its columns are {list(labels[:5])}")
+    columns = {key: table.array[:, at] for at, key in enumerate(labels)}
+    return container, tuple(Column(name=key, label=key, dtype=table.array.dtype.name) for key in labels), columns
 
 
 def _rows(name: str, values: Any) -> NDArray[Any]:
@@ -240,3 +252,14 @@ def golden_of(predict: Predict, sample: Sample, method: str) -> Golden:
 
 def _signature(golden: Golden, nullable: Collection[str]) -> Signature:
     return infer(golden.inputs, golden.outputs, nullable=nullable)
+
+
+def in_memory(obj: object, bundle: Bundle) -> LoadedModel:
+    """Give the model in memory the surface of the loaded one; ``obj`` is what ``bundle`` was packaged from."""
+    manifest = bundle.manifest
+    predict = find(manifest.flavour).bind(obj, method=manifest.method)
+    build = containers.builder(manifest.container, manifest.columns)
+    golden = Golden.from_bytes(bundle.read(GOLDEN))
+    return LoadedModel(
+        manifest.signature, golden, lambda columns: outputs.read(predict(build(columns)), manifest.method)
+    )

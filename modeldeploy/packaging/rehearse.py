@@ -10,16 +10,26 @@ import tempfile
 from pathlib import Path
 
 from modeldeploy.errors import ConfigurationError, ModelDeployError
+from modeldeploy.packaging.golden import Golden
 
 TIMEOUT = 300.0
 """Seconds that loading and answering the example may take."""
 
 
 def rehearse(directory: Path) -> None:
+    """Let a fresh process load the bundle and compare its answers with the golden ones; ConfigurationError says what differs."""
+    _run("compare", directory)
+
+
+def answer(directory: Path) -> Golden:
     """Let a fresh process load the bundle and answer its golden inputs; ConfigurationError says why it could not."""
+    return Golden.from_bytes(_run("answer", directory).encode())
+
+
+def _run(task: str, directory: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="modeldeploy-") as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "modeldeploy.packaging.rehearse", str(directory), str(report)]
+        command = [sys.executable, "-m", "modeldeploy.packaging.rehearse", task, str(directory), str(report)]
         # A worker has neither the notebook's folder nor its memory; the rehearsal has the same to be worth something.
         environ = {**os.environ, "PYTHONSAFEPATH": "1"}
         try:
@@ -30,29 +40,37 @@ def rehearse(directory: Path) -> None:
         if not report.is_file():
             message = f"the packaged model cannot be loaded: its process ended with status {done.returncode}"
             raise ConfigurationError(message, hint=done.stderr.decode(errors="replace")[-_SHOWN:] or None)
-        problem = json.loads(report.read_text(encoding="utf-8"))
-    if problem is not None:
-        raise ConfigurationError(str(problem["message"]), hint=problem["hint"])
+        outcome = json.loads(report.read_text(encoding="utf-8"))
+    if "message" in outcome:
+        raise ConfigurationError(str(outcome["message"]), hint=outcome["hint"])
+    return str(outcome["answer"])
 
 
 _SHOWN = 2_000
 
 
-def _main(directory: str, report: str) -> None:
+def _perform(task: str, directory: Path) -> str:
     from modeldeploy.packaging.bundle import Bundle
     from modeldeploy.packaging.loading import load
     from modeldeploy.packaging.package import compare
 
+    bundle = Bundle.open(directory)
+    model = load(bundle, trust={bundle.digest})
+    if task == "compare":
+        compare(model)
+        return ""
+    return Golden(model.golden.inputs, model.answer(model.golden.inputs)).to_bytes().decode()
+
+
+def _main(task: str, directory: str, report: str) -> None:
     try:
-        bundle = Bundle.open(Path(directory))
-        compare(load(bundle, trust={bundle.digest}))
-        problem = None
+        outcome = {"answer": _perform(task, Path(directory))}
     except ModelDeployError as error:
-        problem = {"message": error.message, "hint": error.hint}
+        outcome = {"message": error.message, "hint": error.hint or ""}
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises is the report
         hint = "import what it needs inside the function, or install it where the model is served"
-        problem = {"message": f"the packaged model cannot be loaded: {type(error).__name__}: {error}", "hint": hint}
-    Path(report).write_text(json.dumps(problem), encoding="utf-8")
+        outcome = {"message": f"the packaged model cannot be loaded: {type(error).__name__}: {error}", "hint": hint}
+    Path(report).write_text(json.dumps(outcome), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -135,7 +135,7 @@ class Store:
             message, hint=f"give the new content a new version, such as {_next(version)!r}; versions are immutable"
         )
 
-    def _refuse_unknown(self, name: str, version: str) -> Any:
+    def _refuse_unknown(self, name: str, version: str) -> NoReturn:
         versions, aliases = self.versions(name), self.aliases(name)
         if not versions:
             message = f"there is no model {name!r} in {str(self.root)!r}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Mapping
 from typing import Any
 
 from modeldeploy.errors import ConfigurationError, IntegrityError
+from modeldeploy.packaging.dependencies import need
 from modeldeploy.packaging.flavours import pickles
 from modeldeploy.packaging.flavours.table import Files, Predict, Saved
 
@@ -31,11 +33,19 @@ def container(model: Any, kind: str) -> str:
     return kind
 
 
+def labels(model: Any) -> tuple[str, ...]:
+    """Give no names to an array."""
+    del model
+    return ()
+
+
 def bind(model: Any, *, method: str) -> Predict:
     """Give the function, or the method of the object; a class is made into an object without arguments first."""
     if inspect.isclass(model):
         model = model()
-    predict: Predict = model if method == _CALL else getattr(model, method)
+    # A pickle of unknown content is packaged for predict() and may turn out to be a function.
+    called = callable(model) and not hasattr(model, method)
+    predict: Predict = model if called or method == _CALL else getattr(model, method)
     return predict
 
 
@@ -49,11 +59,12 @@ def save(model: Any, *, method: str) -> Saved:
 
 def load(files: Files, options: Mapping[str, str], *, method: str, trusted: bool) -> Predict:
     """Unpickle; refused unless the bundle's digest is trusted."""
-    del options
     if not trusted:
         message = "pickled code is loaded only when its digest is trusted"
         raise IntegrityError(message, hint="pass trust= with the bundle's digest")
-    return bind(pickles.loads(files.read(_PICKLE)), method=method)
+    data = files.read(_PICKLE)
+    model = need("joblib").load(io.BytesIO(data)) if options.get("format") == "joblib" else pickles.loads(data)
+    return bind(model, method=method)
 
 
 def _refuse_odd(model: Any) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
-import pickle  # noqa: S403 - only what this user packaged, or trusts by its digest, is ever loaded
+import pickle
 import pickletools
 import site
 import sys
 import sysconfig
 import types
 from collections import ChainMap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.packaging.dependencies import need
@@ -23,12 +23,15 @@ from modeldeploy.packaging.dependencies import need
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 
 
-def dumps(model: object) -> bytes:
-    """Pickle ``model``; functions and classes of the notebook, of ``__main__`` and of local files go by value."""
+def dumps(model: object, *, persistent_id: Callable[[Any], Any] | None = None) -> bytes:
+    """Pickle ``model``; functions and classes of the notebook, of ``__main__`` and of local files go by value.
+
+    ``persistent_id`` takes objects out of the pickle, as in the standard library.
+    """
     buffer = io.BytesIO()
     with _by_value():
         try:
-            _pickler(buffer).dump(model)
+            _pickler(buffer, persistent_id).dump(model)
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
             message = f"{type(model).__name__} cannot be pickled: {error}"
             hint = "keep connections, locks, open files and generators out of the model; open them in predict()"
@@ -36,10 +39,13 @@ def dumps(model: object) -> bytes:
     return buffer.getvalue()
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, *, persistent_load: Callable[[Any], Any] | None = None) -> Any:
     """Unpickle; the caller has checked that the digest of ``data`` is trusted."""
     need("cloudpickle")
-    return pickle.loads(data)  # noqa: S301
+    unpickler = pickle.Unpickler(io.BytesIO(data))  # noqa: S301 - see above
+    if persistent_load is not None:
+        unpickler.persistent_load = persistent_load  # type: ignore[method-assign]
+    return unpickler.load()
 
 
 def modules_in(data: bytes) -> frozenset[str]:
@@ -109,12 +115,12 @@ def _by_value() -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _pickler(buffer: io.BytesIO) -> Any:
+def _pickler(buffer: io.BytesIO, outside: Callable[[Any], Any] | None) -> Any:
     """Make a cloudpickle pickler without what differs from process to process: tracker ids and the names of notebook cells."""
     cloudpickle = need("cloudpickle")
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = ChainMap({types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
+        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = super().reducer_override(obj)
@@ -123,6 +129,9 @@ def _pickler(buffer: io.BytesIO) -> Any:
                 arguments = tuple(None if index == at else value for index, value in enumerate(reduced[1]))
                 return (reduced[0], arguments, *reduced[2:])
             return reduced
+
+        def persistent_id(self, obj: Any) -> Any:
+            return outside(obj) if outside is not None else None
 
     return Pickler(buffer, protocol=5)
 

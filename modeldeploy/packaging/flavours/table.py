@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -67,6 +68,10 @@ class Flavour(Protocol):
         """Say what the model is given when its example came as ``kind``."""
         ...
 
+    def labels(self, model: Any) -> tuple[str, ...]:
+        """Name the columns of an array, or the array itself, as the model knows them; empty when it has no names."""
+        ...
+
 
 _MODULES = {
     "function": "modeldeploy.packaging.flavours.function",
@@ -102,6 +107,13 @@ def find(name: str) -> Flavour:
 
 def detect(model: object) -> str:
     """Say which flavour an object belongs to, without importing anything; ConfigurationError when it is not a model."""
+    if isinstance(model, str | os.PathLike):
+        message = f"{str(model)!r} is a path, not a model"
+        raise ConfigurationError(
+            message, hint=f"use Model.from_path({str(model)!r}, name=..., version=..., example=...)"
+        )
+    if isinstance(model, bytes | bytearray):
+        return "onnx"
     packages = packages_of(type(model))
     for package, flavour in _BY_PACKAGE:
         if package in packages:
