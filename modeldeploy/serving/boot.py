@@ -9,6 +9,7 @@ from pathlib import Path
 from modeldeploy.errors import IntegrityError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.loading import LoadedModel, load
+from modeldeploy.packaging.signature import check
 from modeldeploy.serving.app import App, Meter, Routes
 
 _OFF = "false"
@@ -46,7 +47,9 @@ def boot(
 
 def check_golden(model: LoadedModel) -> None:
     """Predict the golden inputs, which also warms the model up, and compare with what was recorded."""
-    differences = model.golden.differences(model.predict(model.golden.inputs))
+    # Through the check, as every request: it puts the columns into the order that the model knows.
+    inputs = check(model.signature, model.golden.inputs)
+    differences = model.golden.differences(model.predict(inputs))
     if differences:
         message = f"the model does not give its recorded answers: {'; '.join(differences)}"
         raise IntegrityError(
