@@ -32,7 +32,7 @@ def infer(
         raise ConfigurationError(message, hint=f"its columns are {_some(list(inputs))}")
     return Signature(
         inputs=tuple(_field(name, array, nullable=name in nullable) for name, array in inputs.items()),
-        outputs=tuple(_field(name, array, nullable=True) for name, array in outputs.items()),
+        outputs=tuple(_field(name, array, nullable=False) for name, array in outputs.items()),
     )
 
 
