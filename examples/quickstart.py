@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from modeldeploy import BatchJob, Endpoint, Model, RolloutPolicy
+from modeldeploy.errors import InvalidRequestError, RolloutAborted
 
 CONNECTIONS = 8
 BATCH_ROWS = 200_000
@@ -36,9 +40,6 @@ def main() -> None:
 
 
 def story(folder: Path, backend: str) -> None:
-    from modeldeploy import BatchJob, Endpoint, Model, RolloutPolicy
-    from modeldeploy.errors import InvalidRequestError, RolloutAborted
-
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     train, test = X.iloc[:400], X.iloc[400:]
     labels, truth = y.iloc[:400], y.iloc[400:]
@@ -46,7 +47,9 @@ def story(folder: Path, backend: str) -> None:
     title("1. Train two versions (breast cancer data, 30 features)")
     first = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, labels)
     second = RandomForestClassifier(30, max_depth=6, n_jobs=1, random_state=0).fit(train, labels)
-    say(f"accuracy on {len(test)} held-out rows: 1.0.0 {first.score(test, truth):.3f}, 1.1.0 {second.score(test, truth):.3f}")
+    say(
+        f"accuracy on {len(test)} held-out rows: 1.0.0 {first.score(test, truth):.3f}, 1.1.0 {second.score(test, truth):.3f}"
+    )
 
     title("2. Package and deploy 1.0.0")
     v1, took = timed(lambda: Model(first, name="tumour", version="1.0.0", example=test.head(20)))
@@ -54,22 +57,27 @@ def story(folder: Path, backend: str) -> None:
     endpoint, took = timed(lambda: Endpoint.deploy(v1, name="tumour", backend=backend))
     say(f"serving at {endpoint.url} after {took:.2f} s")
     try:
-        predict_and_roll(endpoint, v1, second, test, truth, Model, RolloutPolicy, RolloutAborted, InvalidRequestError)
-        batch(BatchJob, endpoint, test, folder)
+        predict(endpoint, test, truth)
+        roll(endpoint, second, test)
+        batch(endpoint, test, folder)
     finally:
         endpoint.delete(reason="end of the story")
 
 
-def predict_and_roll(endpoint, v1, second, test, truth, Model, RolloutPolicy, RolloutAborted, InvalidRequestError) -> None:  # noqa: N803, PLR0913, PLR0917
+def predict(endpoint: Endpoint, test: pd.DataFrame, truth: pd.Series) -> None:
     title("3. Predict: through the SDK, through plain HTTP, and with a wrong input")
     answer, took = timed(lambda: endpoint.predict(test))
-    say(f"SDK: {len(answer)} rows in {took * 1000:.1f} ms, a {type(answer).__name__}, accuracy {np.mean(answer == truth):.3f}")
+    say(
+        f"SDK: {len(answer)} rows in {took * 1000:.1f} ms, a {type(answer).__name__}, accuracy {np.mean(answer == truth):.3f}"
+    )
     say(f"HTTP: POST {endpoint.url}/invocations -> {post(endpoint.url, test.head(3))}")
     try:
         endpoint.predict(test.rename(columns={"mean radius": "radius"}))
     except InvalidRequestError as error:
         say(f"wrong input: {error}")
 
+
+def roll(endpoint: Endpoint, second: RandomForestClassifier, test: pd.DataFrame) -> None:
     title(f"4. Canary of 1.1.0 under live traffic from {CONNECTIONS} connections: promotes")
     policy = RolloutPolicy.canary(
         (10, 50), soak=1.5, gates=["error_rate <= 1%", "p95_latency <= 10x"], interval=0.1, max_soak=15
@@ -99,14 +107,16 @@ def predict_and_roll(endpoint, v1, second, test, truth, Model, RolloutPolicy, Ro
     say(str(endpoint.history))
 
 
-def batch(BatchJob, endpoint, test, folder: Path) -> None:  # noqa: N803
+def batch(endpoint: Endpoint, test: pd.DataFrame, folder: Path) -> None:
     title(f"7. Score a parquet file of {BATCH_ROWS:,} rows")
     rows = test.sample(BATCH_ROWS, replace=True, random_state=0, ignore_index=True)
     rows.insert(0, "id", np.arange(BATCH_ROWS))
     rows.to_parquet(folder / "in.parquet")
     job, took = timed(lambda: BatchJob.run(endpoint.stable, folder / "in.parquet", folder / "out.parquet", key="id"))
     scored = pd.read_parquet(folder / "out.parquet", columns=["id", "prediction"])
-    say(f"{job.status}: {len(scored):,} rows in {took:.1f} s ({BATCH_ROWS / took:,.0f} rows/s), every id once: {scored['id'].is_unique}")
+    say(
+        f"{job.status}: {len(scored):,} rows in {took:.1f} s ({BATCH_ROWS / took:,.0f} rows/s), every id once: {scored['id'].is_unique}"
+    )
 
 
 LARGE = 20.0
@@ -118,7 +128,7 @@ class Broken:
     def __init__(self, model) -> None:
         self.model = model
 
-    def predict(self, X):  # noqa: N803
+    def predict(self, X):
         if (X["mean radius"] > LARGE).any():
             message = "no table for large tumours"
             raise ValueError(message)
@@ -146,14 +156,14 @@ class Load:
             headers = {"content-type": "application/json"}
             try:
                 status = self._pool.request("POST", self._url, body=self._bodies[at], headers=headers).status
-            except Exception as error:  # noqa: BLE001 - whatever it is, a caller saw it
+            except Exception as error:  # whatever it is, a caller saw it
                 status = type(error).__name__
             counts[status] = counts.get(status, 0) + 1
         with self._lock:
             for status, count in counts.items():
                 self.statuses[status] = self.statuses.get(status, 0) + count
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -164,7 +174,7 @@ class Load:
             thread.join()
 
     def __str__(self) -> str:
-        bad = {status: count for status, count in self.statuses.items() if status != 200}  # noqa: PLR2004
+        bad = {status: count for status, count in self.statuses.items() if status != 200}
         return f"callers saw {self.statuses.get(200, 0):,} answers and {sum(bad.values())} failures{f' {bad}' if bad else ''}"
 
 
