@@ -1,0 +1,36 @@
+"""The runner of one job: ``python -m modeldeploy.scoring JOB [LEASE]``, where LEASE is an inherited descriptor that holds it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from modeldeploy.errors import ConflictError
+from modeldeploy.scoring.durable import Lease
+from modeldeploy.scoring.job import Job
+from modeldeploy.scoring.pool import ProcessPool
+from modeldeploy.scoring.runner import run
+from modeldeploy.values.ticket import Phase
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job; 0 done, 1 failed or stopped, 2 somebody else runs it."""
+    job = Job(Path(arguments[0]))
+    try:
+        lease = Lease(int(arguments[1])) if len(arguments) > 1 else Lease.take(job.lease)
+    except ConflictError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    os.ftruncate(lease.handle, 0)
+    os.pwrite(lease.handle, str(os.getpid()).encode(), 0)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: job.interrupt())
+    try:
+        return 0 if run(job, lambda job, size: ProcessPool(job.home, size)) is Phase.SUCCEEDED else 1
+    finally:
+        lease.release()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

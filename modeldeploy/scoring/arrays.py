@@ -1,0 +1,101 @@
+"""Columns of a table to the arrays that a model takes, and its answers back to columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeldeploy.scoring.layout import Output, arrow_type
+from modeldeploy.values.model import DType, Field
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def defects(field: Field, column: pa.ChunkedArray, name: str, *, vector: bool) -> dict[int, str]:
+    """Find the rows whose value the model cannot take: null, NaN, infinite, or a vector of another length."""
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    found: dict[int, str] = {}
+    lost = not field.nullable or (field.dtype is not DType.STRING and not field.dtype.value.startswith("float"))
+    if column.null_count and (lost or vector):
+        found.update(
+            dict.fromkeys(_where(pc.is_null(column)), f"column {name!r} is null, which the model does not take")
+        )
+    if not field.nullable and types.is_floating(column.type):
+        finite = pc.fill_null(pc.is_finite(column), True)  # noqa: FBT003 - pyarrow's argument
+        if not pc.all(finite).as_py():
+            what = f"column {name!r} is NaN or infinite, which the model does not take"
+            found.update(dict.fromkeys(_where(pc.invert(finite)), what))
+    if vector and field.shape[0] is not None:
+        lengths = pc.fill_null(pc.list_value_length(column), field.shape[0])
+        for row in _where(pc.not_equal(lengths, field.shape[0])):
+            found[row] = f"column {name!r} holds {lengths[row].as_py()} values, expected {field.shape[0]}"
+    return found
+
+
+def _where(mask: Any) -> list[int]:
+    return [int(at) for at in np.flatnonzero(mask.to_numpy())]
+
+
+def to_array(field: Field, columns: list[pa.ChunkedArray]) -> Any:
+    """Give the model's input for columns without defects, ready for the signature's check."""
+    if len(columns) > 1:
+        return np.stack([_plain(column) for column in columns], axis=1)
+    (column,) = columns
+    return _vectors(field, column) if field.shape else _plain(column)
+
+
+def _plain(column: pa.ChunkedArray) -> NDArray[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.string())
+    array: NDArray[Any] = column.to_numpy()
+    return array
+
+
+def _vectors(field: Field, column: pa.ChunkedArray) -> Any:
+    size = field.shape[0]
+    if len(field.shape) > 1 or size is None or field.dtype is DType.STRING:
+        return column.to_pylist()
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, size) if len(flat) else np.empty((0, size), dtype=field.dtype.value)
+
+
+def missing(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find the rows of an answer that hold NaN or nothing."""
+    if array.dtype.kind == "f":
+        lost = np.isnan(array)
+    elif array.dtype.kind == "O":
+        lost = np.frompyfunc(lambda value: value is None or value != value, 1, 1)(array).astype(bool)  # noqa: PLR0124 - NaN
+    else:
+        return np.zeros(len(array), dtype=bool)
+    rows: NDArray[np.bool_] = lost.reshape(len(array), -1).any(axis=1) if len(array) else np.zeros(0, dtype=bool)
+    return rows
+
+
+def to_column(output: Output, array: NDArray[Any]) -> pa.Array:
+    """Give a column of predictions of the type that the signature promises."""
+    import pyarrow as pa
+
+    if output.place is not None:
+        array = array[:, output.place]
+    kind = arrow_type(output.field, output.place)
+    if array.ndim == 1:
+        return (
+            pa.array(np.ascontiguousarray(array), from_pandas=False).cast(kind)
+            if array.dtype.kind != "O"
+            else pa.array(array, kind)
+        )
+    if None in output.field.shape or array.dtype.kind == "O":
+        return pa.array(array.tolist(), kind)
+    flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+    for size in reversed(array.shape[1:]):
+        flat = pa.FixedSizeListArray.from_arrays(flat, size)
+    return flat.cast(kind)

@@ -1,0 +1,69 @@
+"""Which row killed the process: what is known after each death, until it is one row."""
+
+from __future__ import annotations
+
+import attrs
+
+from modeldeploy.errors import OperationFailed
+from modeldeploy.scoring.partwork import Order
+from modeldeploy.scoring.plan import Plan
+from modeldeploy.scoring.pool import Died
+
+IDLE_DEATHS = 3
+"""Deaths in a row outside the model (while loading, reading or writing) after which the job fails."""
+POISON = 50
+"""So many rows that kill the process are not bad rows but a broken model."""
+
+
+@attrs.define
+class _Known:
+    suspects: tuple[tuple[int, int], ...] = ()
+    poison: dict[str, str] = attrs.field(factory=dict[str, str])
+
+
+class Blame:
+    """Remembers the deaths of one run."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, _Known] = {}
+        self._idle = 0
+
+    def order(self, part: int, limit: int | None) -> Order:
+        """Give the order for a part with what is known about it."""
+        known = self._parts.get(part, _Known())
+        return Order(part, limit, known.suspects, dict(known.poison))
+
+    def died(self, death: Died, plan: Plan) -> None:
+        """Learn from a death; OperationFailed when there were too many."""
+        if death.order is None or death.at is None:
+            self._count_idle(death, plan)
+            return
+        self._idle = 0
+        known = self._parts.setdefault(death.order.part, _Known())
+        first, last = death.at
+        known.suspects = (death.at,) if last - first > 1 else ()
+        if last - first == 1:
+            known.poison[str(first)] = f"the process that scored it died ({death.how})"
+        self._check()
+
+    def _count_idle(self, death: Died, plan: Plan) -> None:
+        self._idle += 1
+        if self._idle < IDLE_DEATHS:
+            return
+        where = (
+            f"while reading {plan.files[plan.parts[death.order.part].file].path!r}"
+            if death.order
+            else "while loading the model"
+        )
+        message = f"the process that scores died {self._idle} times {where} ({death.how})"
+        raise OperationFailed(
+            message, hint="see the job's log; out of memory? try a smaller chunk_rows or fewer workers"
+        )
+
+    def _check(self) -> None:
+        poison = sum(len(known.poison) for known in self._parts.values())
+        if poison > POISON:
+            message = f"{poison} rows killed the process that scored them"
+            raise OperationFailed(
+                message, hint="the model is broken here: try model.predict on one of the quarantined rows"
+            )

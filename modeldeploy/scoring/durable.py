@@ -1,0 +1,212 @@
+"""Writes that survive a kill at any moment: whole or absent, never half.
+
+A file is written under a temporary name, flushed to the disk, renamed, and its directory flushed. ``step`` is called between any two of
+these; a test kills the process there, at each in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import orjson
+
+from modeldeploy.errors import ConflictError
+
+KILL_AT = "MODELDEPLOY_SCORING_KILL_AT"
+"""Environment variable for tests: the process kills itself at this durable step, counted from 1."""
+
+_taken = 0
+
+
+def step() -> None:
+    """Mark a place where the process may be killed without loss."""
+    global _taken  # noqa: PLW0603 - a count for the whole process
+    wanted = os.environ.get(KILL_AT)
+    if wanted is None:
+        return
+    _taken += 1
+    if _taken == int(wanted):
+        os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+
+def flush(file: IO[bytes]) -> None:
+    """Bring a file's bytes to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_directory(path: Path) -> None:
+    """Bring a directory's entries to the disk; Windows cannot and needs not."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a complete file its name and make that durable."""
+    step()
+    source.replace(target)
+    step()
+    flush_directory(target.parent)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a whole file durably; readers see the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            flush(file)
+        rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def show(path: Path, data: bytes) -> None:
+    """Replace a small file that only informs: atomic, but not flushed to the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """Give the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Ledger:
+    """An append-only file of JSON lines; a line that was torn by a kill or a full disk is cut off when it is opened again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = self._recover()
+
+    def _recover(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        rows, good = [], 0
+        with self.path.open("r+b") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    rows.append(orjson.loads(line))
+                except orjson.JSONDecodeError:
+                    break
+                good += len(line)
+            file.truncate(good)
+        return rows
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row; it is on the disk when this returns."""
+        step()
+        new = not self.path.exists()
+        with self.path.open("ab") as file:
+            start = file.tell()
+            try:
+                file.write(orjson.dumps(row) + b"\n")
+                flush(file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(start)
+                raise
+        if new:
+            flush_directory(self.path.parent)
+        self.rows.append(dict(row))
+        step()
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        """Find the newest row of a kind."""
+        return next((row for row in reversed(self.rows) if row["kind"] == kind), None)
+
+
+@attrs.frozen
+class Identity:
+    """Which file or directory this is; a rename keeps it, a rewrite changes it."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Identity | None:
+        """Look at what lies there; None when there is nothing."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+        # A directory's own size and time change with each file in it, and not with what the files hold.
+        if path.is_dir():
+            return cls(found.st_ino, 0, 0)
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Lease:
+    """The right to run a job: an advisory lock that the kernel takes back when its holder dies, however it dies."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+
+    @classmethod
+    def take(cls, path: Path) -> Lease:
+        """Take it; ConflictError while somebody has it."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(handle)
+        except OSError as error:
+            os.close(handle)
+            message = f"job {path.parent.name!r} is being scored by another process"
+            hint = f"follow it with BatchJob.get({path.parent.name!r}).wait()"
+            raise ConflictError(message, hint=hint) from error
+        return cls(handle)
+
+    @classmethod
+    def held(cls, path: Path) -> bool:
+        """Whether somebody has it now."""
+        try:
+            cls.take(path).release()
+        except ConflictError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def release(self) -> None:
+        """Give it back; a process that inherited it keeps it."""
+        os.close(self.handle)
+
+
+def _lock(handle: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        return
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def removing(path: Path) -> Iterator[Path]:
+    """Give a path whose file is taken away again when writing it fails."""
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,229 @@
+"""The processes that score. A process that dies costs the part in its hand, never the job; where it was is known."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import attrs
+import orjson
+
+from modeldeploy.scoring.partwork import Done, Order, PartWork
+from modeldeploy.scoring.worker import failure
+from modeldeploy.values.codec import from_json, to_json
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@attrs.frozen
+class Ready:
+    """A worker has loaded the model."""
+
+    worker: int
+
+
+@attrs.frozen
+class Finished:
+    """A part is scored; its files wait under temporary names."""
+
+    worker: int
+    order: Order
+    done: Done
+
+
+@attrs.frozen
+class Failed:
+    """A part, or loading the model, failed with an error."""
+
+    worker: int
+    order: Order | None
+    kind: str
+    message: str
+    hint: str | None
+    full: bool
+
+
+@attrs.frozen
+class Died:
+    """A worker is gone; ``at`` is the stretch of rows that the model had, first and past last."""
+
+    worker: int
+    order: Order | None
+    at: tuple[int, int] | None
+    how: str
+
+
+Happening = Ready | Finished | Failed | Died
+
+
+class Pool(Protocol):
+    """Something that scores parts."""
+
+    def idle(self) -> list[int]:
+        """Name the workers that wait for an order."""
+        ...
+
+    def submit(self, worker: int, order: Order) -> None:
+        """Give a part to an idle worker."""
+        ...
+
+    def wait(self, timeout: float) -> Happening | None:
+        """Give what happened next; None when nothing did in so many seconds."""
+        ...
+
+    def close(self) -> None:
+        """End all workers at once; what they had in hand is scored again by the next run."""
+        ...
+
+
+class InlinePool:
+    """One worker that is this very process."""
+
+    def __init__(self, work: PartWork) -> None:
+        self._work = work
+        self._order: Order | None = None
+        self._started = False
+
+    def idle(self) -> list[int]:
+        """Name the worker unless it has an order."""
+        return [0] if self._started and self._order is None else []
+
+    def submit(self, worker: int, order: Order) -> None:  # noqa: ARG002 - there is one
+        """Remember the order; it is done while the runner waits."""
+        self._order = order
+
+    def wait(self, timeout: float) -> Happening | None:  # noqa: ARG002 - never waits
+        """Do the order."""
+        if not self._started:
+            self._started = True
+            return Ready(0)
+        order, self._order = self._order, None
+        if order is None:
+            return None
+        try:
+            return Finished(0, order, self._work.run(order, lambda _start, _stop: None))
+        except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
+            return Failed(0, order, **failure(error))
+
+    def close(self) -> None:
+        """Nothing runs beside this process."""
+
+
+@attrs.define(eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    order: Order | None = None
+    at: tuple[int, int] | None = None
+    ready: bool = False
+    told: bool = False
+    """Whether it said why it ends."""
+
+
+class ProcessPool:
+    """Workers in processes of their own."""
+
+    def __init__(self, job: Path, size: int) -> None:
+        self._job = job
+        self._size = size
+        self._queue: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._workers: dict[int, _Worker] = {}
+        for number in range(size):
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        share = str(max(1, (os.cpu_count() or 1) // self._size))
+        environ = {**dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ,
+        )  # fmt: skip
+        self._workers[number] = _Worker(process)
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        threading.Thread(
+            target=_listen, args=(process.stdout, lambda each: self._queue.put((number, each))), daemon=True
+        ).start()
+
+    def idle(self) -> list[int]:
+        """Name the workers that wait for an order."""
+        return [number for number, worker in self._workers.items() if worker.ready and worker.order is None]
+
+    def submit(self, worker: int, order: Order) -> None:
+        """Give a part to an idle worker; one that is dead by now is noticed by ``wait``."""
+        found = self._workers[worker]
+        found.order, found.at = order, None
+        assert found.process.stdin is not None  # noqa: S101 - asked for when it was started
+        with contextlib.suppress(BrokenPipeError):
+            found.process.stdin.write(orjson.dumps(to_json(order)) + b"\n")
+            found.process.stdin.flush()
+
+    def wait(self, timeout: float) -> Happening | None:
+        """Give what happened next. A dead worker is replaced when its death was no answer to an order to load the model."""
+        try:
+            number, message = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        worker = self._workers[number]
+        return self._bury(number, worker) if message is None else _heard(number, worker, message)
+
+    def _bury(self, number: int, worker: _Worker) -> Happening | None:
+        code = _end(worker.process)
+        if worker.told:
+            return None
+        died = Died(number, worker.order, worker.at, _how(code))
+        self._start(number)
+        return died
+
+    def close(self) -> None:
+        """End all workers at once."""
+        for worker in self._workers.values():
+            worker.process.kill()
+        for worker in self._workers.values():
+            _end(worker.process)
+
+
+def _listen(out: IO[bytes], put: Callable[[Any], None]) -> None:
+    with out:
+        for line in out:
+            # A line that is cut off was being written when the worker died.
+            if line.endswith(b"\n"):
+                put(orjson.loads(line))
+    put(None)
+
+
+def _heard(number: int, worker: _Worker, message: dict[str, Any]) -> Happening | None:
+    if "at" in message:
+        worker.at = (message["at"][0], message["at"][1])
+        return None
+    if "ready" in message:
+        worker.ready = True
+        return Ready(number)
+    order, worker.order = worker.order, None
+    if "failed" in message:
+        worker.told = order is None
+        return Failed(number, order, **message["failed"])
+    assert order is not None  # noqa: S101 - a part is only done when it was ordered
+    return Finished(number, order, from_json(Done, message["done"]))
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdin is not None  # noqa: S101 - asked for when it was started
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    return process.wait()
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,62 @@
+"""The last step: the complete result gets the name of the output, and never before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modeldeploy.errors import ConflictError
+from modeldeploy.scoring import durable
+from modeldeploy.scoring.job import Job, Request
+from modeldeploy.scoring.quarantine import Quarantine
+from modeldeploy.values.codec import from_json, to_json
+
+
+def happened(job: Job, ledger: durable.Ledger) -> bool:
+    """Whether what bears the output's name is what this job published last."""
+    row = ledger.last("publish")
+    return row is not None and durable.Identity.of(job.output) == from_json(durable.Identity, row["identity"])
+
+
+def check_free(job: Job, request: Request, ledger: durable.Ledger) -> None:
+    """Raise ConflictError when something else bears the output's name and may not be replaced."""
+    output = job.output
+    if not output.exists() or request.overwrite or happened(job, ledger):
+        return
+    if output.is_dir() and not any(output.iterdir()):
+        return
+    message = f"output {str(output)!r} exists and was not made by this job"
+    raise ConflictError(message, hint="choose another output, or replace it with overwrite=True")
+
+
+def publish(job: Job, request: Request, ledger: durable.Ledger, *, result: Path, quarantine: Quarantine) -> None:
+    """Give the result its name; a kill at any moment leaves the old state or the new one."""
+    quarantine.plan.check_inputs()
+    check_free(job, request, ledger)
+    identity = durable.Identity.of(result)
+    rows = ledger_rows(ledger)
+    quarantine.write()
+    ledger.append({"kind": "publish", "identity": to_json(identity), **rows})
+    durable.step()
+    _move(result, job.output, job.parts / "replaced")
+    durable.step()
+    durable.flush_directory(job.output.parent)
+    finish(job, ledger)
+
+
+def finish(job: Job, ledger: durable.Ledger) -> None:
+    """Write down that the output is there."""
+    row = ledger.last("publish") or {}
+    durable.flush_directory(job.output.parent)
+    ledger.append({**row, "kind": "done"})
+
+
+def ledger_rows(ledger: durable.Ledger) -> dict[str, int]:
+    """Count the rows of all parts; of a part that was scored twice the last entry counts."""
+    parts = {row["done"]["part"]: row["done"] for row in ledger.rows if row["kind"] == "part"}
+    return {name: sum(done[name] for done in parts.values()) for name in ("rows_in", "rows_out", "bad_rows")}
+
+
+def _move(result: Path, output: Path, aside: Path) -> None:
+    if output.is_dir() and any(output.iterdir()):
+        output.rename(aside)
+    result.rename(output) if result.is_dir() else result.replace(output)

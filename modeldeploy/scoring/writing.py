@@ -1,0 +1,148 @@
+"""Results to files: parts in the form that the last step needs, and the last step's parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from modeldeploy.scoring import durable, render
+from modeldeploy.scoring.formats import Format
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP = 131_072
+
+
+class Sink(Protocol):
+    """Takes tables and makes a file of them."""
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still held, and the end of the file."""
+        ...
+
+    def drop(self) -> None:
+        """Forget the file; nothing more is written, not by the garbage collector either."""
+        ...
+
+
+class Writer:
+    """A file of results under construction; flushed to the disk when it is left without an error."""
+
+    def __init__(self, path: Path, form: Format | None, schema: pa.Schema, *, header: bool = True) -> None:
+        self._file = path.open("wb")
+        try:
+            self._sink = _sink(self._file, form, schema, header=header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        if table.num_rows:
+            self._sink.write(table)
+
+    def finish(self) -> None:
+        """Write the end of the file and bring it to the disk."""
+        with self._file:
+            self._sink.close()
+            durable.flush(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self._sink.drop()
+            self._file.close()
+
+
+def _sink(file: Any, form: Format | None, schema: pa.Schema, *, header: bool) -> Sink:
+    if form is None:
+        return _Stream(file, schema)
+    if form.kind == "parquet":
+        return _Parquet(file, schema)
+    return _Text(file, form, schema, header=header)
+
+
+class _Stream:
+    """Arrow's stream format, for parts that are read once more: quick both ways."""
+
+    def __init__(self, file: Any, schema: pa.Schema) -> None:
+        import pyarrow as pa
+
+        self._writer = pa.ipc.new_stream(file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def drop(self) -> None:
+        del self._writer
+
+
+class _Parquet:
+    """Parquet in row groups of one size, whatever the size of the chunks."""
+
+    def __init__(self, file: Any, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(file, schema)
+        self._held: list[pa.Table] = []
+
+    def write(self, table: pa.Table) -> None:
+        self._held.append(table)
+        if sum(each.num_rows for each in self._held) >= ROW_GROUP:
+            self._put()
+
+    def _put(self) -> None:
+        import pyarrow as pa
+
+        if self._held:
+            self._writer.write_table(pa.concat_tables(self._held), row_group_size=ROW_GROUP)
+            self._held.clear()
+
+    def close(self) -> None:
+        self._put()
+        self._writer.close()
+
+    def drop(self) -> None:
+        self._writer.is_open = False
+
+
+class _Text:
+    """Lines of CSV or JSON; compressed parts may stand one after another in one file (RFC 1952, section 2.2)."""
+
+    def __init__(self, file: Any, form: Format, schema: pa.Schema, *, header: bool) -> None:
+        import gzip
+
+        # No name and no time inside, so that the same rows are the same bytes.
+        self._out = gzip.GzipFile("", "wb", 6, file, 0) if form.gzip else file
+        self._form = form
+        if form.kind == "csv" and header:
+            self._out.write(render.csv_header(schema.names, form.delimiter))
+
+    def write(self, table: pa.Table) -> None:
+        lines = (
+            render.json_lines(table) if self._form.kind == "jsonl" else render.csv_lines(table, self._form.delimiter)
+        )
+        self._out.write(lines)
+
+    def close(self) -> None:
+        if self._form.gzip:
+            self._out.close()
+
+    def drop(self) -> None:
+        if self._form.gzip:
+            self._out.fileobj = None
