@@ -62,8 +62,8 @@ test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
 
-bench: $(TEST)/.wheel  ## Measure; the figures go to benchmarks/results/
-	$(TEST)/bin/python benchmarks/run.py
+bench: $(TEST)/.wheel  ## Measure: make bench [PARTS='import deploy serve batch']
+	$(TEST)/bin/python benchmarks/figures.py $(PARTS)
 
 define run_tests
 	@rm -rf $(TREE) && mkdir -p $(TREE)

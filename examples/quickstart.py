@@ -35,11 +35,11 @@ def main() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="modeldeploy-quickstart-") as home:
         os.environ["MODELDEPLOY_HOME"] = home
-        story(Path(home), os.environ.get("BACKEND", "local"))
+        story(Path(home))
     say(f"\nDone in {time.perf_counter() - began:.1f} s; nothing is left running.")
 
 
-def story(folder: Path, backend: str) -> None:
+def story(folder: Path) -> None:
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     train, test = X.iloc[:400], X.iloc[400:]
     labels, truth = y.iloc[:400], y.iloc[400:]
@@ -54,7 +54,7 @@ def story(folder: Path, backend: str) -> None:
     title("2. Package and deploy 1.0.0")
     v1, took = timed(lambda: Model(first, name="tumour", version="1.0.0", example=test.head(20)))
     say(f"packaged as {v1.flavour} in {took:.2f} s, {v1.digest[:19]}, golden outputs for 20 rows")
-    endpoint, took = timed(lambda: Endpoint.deploy(v1, name="tumour", backend=backend))
+    endpoint, took = timed(lambda: Endpoint.deploy(v1, name="tumour"))
     say(f"serving at {endpoint.url} after {took:.2f} s")
     try:
         predict(endpoint, test, truth)
