@@ -53,7 +53,7 @@ class Model:
         )
 
     @classmethod
-    def from_path(
+    def from_path(  # noqa: PLR0913 - each is the user's own choice
         cls,
         path: str | Path,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +16,11 @@ Columns: TypeAlias = "Mapping[str, NDArray[Any]]"
 Build: TypeAlias = "Callable[[Columns], Any]"
 
 
-def builder(container: str, looks: tuple[Column, ...]) -> Build:
-    """Give the function that turns checked columns into this container; what can be prepared once is prepared now."""
+def builder(container: str, looks: tuple[Column, ...], names: Sequence[str]) -> Build:
+    """Give the function that turns checked columns into this container; what can be prepared once is prepared now.
+
+    ``names`` is the order of the columns: that of the mapping that holds them says nothing.
+    """
     makers: dict[str, Callable[[tuple[Column, ...]], Build]] = {
         "array": lambda _looks: _only,
         "matrix": lambda _looks: _matrix,
@@ -32,7 +35,8 @@ def builder(container: str, looks: tuple[Column, ...]) -> Build:
         raise ConfigurationError(
             message, hint="use the version of modeldeploy that packaged this model, or a newer one"
         )
-    return makers[container](looks)
+    build = makers[container](looks)
+    return lambda columns: build({name: columns[name] for name in names})
 
 
 def _only(columns: Columns) -> NDArray[Any]:
@@ -87,15 +91,14 @@ def _restore(pd: Any, look: Column, values: NDArray[Any]) -> Any:
 
 
 def _categorical(pd: Any, look: Column, values: NDArray[Any]) -> Any:
-    known = pd.Categorical(values, categories=list(look.categories or ()), ordered=look.ordered)
-    unknown = (known.codes < 0) & ~pd.isna(values)
+    index = pd.Index(list(look.categories or ()))
+    codes = index.get_indexer(values)
+    unknown = (codes < 0) & ~pd.isna(values)
     if unknown.any():
-        value = values[unknown][0]
-        message = (
-            f"column {look.name!r} holds {value!r} in row {int(np.argmax(unknown))}, which is not one of its categories"
-        )
-        raise InvalidRequestError(message, field=look.name, hint=f"known are {list(look.categories or ())[:10]}")
-    return known
+        row = int(np.argmax(unknown))
+        message = f"column {look.name!r} holds {values[row]!r} in row {row}, which is not one of its categories"
+        raise InvalidRequestError(message, field=look.name, hint=f"known are {index[:10].tolist()}")
+    return pd.Categorical.from_codes(codes, categories=index, ordered=look.ordered)
 
 
 def _polars(looks: tuple[Column, ...]) -> Build:

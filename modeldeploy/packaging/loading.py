@@ -34,7 +34,8 @@ def answerer(
 ) -> Callable[[Mapping[str, NDArray[Any]]], outputs.Outputs]:
     """Load the model that ``files`` hold; give the function from checked columns to raw outputs."""
     predict = find(manifest.flavour).load(files, manifest.options, method=manifest.method, trusted=trusted)
-    build = containers.builder(manifest.container, manifest.columns)
+    names = [field.name for field in manifest.signature.inputs]
+    build = containers.builder(manifest.container, manifest.columns, names)
     return lambda columns: outputs.read(predict(build(columns)), manifest.method)
 
 

@@ -230,7 +230,7 @@ def _rows(name: str, values: Any) -> NDArray[Any]:
 
 def golden_of(predict: Predict, sample: Sample, method: str) -> Golden:
     """Ask the model in memory for its answers to the example."""
-    native = containers.builder(sample.container, sample.looks)(sample.columns)
+    native = containers.builder(sample.container, sample.looks, list(sample.columns))(sample.columns)
     try:
         raw = predict(native)
     except Exception as error:
@@ -258,7 +258,8 @@ def in_memory(obj: object, bundle: Bundle) -> LoadedModel:
     """Give the model in memory the surface of the loaded one; ``obj`` is what ``bundle`` was packaged from."""
     manifest = bundle.manifest
     predict = find(manifest.flavour).bind(obj, method=manifest.method)
-    build = containers.builder(manifest.container, manifest.columns)
+    names = [field.name for field in manifest.signature.inputs]
+    build = containers.builder(manifest.container, manifest.columns, names)
     golden = Golden.from_bytes(bundle.read(GOLDEN))
     return LoadedModel(
         manifest.signature, golden, lambda columns: outputs.read(predict(build(columns)), manifest.method)

@@ -21,7 +21,7 @@ from modeldeploy.values.names import check_name, check_version
 _ARCHIVES = (".tar.gz", ".tgz")
 
 
-def package_path(
+def package_path(  # noqa: PLR0913 - each is the user's own choice
     path: Path,
     *,
     store: Store,

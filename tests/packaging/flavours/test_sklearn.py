@@ -1,0 +1,242 @@
+import sys
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+
+from modeldeploy.errors import ConfigurationError, IntegrityError, InvalidRequestError
+from modeldeploy.packaging.loading import load
+from modeldeploy.packaging.package import package
+
+ESTIMATORS = [
+    LogisticRegression(max_iter=500),
+    RandomForestClassifier(8, random_state=0),
+    GradientBoostingClassifier(n_estimators=4),
+    HistGradientBoostingClassifier(max_iter=4),
+    KNeighborsClassifier(),
+    GaussianNB(),
+    SVC(),
+    make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("frames", [True, False], ids=["frame", "array"])
+def test_an_estimator_answers_after_loading_as_before(estimator, frames, iris, round_trip):
+    table, target = iris
+    data = table if frames else table.to_numpy()
+    estimator.fit(data, target)
+    made, answers = round_trip(estimator, data[:5], data)
+    np.testing.assert_array_equal(answers["prediction"], estimator.predict(data))
+    assert not made.manifest.pickled
+    assert made.manifest.flavour == "sklearn"
+
+
+def test_predict_proba_gives_one_column_for_each_class(iris, classifier, round_trip):
+    table, _target = iris
+    made, answers = round_trip(classifier, table.head(), table, method="predict_proba")
+    np.testing.assert_allclose(answers["probability"], classifier.predict_proba(table))
+    assert made.manifest.signature.outputs[0].shape == (3,)
+
+
+def test_text_labels_come_back_as_text(iris, round_trip):
+    table, target = iris
+    names = np.array(["setosa", "versicolor", "virginica"])[target]
+    model = LogisticRegression(max_iter=500).fit(table, names)
+    _made, answers = round_trip(model, table.head(), table)
+    assert answers["prediction"].dtype == object
+    assert answers["prediction"].tolist() == model.predict(table).tolist()
+
+
+def test_a_frame_of_mixed_columns_reaches_the_pipeline_as_it_was_fitted(mixed, round_trip):
+    encode = ColumnTransformer(
+        [
+            ("numbers", SimpleImputer(), ["age", "income"]),
+            ("words", OneHotEncoder(handle_unknown="ignore"), ["city", "plan", "active"]),
+        ]
+    )
+    model = make_pipeline(encode, LinearRegression()).fit(mixed, mixed["age"] * 2.0)
+    made, answers = round_trip(model, mixed.head(30), mixed)
+    np.testing.assert_allclose(answers["prediction"], model.predict(mixed))
+    kinds = {field.name: (field.dtype.value, field.nullable) for field in made.manifest.signature.inputs}
+    assert kinds == {
+        "age": ("int64", False),
+        "income": ("float64", True),
+        "city": ("string", False),
+        "plan": ("string", False),
+        "active": ("bool", False),
+    }
+
+
+def test_an_unknown_category_is_refused_by_its_column(mixed, round_trip):
+    model = make_pipeline(OneHotEncoder(), LinearRegression()).fit(mixed[["plan"]], mixed["age"])
+    with pytest.raises(InvalidRequestError, match="'gold'") as caught:
+        round_trip(model, mixed[["plan"]].head(), [{"plan": "gold"}])
+    assert caught.value.field == "plan"
+
+
+def test_an_estimator_fitted_on_an_array_gets_an_array_though_the_example_is_a_frame(iris, round_trip, recwarn):
+    table, target = iris
+    model = GaussianNB().fit(table.to_numpy(), target)
+    _made, answers = round_trip(model, table.head(), table)
+    np.testing.assert_array_equal(answers["prediction"], model.predict(table.to_numpy()))
+    assert not recwarn.list
+
+
+def test_an_estimator_fitted_on_a_frame_gets_a_frame_though_the_example_is_an_array(
+    iris, classifier, round_trip, recwarn
+):
+    table, _target = iris
+    made, answers = round_trip(classifier, table.to_numpy()[:5], table.to_numpy())
+    np.testing.assert_array_equal(answers["prediction"], classifier.predict(table))
+    assert [field.name for field in made.manifest.signature.inputs] == list(table.columns)
+    assert not recwarn.list
+
+
+def test_an_estimator_fitted_on_polars_gets_polars(iris, round_trip):
+    table, target = iris
+    frame = pl.from_pandas(table)
+    model = LogisticRegression(max_iter=500).fit(frame, target)
+    made, answers = round_trip(model, frame.head(), frame)
+    assert made.manifest.container == "polars"
+    np.testing.assert_array_equal(answers["prediction"], model.predict(frame))
+
+
+def test_whole_number_column_labels_survive(round_trip):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 3)))
+    model = GaussianNB().fit(frame, [0, 1] * 10)
+    _made, answers = round_trip(model, frame.head(), frame)
+    np.testing.assert_array_equal(answers["prediction"], model.predict(frame))
+
+
+def test_texts_are_a_column_of_text(round_trip):
+    texts = ["good film", "bad film", "good book", "bad book"]
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    made, answers = round_trip(model, texts, ["good", "bad"])
+    assert answers["prediction"].tolist() == [1, 0]
+    assert made.manifest.signature.inputs[0].dtype.value == "string"
+
+
+def test_a_vectorizer_of_dicts_gets_dicts(round_trip):
+    rows = [{"size": 1.0, "age": 3.0}, {"size": 5.0, "age": 1.0}, {"size": 2.0, "age": 2.0}]
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(rows, [1.0, 2.0, 3.0])
+    made, answers = round_trip(model, rows, rows)
+    assert made.manifest.container == "records"
+    np.testing.assert_allclose(answers["prediction"], [1.0, 2.0, 3.0])
+
+
+def test_several_targets_give_rows_of_several_values(iris, round_trip):
+    table, target = iris
+    model = RandomForestRegressor(3, random_state=0).fit(table, np.stack([target, target * 2.0], axis=1))
+    made, answers = round_trip(model, table.head(), table)
+    assert made.manifest.signature.outputs[0].shape == (2,)
+    np.testing.assert_allclose(answers["prediction"], model.predict(table))
+
+
+def test_probabilities_of_several_targets_get_a_name_each(iris, round_trip):
+    table, target = iris
+    model = MultiOutputClassifier(GaussianNB()).fit(table, np.stack([target, target > 0], axis=1))
+    _made, answers = round_trip(model, table.head(), table, method="predict_proba")
+    assert {name: array.shape for name, array in answers.items()} == {
+        "probability_0": (150, 3),
+        "probability_1": (150, 2),
+    }
+
+
+def test_other_methods_can_be_served(iris, round_trip):
+    table, _target = iris
+    model = IsolationForest(n_estimators=4, random_state=0).fit(table)
+    _made, answers = round_trip(model, table.head(), table, method="decision_function")
+    np.testing.assert_allclose(answers["decision"], model.decision_function(table))
+
+
+def add_one(values):
+    return values + 1
+
+
+def test_a_pipeline_with_local_code_is_pickled_with_the_code_inside(iris, round_trip):
+    table, target = iris
+    model = make_pipeline(FunctionTransformer(add_one), LogisticRegression(max_iter=500)).fit(table, target)
+    made, answers = round_trip(model, table.head(), table)
+    assert made.manifest.pickled
+    np.testing.assert_array_equal(answers["prediction"], model.predict(table))
+
+
+class Majority(ClassifierMixin, BaseEstimator):
+    """An estimator as users write them."""
+
+    def fit(self, X, y):  # noqa: N803
+        self.classes_ = np.unique(y)
+        self.n_features_in_ = X.shape[1]
+        self.answer_ = self.classes_[0]
+        return self
+
+    def predict(self, X):  # noqa: N803
+        return np.full(len(X), self.answer_)
+
+
+def test_an_estimator_of_the_notebook_is_pickled(iris, round_trip):
+    table, target = iris
+    made, answers = round_trip(Majority().fit(table.to_numpy(), target), table.to_numpy()[:3], table.to_numpy())
+    assert made.manifest.pickled
+    assert set(answers["prediction"]) == {0}
+
+
+def test_pickled_content_is_refused_without_trust(iris, store):
+    table, target = iris
+    made = package(
+        Majority().fit(table.to_numpy(), target), name="m-1", version="1.0.0", example=table.to_numpy()[:3], store=store
+    )
+    with pytest.raises(IntegrityError, match="nobody here vouched") as caught:
+        load(made)
+    assert made.digest in str(caught.value)
+
+
+def test_an_estimator_that_is_not_fitted_is_refused(iris, store):
+    with pytest.raises(ConfigurationError, match="LogisticRegression is not fitted"):
+        package(LogisticRegression(), name="iris", version="1.0.0", example=iris[0].head(), store=store)
+
+
+def test_a_method_that_the_estimator_lacks_is_refused(iris, store):
+    model = LinearRegression().fit(*iris)
+    with pytest.raises(ConfigurationError, match=r"has no predict_proba\(\)"):
+        package(model, name="iris", version="1.0.0", example=iris[0].head(), method="predict_proba", store=store)
+
+
+def test_an_example_in_another_column_order_is_refused_with_the_reason(iris, classifier, store):
+    table = iris[0][list(iris[0].columns[::-1])]
+    with pytest.raises(ConfigurationError, match="same order"):
+        package(classifier, name="iris", version="1.0.0", example=table.head(), store=store)
+
+
+def test_importing_skops_does_not_import_torch(run_python):
+    code = (
+        "import sys, numpy as np\n"
+        "from sklearn.linear_model import LinearRegression\n"
+        "from modeldeploy.packaging.flavours import skops\n"
+        "model = LinearRegression().fit(np.eye(3), [1, 2, 3])\n"
+        "assert skops.dumps(model) is not None\n"
+        "sys.stdout.write(str('torch' in sys.modules))\n"
+    )
+    assert run_python(code) == "False"
+    assert sys.modules
