@@ -34,7 +34,7 @@ for each in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
   then found="$$each"; break; fi; \
 done; \
 if [ -z "$$found" ]; then \
-  echo "make: no Python >= 3.11 with venv and ensurepip was found; install one (or its python3-venv package), or name one: make $@ PYTHON=/path/to/python3" >&2; \
+  echo "make: no Python >= 3.11 with venv and ensurepip was found; install one (or its python3-venv package), or name one by adding PYTHON=/path/to/python3" >&2; \
   exit 1; \
 fi
 endef
