@@ -1,0 +1,339 @@
+"""The local backend: endpoints that really serve, on this machine.
+
+This object holds no state. What is wanted lies in ``home/local/state.json``; what runs belongs to the supervisor, which is asked over a
+private socket and started when nobody answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from modeldeploy.backends.local import logs
+from modeldeploy.backends.local.client import Control
+from modeldeploy.backends.local.invoke import Caller, StaleAddressError
+from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
+from modeldeploy.backends.local.paths import Paths
+from modeldeploy.errors import (
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    InvalidRequestError,
+    ModelDeployError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
+from modeldeploy.spi import Identity
+from modeldeploy.values.capability import Capabilities
+from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.metrics import Window
+from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
+from modeldeploy.values.ticket import Action, Phase, Ticket
+
+LOOPBACK = "127.0.0.1"
+_SETTINGS = ("host",)
+# A worker forked from a warm process is ready in tens of milliseconds, a spawned one in a second: look often, then less so.
+_POLL_S = 0.02
+_ENDED_S = 30.0
+
+CAPABILITIES = Capabilities(
+    serving=True,
+    durable=True,
+    split=100,
+    pinned_invoke=True,
+    expect_is_atomic=True,
+    safe_canary=True,
+    cancel=True,
+    meters=True,
+    logs=True,
+    batch=True,
+    why_not={
+        "shadow": "copies of requests come in a later version; deploy the revision without traffic and call it with revision=",
+        "edge": "this machine is no device; build a bundle for one with EdgeTarget when that comes",
+        "scale_to_zero": "idle workers cost memory only; delete the endpoint to free it",
+        "server_side_guard": "the supervisor does not judge; a rollout needs a process that drives it (modeldeploy drive)",
+    },
+)
+
+
+class LocalBackend:
+    """Serves on this machine. ``home`` is the state directory; ``host`` the address to listen on, loopback unless you say otherwise."""
+
+    name = "local"
+    capabilities = CAPABILITIES
+
+    def __init__(self, home: Path, *, host: str = LOOPBACK) -> None:
+        self.home = Path(home).absolute()
+        self.host = host
+        self._paths = Paths(self.home)
+        self._control = Control(self._paths)
+        self._caller = Caller()
+        self._urls: dict[str, str] = {}
+
+    @classmethod
+    def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
+        """Make one from settings; the only one is ``host``."""
+        unknown = sorted(set(settings) - set(_SETTINGS))
+        if unknown:
+            message = f"backend 'local' knows no setting {unknown[0]!r}"
+            raise ConfigurationError(message, hint=f"known are {list(_SETTINGS)}")
+        return cls(home, **settings)
+
+    def check(self) -> Identity:
+        """Say who and where we are; UnsupportedError on a system that it cannot run on."""
+        if sys.platform == "win32":
+            message = "backend 'local' needs Unix sockets and process groups, which Windows lacks"
+            raise UnsupportedError(message, capability="serving", hint="use WSL, or a cloud backend")
+        return Identity(self.name, str(os.getuid()), str(self.home))
+
+    def close(self) -> None:
+        """Close connections; endpoints go on serving."""
+        self._caller.close()
+
+    def shutdown(self) -> None:
+        """End the supervisor and all workers; the endpoints come back with the next call that needs them."""
+        self._urls.clear()
+        self._control.ask_if_there("shutdown")
+        deadline = time.monotonic() + _ENDED_S
+        while _locked(self._paths.lock) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def warm(self, flavour: str) -> None:
+        """Start loading the libraries of a flavour now, so that a deploy that follows finds them loaded."""
+        self.check()
+        self._control.ask("warm", python=sys.executable, flavour=flavour)
+
+    def processes(self) -> dict[str, Any]:
+        """Name the processes that run for this home; empty when there are none."""
+        return self._control.ask_if_there("processes") or {}
+
+    # Starting: validate, write nothing
+
+    def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
+        """Ask for a revision to be ready; the bundle is looked at, nothing is written."""
+        self.check()
+        read(EndpointOptions, endpoint.options, "endpoint")
+        read(RevisionOptions, revision.options, "revision")
+        note = self._inspect(revision)
+        state = self.observe(endpoint.name)
+        known = state.revision(revision.id) if state else None
+        if known is not None and known.revision != revision:
+            message = f"endpoint {endpoint.name!r} has another revision {revision.id!r}"
+            raise ConflictError(message, hint="an id stands for one content; use Revision.of")
+        wanted = {"endpoint": to_json(endpoint), "revision": to_json(revision)}
+        return Ticket(Action.PUT_REVISION, endpoint.name, wanted, note=note)
+
+    def _inspect(self, revision: Revision) -> str:
+        """Look at the bundle; give a warning when this environment differs from the one that it was made in."""
+        from modeldeploy.packaging.bundle import Bundle
+        from modeldeploy.packaging.requirements import mismatches
+
+        bundle = Bundle.open(Path(revision.model.uri), expect=revision.model.digest)
+        if bundle.manifest.pickled and not self._trusted(revision):
+            message = f"{revision.model} holds pickled code and nobody here vouched for {bundle.digest}"
+            raise IntegrityError(message, hint=f"if you know where it comes from, pass trust={bundle.digest!r}")
+        found = mismatches(bundle.manifest)
+        return f"the environment differs: {'; '.join(found)}" if found else ""
+
+    def _trusted(self, revision: Revision) -> tuple[str, ...]:
+        from modeldeploy.packaging.store import Store
+
+        digest = revision.model.digest
+        named = revision.options.get("trust") == digest
+        return (digest,) if named or digest in Store(self.home / "store").trusted() else ()
+
+    def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
+        """Ask for a whole new table."""
+        self.capabilities.check_traffic(traffic, backend=self.name)
+        state = self._existing(endpoint)
+        for revision in traffic.live:
+            if state.revision(revision) is None:
+                message = f"endpoint {endpoint!r} has no revision {revision!r}"
+                raise NotFoundError(message, hint=f"it has {[each.revision.id for each in state.revisions]}")
+        return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
+
+    def drop_revision(self, endpoint: str, revision: str) -> Ticket:
+        """Ask for a revision to be gone, after it has answered what it was given."""
+        state = self.observe(endpoint)
+        if state is not None and state.traffic.share(revision):
+            message = (
+                f"revision {revision!r} of endpoint {endpoint!r} takes {state.traffic.share(revision)} % of the traffic"
+            )
+            raise ConflictError(message, hint="move its traffic to another revision first, or delete the endpoint")
+        return Ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
+
+    def drop_endpoint(self, endpoint: str) -> Ticket:
+        """Ask for an endpoint to be gone, after it has answered what it was given."""
+        return Ticket(Action.DROP_ENDPOINT, endpoint)
+
+    # Moving on: look, do at most one step
+
+    def advance(self, ticket: Ticket) -> Ticket:
+        """Do the next step of a ticket."""
+        if ticket.phase.ended:
+            return ticket
+        moves = {
+            Action.PUT_REVISION: self._advance_put,
+            Action.SET_TRAFFIC: self._advance_traffic,
+            Action.DROP_REVISION: self._advance_drop,
+            Action.DROP_ENDPOINT: self._advance_drop_endpoint,
+        }
+        move = moves.get(ticket.action)
+        if move is None:
+            message = f"backend 'local' does not know the work {ticket.action.value!r}"
+            raise UnsupportedError(message, capability=ticket.action.value)
+        return move(ticket)
+
+    def _advance_put(self, ticket: Ticket) -> Ticket:
+        endpoint = from_json(EndpointSpec, ticket.wanted["endpoint"])
+        revision = from_json(Revision, ticket.wanted["revision"])
+        if ticket.step == "start":
+            self._put(endpoint, revision)
+            return attrs.evolve(ticket, step="loading", poll_after=_POLL_S)
+        seen = self._control.ask("observe", endpoint=endpoint.name)
+        state = from_json(EndpointState, seen["state"]) if seen else None
+        found = state.revision(revision.id) if state else None
+        if state is None or found is None or found.revision != revision:
+            return _failed(ticket, f"revision {revision.id!r} is not there any more: somebody else dropped it")
+        failed = seen["failed"].get(revision.id)
+        if failed:
+            return _failed(ticket, f"revision {revision.id!r} could not be loaded: {failed}")
+        return _done(ticket) if found.ready and seen["told"] else ticket
+
+    def _put(self, endpoint: EndpointSpec, revision: Revision) -> None:
+        host = {} if self.host == LOOPBACK else {"host": self.host}
+        deployed = {"revision": to_json(revision), "python": sys.executable, "trust": self._trusted(revision)}
+        self._control.ask("put", endpoint=endpoint.name, options={**host, **endpoint.options}, deployed=deployed)
+
+    def _advance_traffic(self, ticket: Ticket) -> Ticket:
+        wanted = from_json(Traffic, ticket.wanted["traffic"])
+        if ticket.step == "start":
+            ask = {"endpoint": ticket.target, "traffic": ticket.wanted["traffic"], "expect": ticket.wanted["expect"]}
+            self._control.ask("traffic", **ask)
+        seen = self._control.ask("observe", endpoint=ticket.target)
+        state = from_json(EndpointState, seen["state"]) if seen else None
+        if state is None or not state.traffic.same_as(wanted):
+            now = state.traffic.live if state else "gone with its endpoint"
+            return _failed(ticket, f"traffic is {now}: somebody else changed it")
+        return _done(ticket) if seen["told"] else attrs.evolve(ticket, step="applying", poll_after=_POLL_S)
+
+    def _advance_drop(self, ticket: Ticket) -> Ticket:
+        if not self._wanted_endpoints() and not self._control.ask_if_there("ping"):
+            return _done(ticket)
+        gone = self._control.ask("drop", endpoint=ticket.target, revision=ticket.wanted["revision"])
+        return _done(ticket) if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
+
+    def _advance_drop_endpoint(self, ticket: Ticket) -> Ticket:
+        self._urls.pop(ticket.target, None)
+        if not self._wanted_endpoints() and not self._control.ask_if_there("ping"):
+            return _done(ticket)
+        gone = self._control.ask("drop_endpoint", endpoint=ticket.target)
+        return _done(ticket) if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
+
+    def cancel(self, ticket: Ticket) -> Ticket:
+        """Stop a revision that is being loaded; a table or a drop is done at once and cannot be stopped."""
+        if ticket.phase.ended:
+            return ticket
+        if ticket.action is not Action.PUT_REVISION:
+            message = f"{ticket.action.value} cannot be stopped"
+            raise UnsupportedError(
+                message, capability="cancel", hint="it is done in a moment; ask for the opposite instead"
+            )
+        name = ticket.wanted["revision"]["id"]
+        state = self.observe(ticket.target)
+        found = state.revision(name) if state else None
+        if found is not None and not found.ready:
+            self._control.ask("drop", endpoint=ticket.target, revision=name)
+        return attrs.evolve(ticket, phase=Phase.CANCELLED)
+
+    # Looking
+
+    def observe(self, endpoint: str) -> EndpointState | None:
+        """Read the endpoint as it is now; a supervisor that should run and does not is started."""
+        # What is wanted is on disk before anybody acts, so an endpoint that is not there is nowhere.
+        if endpoint not in self._wanted_endpoints():
+            return None
+        seen = self._control.ask("observe", endpoint=endpoint)
+        return from_json(EndpointState, seen["state"]) if seen else None
+
+    def _existing(self, endpoint: str) -> EndpointState:
+        state = self.observe(endpoint)
+        if state is None:
+            message = f"there is no endpoint {endpoint!r}"
+            raise NotFoundError(message, hint=f"there are {self.endpoints()}", context={"backend": self.name})
+        return state
+
+    def endpoints(self) -> list[str]:
+        """Name every endpoint."""
+        return sorted(self._wanted_endpoints())
+
+    def _wanted_endpoints(self) -> Iterable[str]:
+        try:
+            document = json.loads(self._paths.state.read_bytes())
+            return list(document["body"]["endpoints"])
+        except FileNotFoundError:
+            return []
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"state file {str(self._paths.state)!r} cannot be read: {error}"
+            raise ConfigurationError(message, hint="move it away to start with no endpoints") from error
+
+    def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
+        """Count what the revision answered; to the second, for the last hour, since the front was last started."""
+        if endpoint not in self._wanted_endpoints():
+            return Window(revision, since, until)
+        seen = self._control.ask("window", endpoint=endpoint, revision=revision, since=since, until=until)
+        return from_json(Window, seen)
+
+    def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
+        """Give the last lines that the workers of a revision wrote."""
+        return logs.read(self._paths.log(endpoint, revision), revision, since=since, limit=limit)
+
+    # Calling
+
+    def invoke(self, endpoint: str, payload: Payload, *, revision: str | None = None, timeout: float) -> Payload:
+        """Send one request over loopback HTTP; a supervisor that is gone is started once."""
+        if not timeout > 0:
+            message = f"timeout is {timeout!r}"
+            raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
+        url = self._urls.get(endpoint)
+        if url is not None:
+            with contextlib.suppress(StaleAddressError):
+                return self._caller.call(url, endpoint, payload, revision=revision, timeout=timeout)
+        url = self._urls[endpoint] = self._existing(endpoint).url
+        try:
+            return self._caller.call(url, endpoint, payload, revision=revision, timeout=timeout)
+        except StaleAddressError as error:
+            del self._urls[endpoint]
+            message = f"endpoint {endpoint!r} does not answer at {url}"
+            raise UnavailableError(message, retry_after=0.1, hint="try again, or look at its logs") from error
+
+
+def _done(ticket: Ticket) -> Ticket:
+    return attrs.evolve(ticket, step="done", phase=Phase.SUCCEEDED, fraction=1.0)
+
+
+def _failed(ticket: Ticket, why: str) -> Ticket:
+    return attrs.evolve(ticket, phase=Phase.FAILED, note=why)
+
+
+def _locked(path: Path) -> bool:
+    """Whether a supervisor still holds its lock."""
+    import fcntl
+
+    try:
+        with path.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,158 @@
+"""Talks to the supervisor, and starts one when nobody answers.
+
+One connection for each question: it costs some fifty microseconds, and is safe across threads and forks without a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from modeldeploy.backends.local.paths import Paths, check_private
+from modeldeploy.errors import UnavailableError
+
+_START_S = 30.0
+_ANSWER_S = 60.0
+_POLL_S = 0.005
+# A supervisor that ended without serving leaves the lock to another; this long until we start one more.
+_AGAIN_S = 0.5
+_LOG_TAIL = 2_000
+
+
+def connect(paths: Paths) -> socket.socket | None:
+    """Connect to the supervisor; None when there is none."""
+    try:
+        control = Path(json.loads(paths.info.read_bytes())["control"])
+        check_private(control.parent)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    try:
+        sock.settimeout(_ANSWER_S)
+        sock.connect(str(control))
+    except (FileNotFoundError, ConnectionRefusedError):
+        sock.close()
+        return None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def knock(paths: Paths) -> bool:
+    """Whether a supervisor answers."""
+    sock = connect(paths)
+    if sock is not None:
+        sock.close()
+    return sock is not None
+
+
+@attrs.frozen
+class Control:
+    """Asks the supervisor of one home."""
+
+    paths: Paths
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Ask, and start a supervisor when nobody answers; every question may be asked twice."""
+        for _attempt in range(3):
+            sock = connect(self.paths) or start(self.paths)
+            with contextlib.suppress(_Silence):
+                return _ask(sock, {"do": do, **arguments})
+        message = "the local supervisor does not answer"
+        raise UnavailableError(message, hint=f"see {str(self.paths.supervisor_log)!r}")
+
+    def ask_if_there(self, do: str, **arguments: Any) -> Any:
+        """Ask a supervisor that runs; None when there is none."""
+        sock = connect(self.paths)
+        if sock is not None:
+            with contextlib.suppress(_Silence):
+                return _ask(sock, {"do": do, **arguments})
+        return None
+
+
+class _Silence(Exception):  # noqa: N818 - no error, a state
+    """The supervisor went away before it answered."""
+
+
+def _ask(sock: socket.socket, message: dict[str, Any]) -> Any:
+    from modeldeploy.backends.local import wire
+
+    with sock, sock.makefile("rb") as stream:
+        try:
+            sock.sendall(wire.encode(message))
+            line = stream.readline()
+        except TimeoutError as error:
+            text = f"the local supervisor did not answer within {_ANSWER_S:g} s"
+            raise UnavailableError(text) from error
+        except OSError as error:
+            raise _Silence from error
+    if not line.endswith(b"\n"):
+        raise _Silence
+    answer = wire.decode(line)
+    if "error" in answer:
+        raise wire.to_error(answer["error"])
+    return answer["result"]
+
+
+def start(paths: Paths) -> socket.socket:
+    """Start a supervisor, detached from this process, and connect; whoever else does so at the same time reaches the same one."""
+    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline = time.monotonic() + _START_S
+    child, since = _spawn(paths), time.monotonic()
+    while True:
+        sock = connect(paths)
+        if sock is not None:
+            _reap(child)
+            return sock
+        now = time.monotonic()
+        if now > deadline:
+            message = "the local supervisor could not be started"
+            raise UnavailableError(message, hint=f"its log ends with: {_tail(paths.supervisor_log)}")
+        if _reap(child) and now - since > _AGAIN_S:
+            child, since = _spawn(paths), now
+        time.sleep(_POLL_S)
+
+
+def _spawn(paths: Paths) -> int:
+    log = os.open(paths.supervisor_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home)]
+    streams = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+    try:
+        # Not subprocess: its object warns when it is collected while the process lives on, which is just what this one must do.
+        return os.posix_spawn(sys.executable, arguments, _environment(), file_actions=streams, setsid=True)
+    except NotImplementedError:  # an older macOS; the supervisor ignores the terminal's signals anyway
+        return os.posix_spawn(sys.executable, arguments, _environment(), file_actions=streams)
+    finally:
+        os.close(log)
+        os.close(null)
+
+
+def _environment() -> dict[str, str]:
+    from modeldeploy.backends.local.environment import checkout
+
+    return {**os.environ, **checkout()}
+
+
+def _reap(pid: int) -> bool:
+    """Whether our child has ended; it is not left behind as a zombie when it has."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[-_LOG_TAIL:]
+    except OSError as error:
+        return str(error)

@@ -1,0 +1,30 @@
+"""The environment of the processes that we start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import modeldeploy
+
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
+
+
+def of_process(threads: int) -> dict[str, str]:
+    """Give the environment of a process of ours: bounded threads, unbuffered output, no telemetry, this very package."""
+    limits = dict.fromkeys(_THREAD_LIMITS, str(threads))
+    return {**os.environ, **checkout(), **limits, "PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def checkout() -> dict[str, str]:
+    """Tell a process where this package lies when it is a source tree that is not installed.
+
+    An installed one is found by itself; naming its directory would mix two environments when a revision has another interpreter.
+    """
+    place = Path(modeldeploy.__file__).parent.parent
+    if place.name in {"site-packages", "dist-packages"}:
+        return {}
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {"PYTHONPATH": os.pathsep.join([str(place), *(each for each in path if each and each != str(place))])}

@@ -1,0 +1,163 @@
+"""A process that has loaded the libraries and forks workers: ready in tens of milliseconds where a fresh interpreter takes a second or more.
+
+``python -m modeldeploy.backends.local.forkserver --control FD --parent PID --flavour NAME``; Linux only. It stays single-threaded: a fork
+of a process with threads, OpenMP regions or open sessions may hang. When it has threads after all it refuses, and workers are spawned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from modeldeploy.serving.lifeline import die_with_parent
+
+MESSAGE_LIMIT = 1 << 20
+DESCRIPTORS = 3
+"""Sent with each order: where to say "ready", what ends when the supervisor does, where to log."""
+
+_ALWAYS = ("numpy", "orjson", "modeldeploy.serving.boot", "modeldeploy.serving.worker")
+_LIBRARIES = {
+    "sklearn": (
+        "skops.io", "joblib", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing", "sklearn.impute", "sklearn.linear_model",
+        "sklearn.ensemble", "sklearn.tree", "sklearn.svm", "sklearn.neighbors", "sklearn.naive_bayes", "sklearn.cluster",
+        "sklearn.decomposition", "sklearn.neural_network", "sklearn.feature_extraction.text",
+    ),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "onnx": ("onnxruntime",),
+}  # fmt: skip
+
+
+def preload(flavour: str) -> None:
+    """Load what models of this flavour need; what is missing or broken shows when a worker loads its model."""
+    for name in (*_ALWAYS, *_LIBRARIES.get(flavour, ())):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    # What is here now stays: the collector need not look at it, so the pages stay shared with the workers.
+    gc.collect()
+    gc.freeze()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Preload, then fork for each order until the supervisor's side of the control socket closes."""
+    parser = argparse.ArgumentParser(prog="modeldeploy.backends.local.forkserver")
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--flavour", default="")
+    arguments = parser.parse_args(argv)
+    die_with_parent(arguments.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=arguments.control)
+    preload(arguments.flavour)
+    return _serve(control)
+
+
+def _serve(control: socket.socket) -> int:
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)  # noqa: FBT003 - the signature of the standard library
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    while True:
+        readable, _writable, _errors = select.select([control, wake_read], [], [])
+        if wake_read in readable:
+            os.read(wake_read, 4096)
+            _reap(control)
+        if control in readable:
+            data, descriptors, _flags, _address = socket.recv_fds(control, MESSAGE_LIMIT, DESCRIPTORS)
+            if not data:
+                return 0
+            _obey(control, orjson.loads(data), descriptors)
+
+
+def _reap(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        control.send(orjson.dumps({"exited": pid, "code": os.waitstatus_to_exitcode(status)}))
+
+
+def _obey(control: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
+    number = order.pop("id")
+    threads = _threads()
+    if threads > 1:
+        answer: dict[str, Any] = {"id": number, "error": f"the fork server has {threads} threads"}
+    else:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(parent, order, descriptors)
+        answer = {"id": number, "pid": pid}
+    for descriptor in descriptors:
+        os.close(descriptor)
+    control.send(orjson.dumps(answer))
+
+
+def _threads() -> int:
+    return sum(1 for _each in Path("/proc/self/task").iterdir())
+
+
+def _become_worker(parent: int, order: dict[str, Any], descriptors: list[int]) -> None:
+    """Run a worker in this, the forked, process; never returns."""
+    code = 1
+    try:
+        ready, life, log = _settle_in(parent, descriptors)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        run = importlib.import_module("modeldeploy.serving.boot", "modeldeploy.serving.worker").run
+        code = run(Path(order.pop("bundle")), order.pop("socket"), **order, ready_fd=ready, stdin_fd=life)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 - the fork server's own stack lies below this one; nothing may get there
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _settle_in(parent: int, descriptors: list[int]) -> list[int]:
+    """Undo what only the fork server needs, and take the descriptors over."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    die_with_parent(parent)
+    keep = {0, 1, 2, *descriptors}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only, and the listing's own descriptor is among them
+        if int(name) not in keep:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    _reseed()
+    return descriptors
+
+
+def _reseed() -> None:
+    # Every worker would otherwise draw the same numbers.
+    import random
+
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

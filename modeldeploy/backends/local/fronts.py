@@ -1,0 +1,128 @@
+"""Our side of the front process: started again when it dies, told everything again when it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from modeldeploy.backends.local.environment import of_process
+from modeldeploy.backends.local.fleet import back_off
+from modeldeploy.errors import BackendError, UnavailableError
+
+_LINE_LIMIT = 64 << 20
+_ANSWER_S = 30.0
+_HEALTHY_S = 5.0
+
+
+class FrontProcess:
+    """Keeps a front alive and passes commands on."""
+
+    def __init__(
+        self, *, started: Callable[[], Awaitable[None]], hung: Callable[[str], None], report: Callable[[str], None]
+    ) -> None:
+        self.pid = 0
+        self._started = started
+        self._hung = hung
+        self._report = report
+        self._writer: asyncio.StreamWriter | None = None
+        self._sockets: socket.socket | None = None
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def call(self, do: str, *, answer_within: float = _ANSWER_S, **arguments: Any) -> Any:
+        """Give a command and wait for its result; commands take effect in the order of the calls."""
+        return await asyncio.wait_for(self.send(do, **arguments), answer_within)
+
+    def send(self, do: str, **arguments: Any) -> asyncio.Future[Any]:
+        """Give a command now; its result comes later."""
+        if self._writer is None:
+            message = "the front is not running"
+            raise UnavailableError(message, retry_after=0.1, hint="it is being started; try again")
+        number = next(self._numbers)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._writer.write(orjson.dumps({"id": number, "do": do, **arguments}) + b"\n")
+        return answer
+
+    def listen(self, endpoint: str, listener: socket.socket) -> asyncio.Future[Any]:
+        """Hand over a listening socket; we keep it too."""
+        if self._sockets is not None:
+            socket.send_fds(self._sockets, [b"."], [listener.fileno()])
+        return self.send("listen", endpoint=endpoint)
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                code = await self._live()
+                self._report(f"front: ended with {code}")
+            except OSError as error:
+                self._report(f"front: {error}")
+            failures = 1 if time.monotonic() - began > _HEALTHY_S else failures + 1
+            await asyncio.sleep(back_off(failures))
+
+    async def _live(self) -> int:
+        ours, theirs = socket.socketpair()
+        ours_sockets, theirs_sockets = socket.socketpair()
+        with theirs, theirs_sockets:
+            passed = [theirs.fileno(), theirs_sockets.fileno()]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "modeldeploy.serving.front", "--control", str(passed[0]), "--sockets", str(passed[1]),
+                "--parent", str(os.getpid()), pass_fds=passed, stdin=asyncio.subprocess.DEVNULL, env=of_process(1),
+            )  # fmt: skip
+        self.pid = process.pid
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
+        self._sockets = ours_sockets
+        try:
+            listening = asyncio.create_task(self._listen(reader))
+            await self._started()
+            return await process.wait()
+        finally:
+            listening.cancel()
+            self._lose()
+            if process.returncode is None:
+                await process.wait()
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            message = orjson.loads(line)
+            if message.get("event") == "hung":
+                self._hung(message["worker"])
+                continue
+            answer = self._answers.pop(message["id"], None)
+            if answer is None or answer.done():
+                continue
+            if "error" in message:
+                answer.set_exception(BackendError(f"the front failed: {message['error']}"))
+            else:
+                answer.set_result(message["result"])
+
+    def _lose(self) -> None:
+        """Close our ends; the front sees that and ends, if it has not."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = None
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(UnavailableError("the front ended", retry_after=0.1))
+                answer.exception()  # looked at, for nobody may be waiting any more
+
+    async def close(self) -> None:
+        """End the front."""
+        self._keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keeper

@@ -1,0 +1,91 @@
+"""One log file for each revision: what its workers wrote, line by line with the time, rotated by size."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import datetime
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from modeldeploy.values.serving import LogLine
+
+MAX_BYTES = 5_000_000
+KEPT = 2
+"""Older files beside the current one."""
+_MAX_LINE = 16_384
+
+
+class LogFile:
+    """Appends lines; a full disk costs lines, never the service."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.dropped = 0
+        self._path = path
+        self._max_bytes = max_bytes
+        self._stream: BinaryIO | None = None
+
+    def write(self, text: str) -> None:
+        """Add one line with the time of now."""
+        stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        data = f"{stamp} {text[:_MAX_LINE]}\n".encode(errors="replace")
+        try:
+            self._rotate_for(len(data))
+            stream = self._open()
+            stream.write(data)
+            stream.flush()
+        except OSError:
+            self.dropped += 1
+
+    def _open(self) -> BinaryIO:
+        if self._stream is None:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._stream = self._path.open("ab", buffering=0)  # type: ignore[assignment]  # unbuffered: a FileIO
+        return self._stream  # type: ignore[return-value]  # it was opened above
+
+    def _rotate_for(self, size: int) -> None:
+        if self._open().tell() + size <= self._max_bytes:
+            return
+        self.close()
+        for number in range(KEPT, 0, -1):
+            older = _numbered(self._path, number)
+            newer = _numbered(self._path, number - 1)
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
+
+    def close(self) -> None:
+        """Close the file; the next line opens it again."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def read(path: Path, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
+    """Give the last ``limit`` lines at or after ``since``, oldest first."""
+    return list(collections.deque((line for line in _lines(path, revision) if line.at >= since), maxlen=limit))
+
+
+def _lines(path: Path, revision: str) -> Iterator[LogLine]:
+    for number in range(KEPT, -1, -1):
+        with (
+            contextlib.suppress(FileNotFoundError),
+            _numbered(path, number).open(encoding="utf-8", errors="replace") as stream,
+        ):
+            for raw in stream:
+                line = _parse(raw, revision)
+                if line is not None:
+                    yield line
+
+
+def _parse(raw: str, revision: str) -> LogLine | None:
+    stamp, _space, text = raw.rstrip("\n").partition(" ")
+    try:
+        at = datetime.datetime.fromisoformat(stamp)
+    except ValueError:  # torn by a full disk
+        return None
+    return LogLine(at.timestamp(), revision, text)

@@ -1,0 +1,425 @@
+"""All endpoints of one home, inside the supervisor: what is wanted, what runs, and how the one becomes the other.
+
+What is wanted is written down before it is acted upon, so that whoever is killed at whatever moment, the next supervisor carries on from
+there. Listening sockets are held here, so that neither a port nor a waiting connection is lost with the front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from modeldeploy.backends.local import state as wanted
+from modeldeploy.backends.local.fleet import Replicas, prove
+from modeldeploy.backends.local.fronts import FrontProcess
+from modeldeploy.backends.local.launcher import Launcher
+from modeldeploy.backends.local.logs import LogFile
+from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
+from modeldeploy.backends.local.paths import Paths
+from modeldeploy.backends.local.state import Deployed, Record, State
+from modeldeploy.errors import ConflictError, ModelDeployError, NotFoundError, UnavailableError
+from modeldeploy.values.codec import to_json
+from modeldeploy.values.serving import EndpointState, RevisionState, Traffic
+
+_DRAIN_HTTP_S = 5.0
+_BACKLOG = 1024
+
+
+class Machine:
+    """Every endpoint of one home, as wanted and as it runs."""
+
+    def __init__(self, paths: Paths, runtime: Path) -> None:
+        self.paths = paths
+        self.state = wanted.load(paths.state)
+        self._runtime = runtime
+        self._numbers = itertools.count(1)
+        self._listeners: dict[str, socket.socket] = {}
+        self._replicas: dict[tuple[str, str], Replicas] = {}
+        self._told: dict[str, int] = {}
+        self._ending: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._launcher = Launcher(report)
+        for record in list(self.state.endpoints.values()):
+            self._listen(record)
+        self._front = FrontProcess(started=self._tell_all, hung=self._kill_hung, report=report)
+        for record in self.state.endpoints.values():
+            for deployed in record.revisions:
+                self._start(record.name, deployed)
+
+    # ------------------------------------------------------------ what is asked for
+
+    async def put(self, endpoint: str, options: dict[str, str], deployed: Deployed) -> None:
+        """Have a revision served; the first one makes the endpoint and takes all its traffic."""
+        if endpoint in self._ending:
+            message = f"endpoint {endpoint!r} is being deleted"
+            raise UnavailableError(message, retry_after=0.1, hint="wait until it is gone")
+        record = self.state.endpoints.get(endpoint)
+        if record is None:
+            self._create(endpoint, options, deployed)
+        else:
+            self._extend(record, options, deployed)
+
+    def _create(self, endpoint: str, options: dict[str, str], deployed: Deployed) -> None:
+        chosen = read(EndpointOptions, options, "endpoint")
+        record = Record(endpoint, chosen.host, chosen.port, options, (deployed,), Traffic(), None, 0)
+        listener = _bind(record)
+        self._listeners[endpoint] = listener
+        try:
+            self._save(self.state.put(attrs.evolve(record, port=listener.getsockname()[1])))
+        except ModelDeployError:
+            self._listeners.pop(endpoint).close()
+            raise
+        with contextlib.suppress(UnavailableError):  # a front that starts right now is told everything anyway
+            _forget_result(self._front.listen(endpoint, listener))
+        self._start(endpoint, deployed)
+
+    def _extend(self, record: Record, options: dict[str, str], deployed: Deployed) -> None:
+        _check_same_options(record, options)
+        revision = deployed.revision
+        known = record.find(revision.id)
+        if known is not None and known.revision != revision:
+            message = f"endpoint {record.name!r} has another revision {revision.id!r}"
+            raise ConflictError(message, hint="an id stands for one content; use Revision.of")
+        replicas = self._replicas.get((record.name, revision.id))
+        if replicas is not None and replicas.retired:
+            message = f"revision {revision.id!r} of endpoint {record.name!r} is being dropped"
+            raise UnavailableError(message, retry_after=0.1, hint="wait until it is gone")
+        if known is not None and not (replicas is not None and replicas.failed):
+            return
+        if known is None:
+            self._save(self.state.put(attrs.evolve(record, revisions=(*record.revisions, deployed))))
+        else:
+            self._save(self.state.put(_swap(record, deployed)))
+        if replicas is None:
+            self._start(record.name, deployed)
+        else:
+            self._spawn(self._restart(record.name, deployed, replicas))
+
+    async def _restart(self, endpoint: str, deployed: Deployed, old: Replicas) -> None:
+        """Try again with a revision that failed to load."""
+        if self._replicas.get((endpoint, deployed.revision.id)) is old:
+            self._start(endpoint, deployed)
+            await old.stop()
+
+    async def traffic(self, endpoint: str, traffic: Traffic, expect: str | None) -> None:
+        """Replace a table; one that is in force already is found done, whatever was expected."""
+        record = self._find(endpoint)
+        if not record.traffic.same_as(traffic):
+            if expect is not None and expect != str(record.version):
+                message = f"endpoint {endpoint!r} was changed by somebody else: it is at version {record.version}, expected {expect}"
+                raise ConflictError(message, hint="look at it again and decide anew", context={"endpoint": endpoint})
+            for revision in traffic.live:
+                self._check_can_serve(record, revision)
+            stable = next(iter(traffic.live)) if len(traffic.live) == 1 else record.stable
+            self._save(self.state.put(attrs.evolve(record, traffic=traffic, stable=stable)))
+        await self._tell(endpoint)
+
+    def _check_can_serve(self, record: Record, revision: str) -> None:
+        if record.find(revision) is None:
+            message = f"endpoint {record.name!r} has no revision {revision!r}"
+            raise NotFoundError(message, hint=f"it has {[each.revision.id for each in record.revisions]}")
+        replicas = self._replicas.get((record.name, revision))
+        if replicas is None or not replicas.proven:
+            why = replicas.note if replicas else "it is not running"
+            message = f"revision {revision!r} of endpoint {record.name!r} was never ready: {why}"
+            raise ConflictError(message, hint="wait until it is ready before it gets traffic")
+
+    async def drop(self, endpoint: str, revision: str) -> bool:
+        """Have a revision gone; True when it is."""
+        record = self.state.endpoints.get(endpoint)
+        if record is not None and record.find(revision) is not None:
+            _check_droppable(record, revision)
+            if len(record.revisions) == 1:  # an endpoint cannot be without a revision
+                return await self.drop_endpoint(endpoint)
+            rest = tuple(each for each in record.revisions if each.revision.id != revision)
+            traffic = attrs.evolve(
+                record.traffic,
+                weights={name: each for name, each in record.traffic.weights.items() if name != revision},
+            )
+            stable = record.stable if record.stable != revision else None
+            self._save(self.state.put(attrs.evolve(record, revisions=rest, traffic=traffic, stable=stable)))
+            self._retire(endpoint, revision)
+        return (endpoint, revision) not in self._replicas and endpoint not in self._ending
+
+    def _retire(self, endpoint: str, revision: str) -> None:
+        self._replicas[endpoint, revision].retired = True
+        self._spawn(self._end(endpoint, revision))
+
+    async def _end(self, endpoint: str, revision: str) -> None:
+        """Let a revision finish what it has, then end its workers."""
+        replicas = self._replicas[endpoint, revision]
+        await self._tell(endpoint)
+        grace = replicas.options.grace
+        with contextlib.suppress(ModelDeployError, TimeoutError):
+            await self._front.call("drain", endpoint=endpoint, revision=revision, grace=grace, answer_within=grace + 5)
+        await replicas.stop()
+        del self._replicas[endpoint, revision]
+        await self._tell(endpoint)
+        self._tidy()
+
+    async def drop_endpoint(self, endpoint: str) -> bool:
+        """Have an endpoint gone; True when it is."""
+        if endpoint in self.state.endpoints:
+            self._save(self.state.drop(endpoint))
+            self._ending.add(endpoint)
+            self._spawn(self._end_endpoint(endpoint))
+        return endpoint not in self._ending
+
+    async def _end_endpoint(self, endpoint: str) -> None:
+        mine = {key: each for key, each in self._replicas.items() if key[0] == endpoint}
+        grace = max([_DRAIN_HTTP_S, *(each.options.grace for each in mine.values())])
+        with contextlib.suppress(ModelDeployError, TimeoutError):
+            await self._front.call("forget", endpoint=endpoint, grace=grace, answer_within=grace + 5)
+        self._listeners.pop(endpoint).close()
+        for replicas in mine.values():
+            replicas.retired = True
+        await asyncio.gather(*(each.stop() for each in mine.values()))
+        for key in mine:
+            self._replicas.pop(key, None)
+        self._told.pop(endpoint, None)
+        shutil.rmtree(self.paths.log(endpoint, "any").parent, ignore_errors=True)
+        self._ending.discard(endpoint)
+        self._tidy()
+
+    # ------------------------------------------------------------ what is seen
+
+    def observe(self, endpoint: str) -> dict[str, Any] | None:
+        """Show an endpoint as it is now, with what only our own backend needs to know."""
+        record = self.state.endpoints.get(endpoint)
+        if record is None:
+            return None
+        mine = {key[1]: each for key, each in self._replicas.items() if key[0] == endpoint}
+        told = self._told.get(endpoint) == record.version
+        seen = EndpointState(
+            name=endpoint,
+            url=f"http://{_reachable(record.host)}:{record.port}",
+            revisions=tuple(_seen(each, mine.get(each.revision.id)) for each in record.revisions),
+            traffic=record.traffic,
+            version=str(record.version),
+            settled=told and not any(each.starting or each.retired for each in mine.values()),
+        )
+        failed = {revision: each.failed for revision, each in mine.items() if each.failed}
+        return {"state": to_json(seen), "failed": failed, "told": told}
+
+    async def window(self, endpoint: str, revision: str, since: float, until: float) -> Any:
+        """Read a meter of the front."""
+        self._find(endpoint)
+        return await self._front.call("window", endpoint=endpoint, revision=revision, since=since, until=until)
+
+    def processes(self) -> dict[str, Any]:
+        """Name every process: the supervisor, the front, the fork servers, the workers by endpoint and revision."""
+        workers = {
+            f"{key[0]}/{key[1]}": [each.pid for each in replicas.processes.values()]
+            for key, replicas in self._replicas.items()
+        }
+        return {
+            "supervisor": os.getpid(),
+            "front": self._front.pid,
+            "forkservers": self._launcher.pids(),
+            "workers": workers,
+        }
+
+    def warm(self, python: str, flavour: str) -> None:
+        """Start loading what a revision will need."""
+        if sys.platform == "linux":
+            self._launcher.warm(python, flavour)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to serve and nothing to end."""
+        return not (self.state.endpoints or self._replicas or self._ending)
+
+    # ------------------------------------------------------------ making it so
+
+    def _find(self, endpoint: str) -> Record:
+        record = self.state.endpoints.get(endpoint)
+        if record is None:
+            message = f"there is no endpoint {endpoint!r}"
+            raise NotFoundError(message, hint=f"there are {sorted(self.state.endpoints)}", context={"backend": "local"})
+        return record
+
+    def _save(self, state: State) -> None:
+        wanted.save(self.paths.state, state)
+        self.state = state
+
+    def _listen(self, record: Record) -> None:
+        """Take an endpoint's port again; another one only when somebody else has it."""
+        try:
+            listener = _bind(record)
+        except ConflictError as error:
+            report(f"{record.name}: {error}; taking another port")
+            listener = _bind(attrs.evolve(record, port=0))
+            self._save(self.state.put(attrs.evolve(record, port=listener.getsockname()[1])))
+        self._listeners[record.name] = listener
+
+    def _start(self, endpoint: str, deployed: Deployed) -> None:
+        revision = deployed.revision
+
+        def changed() -> None:
+            self._note_proven(endpoint, revision.id)
+            self._spawn(self._tell(endpoint))
+
+        replicas = Replicas(
+            endpoint,
+            deployed,
+            read(RevisionOptions, revision.options, "revision"),
+            self._launcher,
+            log=LogFile(self.paths.log(endpoint, revision.id)),
+            runtime=self._runtime,
+            number=lambda: next(self._numbers),
+            changed=changed,
+        )
+        self._replicas[endpoint, revision.id] = replicas
+        replicas.start()
+        self._spawn(self._tell(endpoint))
+
+    def _note_proven(self, endpoint: str, revision: str) -> None:
+        replicas = self._replicas.get((endpoint, revision))
+        record = self.state.endpoints.get(endpoint)
+        known = record.find(revision) if record is not None else None
+        if record is None or known is None or known.proven or replicas is None or not replicas.proven:
+            return
+        evolved = _swap(record, prove(known))
+        with contextlib.suppress(ModelDeployError):  # said again when a worker starts the next time
+            if len(record.revisions) == 1 and not record.traffic.live:
+                self._save(self.state.put(attrs.evolve(evolved, traffic=Traffic.all_to(revision), stable=revision)))
+            else:
+                # Readiness is no change that anybody asked for: the version stays, so a compare-and-set under way holds.
+                self._save(State(self.state.serial, {**self.state.endpoints, endpoint: evolved}))
+
+    async def _tell_all(self) -> None:
+        self._told.clear()
+        for endpoint, listener in self._listeners.items():
+            _forget_result(self._front.listen(endpoint, listener))
+        for endpoint in list(self.state.endpoints):
+            await self._tell(endpoint)
+
+    async def _tell(self, endpoint: str) -> None:
+        """Tell the front what an endpoint is now; a front that is not there is told everything when it starts."""
+        record = self.state.endpoints.get(endpoint)
+        if record is None:
+            return
+        with contextlib.suppress(ModelDeployError, TimeoutError):
+            await self._front.call("configure", **self._view(record))
+            self._told[endpoint] = max(record.version, self._told.get(endpoint, 0))
+
+    def _view(self, record: Record) -> dict[str, Any]:
+        mine = {key[1]: each for key, each in self._replicas.items() if key[0] == record.name}
+        return {
+            "endpoint": record.name,
+            "weights": dict(record.traffic.weights),
+            "stable": record.stable,
+            "safe_canary": read(EndpointOptions, record.options, "endpoint").safe_canary,
+            "revisions": {revision: _group(each) for revision, each in mine.items()},
+        }
+
+    def _kill_hung(self, worker: str) -> None:
+        for replicas in self._replicas.values():
+            replicas.kill(worker)
+
+    def _tidy(self) -> None:
+        self._launcher.keep_only({each.library for each in self._replicas.values()})
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            report(f"internal error: {task.exception()!r}")
+
+    async def close(self) -> None:
+        """End everything; what is wanted stays written down and comes back with the next supervisor."""
+        for endpoint in list(self.state.endpoints):
+            with contextlib.suppress(ModelDeployError, TimeoutError):
+                await self._front.call(
+                    "forget", endpoint=endpoint, grace=_DRAIN_HTTP_S, answer_within=_DRAIN_HTTP_S + 5
+                )
+        await asyncio.gather(*(each.stop() for each in self._replicas.values()))
+        await self._front.close()
+        await self._launcher.close()
+        for listener in self._listeners.values():
+            listener.close()
+
+
+def _swap(record: Record, deployed: Deployed) -> Record:
+    revisions = tuple(deployed if each.revision.id == deployed.revision.id else each for each in record.revisions)
+    return attrs.evolve(record, revisions=revisions)
+
+
+def _check_same_options(record: Record, options: dict[str, str]) -> None:
+    read(EndpointOptions, options, "endpoint")
+    for name, text in options.items():
+        if record.options.get(name) != text:
+            message = f"endpoint {record.name!r} exists with option {name}={record.options.get(name)!r}, not {text!r}"
+            raise ConflictError(message, hint="delete the endpoint, or leave the option out")
+
+
+def _check_droppable(record: Record, revision: str) -> None:
+    share = record.traffic.share(revision)
+    if share:
+        message = f"revision {revision!r} of endpoint {record.name!r} takes {share} % of the traffic"
+        raise ConflictError(message, hint="move its traffic to another revision first, or delete the endpoint")
+
+
+def _seen(deployed: Deployed, replicas: Replicas | None) -> RevisionState:
+    if replicas is None:
+        return RevisionState(deployed.revision, ready=False, note="not running")
+    return RevisionState(deployed.revision, ready=replicas.ready, note=replicas.note)
+
+
+def _group(replicas: Replicas) -> dict[str, Any]:
+    options = replicas.options
+    policy = {
+        "queue": options.queue,
+        "deadline_s": options.deadline,
+        "max_batch": options.max_batch,
+        "retry_on_crash": options.retry_on_crash,
+    }
+    state = "retired" if replicas.retired else "serving"
+    return {"state": state, "policy": policy, "broken": replicas.failed, "workers": dict(replicas.addresses)}
+
+
+def _bind(record: Record) -> socket.socket:
+    family = socket.AF_INET6 if ":" in record.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((record.host, record.port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003 - the signature of the standard library
+    except OSError as error:
+        listener.close()
+        message = f"endpoint {record.name!r} cannot listen on {record.host} port {record.port}: {error.strerror}"
+        raise ConflictError(message, hint="leave the port out to get a free one") from error
+    return listener
+
+
+def _reachable(host: str) -> str:
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - what was asked for; from here it is reached over loopback
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _forget_result(answer: asyncio.Future[Any]) -> None:
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def report(text: str) -> None:
+    """Say something in the supervisor's own log."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    sys.stderr.write(f"{stamp} {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,102 @@
+"""What can be set for an endpoint and for a revision on this machine; everything else is refused by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from modeldeploy.errors import ConfigurationError
+
+T = TypeVar("T")
+_YES, _NO = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
+_STARTS = ("fork", "spawn")
+_MAX_PORT = 65_535
+
+
+@attrs.frozen
+class EndpointOptions:
+    """Options of an endpoint."""
+
+    host: str = ""
+    """Address to listen on; empty takes the backend's, which is 127.0.0.1."""
+    port: int = 0
+    """0 lets the system choose; it is remembered."""
+    safe_canary: bool = True
+    """Whether a failed answer of a canary is answered again by stable."""
+
+    def __attrs_post_init__(self) -> None:
+        _check_range("port", self.port, 0, _MAX_PORT)
+
+
+@attrs.frozen
+class RevisionOptions:
+    """Options of a revision; durations in seconds."""
+
+    threads: int = 1
+    """Threads that numerical libraries may use in each worker."""
+    queue: int = 1_000
+    """Requests that may wait; one more is turned away with 429."""
+    deadline: float = 30.0
+    """How long a request may take before it is answered with 504 and its worker replaced."""
+    max_batch: int = 256
+    """Requests that a worker is given at once."""
+    retry_on_crash: bool = True
+    """Whether a request whose worker died is sent once more."""
+    start_timeout: float = 300.0
+    """How long a worker may take to load its model."""
+    grace: float = 30.0
+    """How long requests in flight may take when the revision is dropped."""
+    start: str = "fork"
+    """``fork`` from a process that has the libraries loaded already, or ``spawn`` a fresh interpreter."""
+    trust: str = ""
+    """Digest of a bundle with pickled content that may be loaded although it was not packaged here."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("threads", "queue", "max_batch"):
+            _check_range(name, getattr(self, name), 1, 1_000_000)
+        for name in ("deadline", "start_timeout", "grace"):
+            _check_range(name, getattr(self, name), 0.001, 86_400)
+        if self.start not in _STARTS:
+            message = f"option start is {self.start!r}"
+            raise ConfigurationError(message, hint=f"use one of {list(_STARTS)}")
+
+
+def read(cls: type[T], options: Mapping[str, str], what: str) -> T:
+    """Make typed options of text; ConfigurationError names the one that is unknown or wrong."""
+    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # both are attrs classes
+    for name in options:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            asked = f"did you mean {close[0]!r}? " if close else ""
+            message = f"backend 'local' knows no {what} option {name!r}"
+            raise ConfigurationError(message, hint=f"{asked}known are {sorted(fields)}")
+    return cls(**{name: _parse(name, text, fields[name].default) for name, text in options.items()})
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return _flag(text)
+        return type(default)(text)
+    except ValueError as error:
+        message = f"option {name} is {text!r}"
+        raise ConfigurationError(message, hint=f"its default is {default!r}") from error
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in _YES:
+        return True
+    if text.lower() in _NO:
+        return False
+    message = "not a flag"
+    raise ValueError(message)
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    # Written so that nan is refused too.
+    if not least <= value <= most:
+        message = f"option {name} is {value!r}"
+        raise ConfigurationError(message, hint=f"use a number from {least:g} to {most:g}")

@@ -1,0 +1,115 @@
+"""What is wanted of this machine, on disk before anything is done about it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import orjson
+
+from modeldeploy.errors import ConfigurationError, QuotaError
+from modeldeploy.values.codec import from_document, to_document
+from modeldeploy.values.serving import Revision, Traffic
+
+
+@attrs.frozen
+class Deployed:
+    """A revision, and what its workers need beside it."""
+
+    revision: Revision
+    python: str
+    """The interpreter of whoever deployed it: its environment has the libraries."""
+    trust: tuple[str, ...] = ()
+    proven: bool = False
+    """Whether it was ready once. From then on a failure to load is repeated with back-off and never final."""
+
+
+@attrs.frozen
+class Record:
+    """An endpoint as it is wanted."""
+
+    name: str
+    host: str
+    port: int
+    options: Mapping[str, str]
+    revisions: tuple[Deployed, ...]
+    traffic: Traffic
+    stable: str | None
+    """The last revision that had all the traffic: the one that a failed canary is answered by."""
+    version: int
+
+    def find(self, revision: str) -> Deployed | None:
+        """Find a revision by its id."""
+        return next((each for each in self.revisions if each.revision.id == revision), None)
+
+
+@attrs.frozen
+class State:
+    """Everything that is wanted; ``serial`` counts the changes and is never used twice, so versions are not either."""
+
+    serial: int = 0
+    endpoints: Mapping[str, Record] = attrs.field(factory=dict[str, Record])
+
+    def put(self, record: Record) -> State:
+        """Give the state with this record, its version new."""
+        serial = self.serial + 1
+        return State(serial, {**self.endpoints, record.name: attrs.evolve(record, version=serial)})
+
+    def drop(self, endpoint: str) -> State:
+        """Give the state without this endpoint."""
+        return State(self.serial + 1, {name: each for name, each in self.endpoints.items() if name != endpoint})
+
+
+def load(path: Path) -> State:
+    """Read the state; an empty one when there is none, ConfigurationError when it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return State()
+    try:
+        return from_document(State, orjson.loads(data))
+    except orjson.JSONDecodeError as error:
+        message = f"state file {str(path)!r} cannot be read: {error}"
+        raise ConfigurationError(message, hint="move it away to start with no endpoints") from error
+
+
+def save(path: Path, state: State) -> None:
+    """Write the state so that a crash at any moment leaves the old one or the new one."""
+    write_file(path, orjson.dumps(to_document(state)))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file by way of a temporary one that has reached the disk."""
+    try:
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise _unwritable(path, error) from error
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    # The rename itself must reach the disk too; Windows cannot open directories and needs no such thing.
+    if os.name == "posix":
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _unwritable(path: Path, error: OSError) -> QuotaError:
+    return QuotaError(f"{str(path)!r} cannot be written: {error.strerror}", hint="free some space; nothing was changed")

@@ -1,0 +1,169 @@
+"""The process that keeps this machine's endpoints serving: ``python -m modeldeploy.backends.local.supervisor HOME``.
+
+It is started by whoever needs it first, outlives them all, answers on a private Unix socket, and ends when there has been nothing to serve
+for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from modeldeploy.backends.local import wire
+from modeldeploy.backends.local.client import knock
+from modeldeploy.backends.local.machine import Machine, report
+from modeldeploy.backends.local.paths import Paths, make_private
+from modeldeploy.backends.local.state import Deployed, write_file
+from modeldeploy.errors import BackendError, ConfigurationError, ModelDeployError
+from modeldeploy.values.codec import from_json
+from modeldeploy.values.serving import Traffic
+
+IDLE_EXIT_S = 60.0
+_TICK_S = 1.0
+# How long one that is ending may keep the lock while the next one waits for it.
+_TAKE_OVER_S = 60.0
+_POLL_S = 0.02
+
+
+class Server:
+    """Answers the backends' questions."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.stopping = asyncio.Event()
+        self.asked = time.monotonic()
+        self._machine = machine
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
+            "put": self._put,
+            "traffic": self._traffic,
+            "drop": lambda ask: machine.drop(ask["endpoint"], ask["revision"]),
+            "drop_endpoint": lambda ask: machine.drop_endpoint(ask["endpoint"]),
+            "observe": _soon(lambda ask: machine.observe(ask["endpoint"])),
+            "window": lambda ask: machine.window(ask["endpoint"], ask["revision"], ask["since"], ask["until"]),
+            "processes": _soon(lambda _ask: machine.processes()),
+            "warm": _soon(lambda ask: machine.warm(ask["python"], ask["flavour"])),
+            "ping": _soon(lambda _ask: os.getpid()),
+            "shutdown": _soon(lambda _ask: self.stopping.set()),
+        }
+
+    async def _put(self, ask: dict[str, Any]) -> None:
+        await self._machine.put(ask["endpoint"], ask["options"], from_json(Deployed, ask["deployed"]))
+
+    async def _traffic(self, ask: dict[str, Any]) -> None:
+        await self._machine.traffic(ask["endpoint"], from_json(Traffic, ask["traffic"]), ask["expect"])
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection, line by line."""
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            while line := await reader.readline():
+                self.asked = time.monotonic()
+                writer.write(wire.encode(await self._answer(line)))
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            ask = orjson.loads(line)
+            command = self._commands.get(ask.get("do"))
+            if command is None:
+                message = f"the running supervisor does not know {ask.get('do')!r}"
+                raise ConfigurationError(message, hint="another version of modeldeploy started it; shut it down")
+            return {"result": await command(ask)}
+        except ModelDeployError as error:
+            return {"error": wire.from_error(error)}
+        except Exception as error:  # noqa: BLE001 - one bad question must not end the supervisor
+            report(f"internal error: {type(error).__name__}: {error}")
+            return {"error": wire.from_error(BackendError(f"the supervisor failed: {type(error).__name__}: {error}"))}
+
+    async def until_done(self, idle_exit: float) -> None:
+        """Wait until it is told to stop, or has had nothing to do for ``idle_exit`` seconds."""
+        busy = time.monotonic()
+        while not self.stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), _TICK_S)
+            if not self._machine.idle:
+                busy = time.monotonic()
+            if time.monotonic() - max(busy, self.asked) > idle_exit:
+                report("nothing to serve; ending")
+                return
+
+
+def _soon(answer: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Awaitable[Any]]:
+    async def asynchronous(ask: dict[str, Any]) -> Any:
+        return answer(ask)
+
+    return asynchronous
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the supervisor of one home; end at once when another one serves it."""
+    (home,) = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    paths = Paths(Path(home))
+    lock = _lock(paths)
+    if lock is None:
+        return 0
+    with lock:
+        asyncio.run(_run(paths))
+    return 0
+
+
+def _lock(paths: Paths) -> IO[bytes] | None:
+    """Become the one supervisor of a home; None when there is one that answers."""
+    stream = paths.lock.open("ab")
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if knock(paths):
+                break
+            time.sleep(_POLL_S)
+        else:
+            return stream
+    stream.close()
+    return None
+
+
+async def _run(paths: Paths) -> None:
+    runtime = make_private(paths.runtime())
+    for stale in runtime.iterdir():
+        stale.unlink()
+    machine = Machine(paths, runtime)
+    server = Server(machine)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, server.stopping.set)
+    control = _bind(runtime / "control")
+    listening = await asyncio.start_unix_server(server.serve, sock=control, limit=wire.LINE_LIMIT)
+    write_file(paths.info, orjson.dumps({"pid": os.getpid(), "control": str(runtime / "control")}))
+    try:
+        await server.until_done(float(os.environ.get("MODELDEPLOY_LOCAL_IDLE_EXIT", IDLE_EXIT_S)))
+    finally:
+        listening.close()
+        (runtime / "control").unlink(missing_ok=True)
+        paths.info.unlink(missing_ok=True)
+        await machine.close()
+        with contextlib.suppress(OSError):
+            runtime.rmdir()
+
+
+def _bind(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    return sock
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
