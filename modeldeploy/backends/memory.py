@@ -1,0 +1,536 @@
+"""The reference backend: a provider made of dictionaries, for tests and for reading.
+
+It does what a cloud does, and slowly: work takes several looks, traffic is in flight for a while, a revision may fail to start. Everything is
+deterministic, time comes from an injected clock, and ``writes`` lists every change in order, so that a test can say "nothing was written" and
+"each act once". Nothing outlives the process.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+
+import attrs
+
+from modeldeploy.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PredictionError,
+    UnavailableError,
+    UnsupportedError,
+)
+from modeldeploy.spi import Identity
+from modeldeploy.values.batch import BatchSpec, BatchState
+from modeldeploy.values.capability import Capabilities, Shadow
+from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.metrics import Window, bucket_of
+from modeldeploy.values.serving import (
+    WHOLE,
+    EndpointSpec,
+    EndpointState,
+    LogLine,
+    Payload,
+    Revision,
+    RevisionState,
+    Traffic,
+)
+from modeldeploy.values.ticket import Action, Phase, Ticket
+
+Responder = Callable[[str, str, Payload], Payload]
+"""Answers ``(endpoint, revision, request)``; what it raises is what the caller gets."""
+
+EVERYTHING = Capabilities(
+    serving=True,
+    split=100,
+    shadow=Shadow(max_targets=100),
+    pinned_invoke=True,
+    expect_is_atomic=True,
+    cancel=True,
+    meters=True,
+    logs=True,
+    batch=True,
+)
+
+# Coprime to 100: a hundred requests in a row visit every percent once, well mixed.
+_STRIDE = 61
+_JOB_ROWS = 1_000
+
+
+@attrs.define
+class _Member:
+    revision: Revision
+    looks: int
+    """How many looks until it is ready."""
+    failure: str = ""
+
+
+@attrs.define
+class _Endpoint:
+    spec: EndpointSpec
+    members: dict[str, _Member] = attrs.field(factory=dict)
+    traffic: Traffic = attrs.field(factory=Traffic)
+    pending: Traffic | None = None
+    looks: int = 0
+    changes: int = 0
+    asked: int = 0
+
+    @property
+    def target(self) -> Traffic:
+        """The table that holds once everything in flight has landed."""
+        return self.traffic if self.pending is None else self.pending
+
+    @property
+    def version(self) -> str:
+        return f"{self.spec.name}@{self.changes}"
+
+    @property
+    def settled(self) -> bool:
+        return self.pending is None and all(not member.looks for member in self.members.values())
+
+    def used(self) -> set[str]:
+        """Name the revisions that get requests or copies, now or when the table in flight has landed."""
+        tables = (self.traffic, self.target)
+        return {
+            name for table in tables for part in (table.live, table.shadow) for name, share in part.items() if share
+        }
+
+
+@attrs.define
+class _Job:
+    spec: BatchSpec
+    looks: int
+    steps: int
+    phase: Phase = Phase.RUNNING
+
+
+@attrs.frozen
+class Write:
+    """One change at the provider."""
+
+    verb: str
+    target: str
+    detail: str
+
+
+def respond(endpoint: str, revision: str, payload: Payload) -> Payload:
+    """Answer with the names of the endpoint and the revision, as JSON."""
+    body = json.dumps({"endpoint": endpoint, "revision": revision, "bytes": len(payload.body)})
+    return Payload(body.encode(), {"content-type": "application/json"})
+
+
+class MemoryBackend:
+    """A provider in this process. ``steps`` is how many looks a piece of work takes after its write, ``poll_after`` the wait it asks for."""
+
+    name = "memory"
+    _shared: ClassVar[dict[Path, MemoryBackend]] = {}
+
+    def __init__(
+        self,
+        *,
+        capabilities: Capabilities = EVERYTHING,
+        clock: Callable[[], float] = time.time,
+        steps: int = 2,
+        poll_after: float = 0.0,
+        responder: Responder = respond,
+    ) -> None:
+        self.capabilities = capabilities
+        self.writes: list[Write] = []
+        self._clock, self._steps, self._poll_after, self._responder = clock, steps, poll_after, responder
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._jobs: dict[str, _Job] = {}
+        self._samples: dict[tuple[str, str], list[Window]] = {}
+        self._lines: dict[tuple[str, str], list[LogLine]] = {}
+        self._doomed: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    @classmethod
+    def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
+        """Give the one instance of this process for ``home``; the setting ``steps`` counts when it is made."""
+        unknown = sorted(set(settings) - {"steps"})
+        steps = settings.get("steps", "0")
+        if unknown or not steps.isdecimal():
+            message = f"settings {unknown} of backend 'memory' are not known" if unknown else f"steps is {steps!r}"
+            raise ConfigurationError(message, hint="the only setting is steps, a whole number")
+        return cls._shared.setdefault(home, cls(steps=int(steps)))  # type: ignore[return-value]  # one class, no subclasses
+
+    def check(self) -> Identity:
+        """Say who and where we are."""
+        return Identity(self.name, "nobody", "this process")
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    # Starting: validate, write nothing
+
+    def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
+        """Ask for a revision to be ready."""
+        self.capabilities.require("serving", backend=self.name)
+        with self._lock:
+            self._refuse_other_content(endpoint.name, revision)
+        wanted = {"endpoint": to_json(endpoint), "revision": to_json(revision)}
+        return self._ticket(Action.PUT_REVISION, endpoint.name, wanted)
+
+    def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
+        """Ask for a whole new table."""
+        self.capabilities.require("serving", backend=self.name)
+        self.capabilities.check_traffic(traffic, backend=self.name)
+        with self._lock:
+            self._refuse_unknown(endpoint, traffic)
+        return self._ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
+
+    def drop_revision(self, endpoint: str, revision: str) -> Ticket:
+        """Ask for a revision to be gone."""
+        self.capabilities.require("serving", backend=self.name)
+        with self._lock:
+            self._refuse_used(endpoint, revision)
+        return self._ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
+
+    def drop_endpoint(self, endpoint: str) -> Ticket:
+        """Ask for an endpoint to be gone."""
+        self.capabilities.require("serving", backend=self.name)
+        return self._ticket(Action.DROP_ENDPOINT, endpoint, {})
+
+    def put_job(self, job: BatchSpec) -> Ticket:
+        """Ask for a job to be done; it scores nothing, it counts."""
+        self.capabilities.require("batch", backend=self.name)
+        with self._lock:
+            self._refuse_other_job(job)
+        return self._ticket(Action.PUT_JOB, job.name, {"job": to_json(job)})
+
+    def _ticket(self, action: Action, target: str, wanted: Mapping[str, object]) -> Ticket:
+        return Ticket(action, target, wanted, poll_after=self._poll_after)
+
+    # Moving on: look, do at most one step
+
+    def advance(self, ticket: Ticket) -> Ticket:
+        """Do the next step of a ticket."""
+        if ticket.phase.ended:
+            return ticket
+        moves = {
+            Action.PUT_REVISION: self._advance_put,
+            Action.SET_TRAFFIC: self._advance_traffic,
+            Action.DROP_REVISION: self._advance_drop_revision,
+            Action.DROP_ENDPOINT: self._advance_drop_endpoint,
+            Action.PUT_JOB: self._advance_job,
+        }
+        with self._lock:
+            return moves[ticket.action](ticket)
+
+    def _advance_put(self, ticket: Ticket) -> Ticket:
+        spec = from_json(EndpointSpec, ticket.wanted["endpoint"])
+        revision = from_json(Revision, ticket.wanted["revision"])
+        if ticket.step == "start":
+            self._create(spec, revision)
+            return attrs.evolve(ticket, step="creating", fraction=0.0)
+        endpoint = self._endpoints.get(spec.name)
+        member = endpoint.members.get(revision.id) if endpoint else None
+        if endpoint is None or member is None or member.revision != revision:
+            return _failed(ticket, f"revision {revision.id!r} is not there any more")
+        if member.failure:
+            return _failed(ticket, member.failure)
+        if member.looks:
+            self._look(endpoint, member)
+            return attrs.evolve(ticket, fraction=1 - member.looks / (self._steps + 1))
+        return _done(ticket)
+
+    def _create(self, spec: EndpointSpec, revision: Revision) -> None:
+        self._refuse_other_content(spec.name, revision)
+        endpoint = self._endpoints.get(spec.name)
+        if endpoint is None:
+            self._write("create-endpoint", spec.name, "")
+            endpoint = self._endpoints[spec.name] = _Endpoint(spec)
+        if revision.id not in endpoint.members:
+            self._write("create-revision", spec.name, revision.id)
+            failure = self._doomed.get(revision.id, "")
+            endpoint.members[revision.id] = _Member(revision, 0 if failure else self._steps, failure)
+            self._welcome(endpoint)
+
+    def _look(self, endpoint: _Endpoint, member: _Member) -> None:
+        member.looks -= 1
+        if not member.looks:
+            self._welcome(endpoint)
+
+    def _welcome(self, endpoint: _Endpoint) -> None:
+        """Count the change, and give everything to a first revision that is ready."""
+        endpoint.changes += 1
+        ready = [name for name, member in endpoint.members.items() if not member.looks and not member.failure]
+        if len(endpoint.members) == 1 and ready and not endpoint.target.live:
+            endpoint.traffic = Traffic.all_to(ready[0])
+
+    def _advance_traffic(self, ticket: Ticket) -> Ticket:
+        wanted = from_json(Traffic, ticket.wanted["traffic"])
+        self._refuse_unknown(ticket.target, wanted)
+        endpoint = self._endpoints[ticket.target]
+        if ticket.step == "start":
+            self._aim(endpoint, wanted, ticket.wanted["expect"])
+            return attrs.evolve(ticket, step="applying")
+        if endpoint.pending is not None:
+            self._land(endpoint)
+            return ticket
+        if not endpoint.traffic.same_as(wanted):
+            return _failed(ticket, f"traffic is {endpoint.traffic.live}: the provider or somebody else changed it")
+        return _done(ticket)
+
+    def _aim(self, endpoint: _Endpoint, wanted: Traffic, expect: str | None) -> None:
+        if endpoint.target.same_as(wanted):
+            return
+        if expect is not None and expect != endpoint.version:
+            message = f"endpoint {endpoint.spec.name!r} is at version {endpoint.version!r}, not {expect!r}"
+            raise ConflictError(message, hint="observe it again and decide anew")
+        self._write("set-traffic", endpoint.spec.name, json.dumps(to_json(wanted), sort_keys=True))
+        endpoint.pending, endpoint.looks = wanted, self._steps
+        endpoint.changes += 1
+        if not self._steps:
+            self._land(endpoint)
+
+    @staticmethod
+    def _land(endpoint: _Endpoint) -> None:
+        endpoint.looks -= 1
+        if endpoint.looks <= 0 and endpoint.pending is not None:
+            endpoint.traffic, endpoint.pending = endpoint.pending, None
+            endpoint.changes += 1
+
+    def _advance_drop_revision(self, ticket: Ticket) -> Ticket:
+        name = ticket.wanted["revision"]
+        self._refuse_used(ticket.target, name)
+        endpoint = self._endpoints.get(ticket.target)
+        if endpoint is None or name not in endpoint.members:
+            return _done(ticket)
+        self._remove(endpoint, name)
+        return attrs.evolve(ticket, step="dropping")
+
+    def _remove(self, endpoint: _Endpoint, revision: str) -> None:
+        """Drop a revision, and with the last one the endpoint, which cannot be without."""
+        self._write("drop-revision", endpoint.spec.name, revision)
+        del endpoint.members[revision]
+        endpoint.changes += 1
+        if not endpoint.members:
+            self._write("drop-endpoint", endpoint.spec.name, "")
+            del self._endpoints[endpoint.spec.name]
+
+    def _advance_drop_endpoint(self, ticket: Ticket) -> Ticket:
+        if ticket.target not in self._endpoints:
+            return _done(ticket)
+        self._write("drop-endpoint", ticket.target, "")
+        del self._endpoints[ticket.target]
+        return attrs.evolve(ticket, step="dropping")
+
+    def _advance_job(self, ticket: Ticket) -> Ticket:
+        spec = from_json(BatchSpec, ticket.wanted["job"])
+        if ticket.step == "start":
+            self._refuse_other_job(spec)
+            if spec.name not in self._jobs:
+                self._write("create-job", spec.name, spec.output)
+                self._jobs[spec.name] = _Job(spec, self._steps, self._steps)
+            return attrs.evolve(ticket, step="scoring", fraction=0.0)
+        job = self._jobs[spec.name]
+        if job.phase is Phase.RUNNING:
+            job.looks = max(0, job.looks - 1)
+            job.phase = Phase.RUNNING if job.looks else Phase.SUCCEEDED
+        return attrs.evolve(ticket, phase=job.phase, fraction=1 - job.looks / max(1, job.steps))
+
+    def cancel(self, ticket: Ticket) -> Ticket:
+        """Stop a revision that is being made, or a job; a change of traffic cannot be stopped."""
+        self.capabilities.require("cancel", backend=self.name)
+        if ticket.phase.ended:
+            return ticket
+        with self._lock:
+            if ticket.action is Action.PUT_REVISION:
+                self._forget(ticket.target, ticket.wanted["revision"]["id"])
+            elif ticket.action is Action.PUT_JOB:
+                self._stop_job(ticket.target)
+            else:
+                message = f"{ticket.action.value} cannot be stopped"
+                raise UnsupportedError(message, capability="cancel", hint="set the table that you want instead")
+        return attrs.evolve(ticket, phase=Phase.CANCELLED)
+
+    def _forget(self, name: str, revision: str) -> None:
+        endpoint = self._endpoints.get(name)
+        member = endpoint.members.get(revision) if endpoint else None
+        if endpoint is not None and member is not None and (member.looks or member.failure):
+            self._remove(endpoint, revision)
+
+    def _stop_job(self, name: str) -> None:
+        job = self._jobs.get(name)
+        if job is not None and job.phase is Phase.RUNNING:
+            self._write("cancel-job", name, "")
+            job.phase = Phase.CANCELLED
+
+    # Looking
+
+    def observe(self, endpoint: str) -> EndpointState | None:
+        """Read the endpoint as it is."""
+        with self._lock:
+            found = self._endpoints.get(endpoint)
+            return _state(found) if found else None
+
+    def endpoints(self) -> Iterable[str]:
+        """Name every endpoint."""
+        with self._lock:
+            return sorted(self._endpoints)
+
+    def observe_job(self, name: str) -> BatchState | None:
+        """Read the job as it is."""
+        job = self._jobs.get(name)
+        if job is None:
+            return None
+        done = _JOB_ROWS * (job.steps - job.looks) // job.steps if job.steps else _JOB_ROWS
+        return BatchState(name, job.phase, job.spec.output, rows_done=done, rows_total=_JOB_ROWS)
+
+    def jobs(self) -> Iterable[str]:
+        """Name every job."""
+        return sorted(self._jobs)
+
+    def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
+        """Count what was recorded at or after ``since`` and before ``until``."""
+        self.capabilities.require("meters", backend=self.name)
+        latency: dict[str, int] = {}
+        requests = errors = 0
+        for sample in self._samples.get((endpoint, revision), ()):
+            if since <= sample.since < until:
+                requests, errors = requests + sample.requests, errors + sample.errors
+                for bucket, count in sample.latency.items():
+                    latency[bucket] = latency.get(bucket, 0) + count
+        return Window(revision, since, until, requests, errors, latency)
+
+    def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
+        """Give the last lines of a revision's log."""
+        self.capabilities.require("logs", backend=self.name)
+        found = [line for line in self._lines.get((endpoint, revision), ()) if line.at >= since]
+        return found[-limit:] if limit else []
+
+    # Serving
+
+    def invoke(self, endpoint: str, payload: Payload, *, revision: str | None = None, timeout: float) -> Payload:
+        """Let the responder answer for the revision whose turn it is, and count it."""
+        if not timeout > 0:
+            message = f"timeout is {timeout!r}"
+            raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
+        with self._lock:
+            chosen, copies = self._route(endpoint, revision)
+        for copy in copies:
+            self._answer(endpoint, copy, payload)
+        answer = self._answer(endpoint, chosen, payload)
+        if isinstance(answer, Exception):
+            raise answer
+        return attrs.evolve(answer, headers={**answer.headers, "modeldeploy-revision": chosen})
+
+    def _route(self, name: str, pinned: str | None) -> tuple[str, list[str]]:
+        found = self._found(name)
+        if pinned is not None:
+            self.capabilities.require("pinned_invoke", backend=self.name)
+            if pinned not in found.members:
+                message = f"endpoint {name!r} has no revision {pinned!r}"
+                raise NotFoundError(message, hint=f"it has {sorted(found.members)}")
+            return pinned, []
+        if not found.traffic.live:
+            message = f"endpoint {name!r} has no revision that takes traffic"
+            raise UnavailableError(message, retry_after=1.0)
+        at = found.asked * _STRIDE % WHOLE
+        found.asked += 1
+        return _at(found.traffic.live, at), [copy for copy, share in found.traffic.shadow.items() if at < share]
+
+    def _answer(self, endpoint: str, revision: str, payload: Payload) -> Payload | Exception:
+        try:
+            answer: Payload | Exception = self._responder(endpoint, revision, payload)
+        except (PredictionError, UnavailableError, InvalidRequestError) as error:
+            answer = error
+        self.record(endpoint, revision, errors=int(isinstance(answer, PredictionError | UnavailableError)))
+        return answer
+
+    # What a test may do to this provider
+
+    def record(
+        self, endpoint: str, revision: str, *, requests: int = 1, errors: int = 0, latency: float = 0.001
+    ) -> None:
+        """Count requests of a revision now, each answered after ``latency`` seconds."""
+        at = self._clock()
+        sample = Window(revision, at, at, requests, errors, {str(bucket_of(latency)): requests})
+        self._samples.setdefault((endpoint, revision), []).append(sample)
+
+    def log(self, endpoint: str, revision: str, text: str) -> None:
+        """Add a line to a revision's log."""
+        self._lines.setdefault((endpoint, revision), []).append(LogLine(self._clock(), revision, text))
+
+    def doom(self, revision: str, note: str) -> None:
+        """Let a revision fail when it is created from now on, for the reason in ``note``."""
+        self._doomed[revision] = note
+
+    def _write(self, verb: str, target: str, detail: str) -> None:
+        self.writes.append(Write(verb, target, detail))
+
+    # Refusals
+
+    def _found(self, name: str) -> _Endpoint:
+        found = self._endpoints.get(name)
+        if found is None:
+            message = f"there is no endpoint {name!r}"
+            raise NotFoundError(message, hint=f"there are {sorted(self._endpoints)}", context={"backend": self.name})
+        return found
+
+    def _refuse_unknown(self, name: str, traffic: Traffic) -> None:
+        endpoint = self._found(name)
+        unknown = sorted({*traffic.weights, *traffic.shadow} - set(endpoint.members))
+        if unknown:
+            message = f"endpoint {name!r} has no revisions {unknown}"
+            raise NotFoundError(message, hint=f"it has {sorted(endpoint.members)}", context={"backend": self.name})
+
+    def _refuse_other_content(self, name: str, revision: Revision) -> None:
+        endpoint = self._endpoints.get(name)
+        member = endpoint.members.get(revision.id) if endpoint else None
+        if member is not None and member.revision != revision:
+            message = f"endpoint {name!r} has a revision {revision.id!r} with other content"
+            raise ConflictError(
+                message, hint="make the revision with Revision.of, so that its id follows from its content"
+            )
+
+    def _refuse_used(self, name: str, revision: str) -> None:
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None and revision in endpoint.used():
+            message = f"revision {revision!r} of {name!r} takes traffic"
+            raise ConflictError(message, hint="give its traffic to another revision first")
+
+    def _refuse_other_job(self, job: BatchSpec) -> None:
+        known = self._jobs.get(job.name)
+        if known is not None and known.spec != job:
+            message = f"there is a job {job.name!r} with other content"
+            raise ConflictError(message, hint="give this one another name")
+
+
+def _state(endpoint: _Endpoint) -> EndpointState:
+    return EndpointState(
+        name=endpoint.spec.name,
+        url=f"memory://{endpoint.spec.name}",
+        revisions=tuple(
+            RevisionState(member.revision, ready=not (member.looks or member.failure), note=member.failure)
+            for member in endpoint.members.values()
+        ),
+        traffic=endpoint.traffic,
+        version=endpoint.version,
+        settled=endpoint.settled,
+    )
+
+
+def _at(live: Mapping[str, int], percent: int) -> str:
+    """Find the revision whose stretch of the table holds ``percent``."""
+    end = 0
+    for revision, share in live.items():
+        end += share
+        if percent < end:
+            return revision
+    message = f"traffic {dict(live)} does not reach {percent}"
+    raise AssertionError(message)
+
+
+def _failed(ticket: Ticket, note: str) -> Ticket:
+    return attrs.evolve(ticket, phase=Phase.FAILED, note=note)
+
+
+def _done(ticket: Ticket) -> Ticket:
+    return attrs.evolve(ticket, step="done", phase=Phase.SUCCEEDED, fraction=1.0)

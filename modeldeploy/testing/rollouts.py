@@ -1,0 +1,315 @@
+"""The conformance suite of the engine over a backend: roll out, take back, roll back; with faults, and stopped before every effect.
+
+The flows are the library's own, so what fails here is a backend that does not keep the rules when it matters.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from modeldeploy.engine.drivers import World, run
+from modeldeploy.engine.effects import Effect, Flow
+from modeldeploy.engine.journal import Journal
+from modeldeploy.engine.record import Kind, Record
+from modeldeploy.engine.retry import RetryPolicy, retrying
+from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
+from modeldeploy.engine.rollout import RolloutCursor, RolloutFlow
+from modeldeploy.engine.single import SingleCursor, SingleFlow
+from modeldeploy.errors import OperationFailed
+from modeldeploy.spi import Serving
+from modeldeploy.testing.contract import Conformance
+from modeldeploy.testing.faults import Fault, FaultyBackend
+from modeldeploy.testing.harness import Harness
+from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.rollout import RolloutPolicy
+from modeldeploy.values.serving import WHOLE, EndpointSpec, Revision, Traffic
+from modeldeploy.values.ticket import Phase, Ticket
+
+_RETRY = RetryPolicy(first=0.02, cap=0.1)
+_GATE_SAMPLE = 5
+_STEPS = (10, 50)
+
+
+class _StoppedError(BaseException):
+    """The driver dies here; not an Exception, so that no flow can notice it."""
+
+
+class Tables:
+    """A backend that notes every change of an endpoint's table that its ``advance`` brings about."""
+
+    def __init__(self, inner: Serving) -> None:
+        self._inner = inner
+        self.seen: list[dict[str, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def advance(self, ticket: Ticket) -> Ticket:
+        """Pass on, and look before and after."""
+        before = self._live(ticket.target)
+        after = self._inner.advance(ticket)
+        now = self._live(ticket.target)
+        if now and now != before:
+            self.seen.append(now)
+        return after
+
+    def _live(self, endpoint: str) -> dict[str, int] | None:
+        state = self._inner.observe(endpoint)
+        return state.traffic.live if state else None
+
+
+@attrs.define
+class Operation:
+    """One operation of the engine on the backend under test, driven as often as it takes."""
+
+    harness: Harness
+    kind: Kind
+    cursor: Mapping[str, Any]
+    target: str
+    backend: Any
+    journal: Journal = attrs.field(factory=Journal)
+    record: Record = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        made = Record(f"{self.kind.value}-1", self.kind, self.backend.name, self.target, self.cursor)
+        self.record = self.journal.create(made)
+
+    def drive(self, *, stop: int | None = None) -> bool:
+        """Take the operation up from the journal; the driver dies before effect ``stop`` (from 0). Whether it came to its end."""
+        # Each driver is named anew, as another process would be; the one that died is fenced off.
+        self.record = attrs.evolve(self.journal.read(self.record.id))
+        world = World(self.record, self.journal, clock=self.harness.clock)
+        flow = retrying(self._flow(), _RETRY, rng=random.Random(0))  # noqa: S311 - repeatable
+        try:
+            run(_until(flow, stop), world)
+        except _StoppedError:
+            return False
+        except OperationFailed:
+            if not self.journal.read(self.record.id).phase.ended:
+                raise
+        return True
+
+    def end(self) -> Record:
+        """Read how it stands in the journal."""
+        return self.journal.read(self.record.id)
+
+    def _flow(self) -> Flow[Any]:
+        if self.kind is Kind.ROLLOUT:
+            return RolloutFlow(self.backend, from_json(RolloutCursor, self.record.cursor), None).run()
+        if self.kind is Kind.ROLLBACK:
+            return RollbackFlow(self.backend, from_json(RollbackCursor, self.record.cursor)).run()
+        return SingleFlow(self.backend, from_json(SingleCursor, self.record.cursor)).run()
+
+
+def _until(flow: Flow[Any], stop: int | None) -> Flow[Any]:
+    """Pass a flow's effects on, and die before the one numbered ``stop``."""
+    answer: Any = None
+    error: Exception | None = None
+    done = 0
+    while True:
+        try:
+            effect: Effect = flow.send(answer) if error is None else flow.throw(error)
+        except StopIteration as end:
+            return end.value
+        if done == stop:
+            raise _StoppedError
+        answer, error, done = None, None, done + 1
+        try:
+            answer = yield effect
+        except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
+            error = raised
+
+
+Scenario = Callable[[Harness, Any, EndpointSpec], Operation]
+"""Prepares an endpoint and gives the operation to be driven; ``Any`` is the backend it must use."""
+
+
+def deploy(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
+    """Put the first revision on a new endpoint."""
+    cursor = RolloutCursor(spec, harness.revisions[0], RolloutPolicy.all_at_once())
+    return Operation(harness, Kind.ROLLOUT, to_json(cursor), spec.name, backend)
+
+
+def promote(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
+    """Walk a good revision up to everything."""
+    harness.succeed(harness.backend.put_revision(spec, harness.revisions[0]))
+    return Operation(harness, Kind.ROLLOUT, to_json(_canary(harness, spec, harness.revisions[1])), spec.name, backend)
+
+
+def take_back(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
+    """Walk a broken revision until its gate fails."""
+    harness.succeed(harness.backend.put_revision(spec, harness.revisions[0]))
+    broken = harness.broken or pytest.skip("Harness(broken=...) is needed to see a gate fail")
+    policy = RolloutPolicy.canary(
+        _walk(harness), soak=1.0, gates=["error_rate <= 10%"], min_sample=_GATE_SAMPLE, interval=0.2
+    )
+    cursor = RolloutCursor(spec, broken, policy)
+    return Operation(harness, Kind.ROLLOUT, to_json(cursor), spec.name, backend)
+
+
+def roll_back(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
+    """Give everything back to the first revision."""
+    first, second = harness.revisions[:2]
+    for revision in (first, second):
+        harness.succeed(harness.backend.put_revision(spec, revision))
+    harness.route(spec, Traffic.all_to(second.id))
+    return Operation(harness, Kind.ROLLBACK, to_json(RollbackCursor(spec, first, "conformance")), spec.name, backend)
+
+
+def roll_back_cold(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
+    """Give everything back to a revision that is not there any more and must be made ready again."""
+    first, second = harness.revisions[:2]
+    operation = roll_back(harness, backend, spec)
+    harness.succeed(harness.backend.drop_revision(spec.name, first.id))
+    assert harness.state(spec).stable == second.id
+    return operation
+
+
+def delete(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
+    """Remove an endpoint with two revisions."""
+    for revision in harness.revisions[:2]:
+        harness.succeed(harness.backend.put_revision(spec, revision))
+    cursor = SingleCursor(harness.backend.drop_endpoint(spec.name))
+    return Operation(harness, Kind.DELETE, to_json(cursor), spec.name, backend)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "deploy": deploy,
+    "promote": promote,
+    "take_back": take_back,
+    "roll_back": roll_back,
+    "roll_back_cold": roll_back_cold,
+    "delete": delete,
+}
+
+
+class RolloutConformance(Conformance):
+    """Every operation of the engine: straight through, with faults, and stopped before each of its effects."""
+
+    def test_a_deployment_goes_through(self, harness: Harness) -> None:
+        """The first revision takes everything."""
+        spec, tables, record = _straight(harness, deploy)
+        assert record.phase is Phase.SUCCEEDED, record.outcome
+        assert harness.state(spec).traffic.live == {harness.revisions[0].id: WHOLE}
+        assert tables.seen == [{harness.revisions[0].id: WHOLE}]
+
+    def test_a_canary_promotes_through_its_steps(self, harness: Harness) -> None:
+        """Each step's table is reached once, in order."""
+        first, second = harness.revisions[:2]
+        spec, tables, record = _straight(harness, promote)
+        assert record.phase is Phase.SUCCEEDED, record.outcome
+        walked = [{first.id: WHOLE - step, second.id: step} for step in _walk(harness)[:-1]]
+        assert tables.seen == [*walked, {second.id: WHOLE}]
+        assert harness.state(spec).settled
+
+    def test_a_gate_takes_a_broken_revision_back(self, harness: Harness) -> None:
+        """After the gate failed the old table holds."""
+        if not _gated(harness):
+            return
+        spec, tables, record = _straight(harness, take_back)
+        assert record.phase is Phase.FAILED
+        assert harness.state(spec).traffic.live == {harness.revisions[0].id: WHOLE}
+        assert len(tables.seen) == 2  # noqa: PLR2004 - out and back
+
+    def test_a_rollback_gives_everything_back_at_once(self, harness: Harness) -> None:
+        """One table, warm or cold."""
+        for scenario in (roll_back, roll_back_cold):
+            spec, tables, record = _straight(harness, scenario)
+            assert record.phase is Phase.SUCCEEDED, record.outcome
+            assert harness.state(spec).traffic.live == {harness.revisions[0].id: WHOLE}
+            assert tables.seen == [{harness.revisions[0].id: WHOLE}]
+
+    def test_a_deletion_leaves_nothing(self, harness: Harness) -> None:
+        """The endpoint and its revisions are gone."""
+        spec, _tables, record = _straight(harness, delete)
+        assert record.phase is Phase.SUCCEEDED, record.outcome
+        assert harness.backend.observe(spec.name) is None
+
+    def test_one_fault_at_any_call_changes_nothing_in_the_end(self, harness: Harness) -> None:
+        """A refusal, a lost answer or throttling at the n-th call of an operation, for every n of the sample."""
+        for name, scenario in _runnable(harness):
+            plain = _outcome(harness, *_straight(harness, scenario))
+            for number in range(1, 200, harness.sample):
+                for fault in (Fault.REFUSE, Fault.LOSE):
+                    ended, met = _with_faults(harness, scenario, {number: fault})
+                    assert ended == plain, f"{name} with {fault.value} at call {number}"
+                if not met:
+                    break
+
+    def test_many_faults_change_nothing_in_the_end(self, harness: Harness) -> None:
+        """A bad day: half of all calls fail, by three seeds."""
+        unlucky = 0
+        for name, scenario in _runnable(harness):
+            plain = _outcome(harness, *_straight(harness, scenario))
+            for seed in range(3):
+                ended, met = _with_faults(harness, scenario, {}, seed=seed, rate=0.5)
+                unlucky += met
+                assert ended == plain, f"{name} with faults by seed {seed}"
+        assert unlucky, "no seed gave a fault"
+
+    def test_a_driver_that_dies_anywhere_does_no_harm(self, harness: Harness) -> None:
+        """Crash everywhere: die before effect k, go on in a fresh driver; the same end, and each table reached at most once."""
+        for name, scenario in _runnable(harness):
+            plain = _straight(harness, scenario)
+            wanted = _outcome(harness, *plain)
+            for stop in range(0, 1000, harness.sample):
+                spec, tables, record, died = _stopped(harness, scenario, stop)
+                if not died:
+                    break
+                assert _outcome(harness, spec, tables, record) == wanted, f"{name} stopped before effect {stop}"
+
+
+def _canary(harness: Harness, spec: EndpointSpec, revision: Revision) -> RolloutCursor:
+    return RolloutCursor(spec, revision, RolloutPolicy.canary(_walk(harness), soak=0.1, interval=0.1))
+
+
+def _walk(harness: Harness) -> tuple[int, ...]:
+    """Give the steps of a canary; a backend that holds one live revision switches at once."""
+    return (*_STEPS, WHOLE) if harness.backend.capabilities.split > 1 else (WHOLE,)
+
+
+def _gated(harness: Harness) -> bool:
+    capabilities = harness.backend.capabilities
+    return harness.broken is not None and capabilities.meters and capabilities.split > 1
+
+
+def _runnable(harness: Harness) -> Iterator[tuple[str, Scenario]]:
+    for name, scenario in SCENARIOS.items():
+        if scenario is not take_back or _gated(harness):
+            yield name, scenario
+
+
+def _straight(harness: Harness, scenario: Scenario) -> tuple[EndpointSpec, Tables, Record]:
+    spec, tables, record, _died = _stopped(harness, scenario, None)
+    return spec, tables, record
+
+
+def _stopped(harness: Harness, scenario: Scenario, stop: int | None) -> tuple[EndpointSpec, Tables, Record, bool]:
+    spec, tables = harness.endpoint(), Tables(harness.backend)
+    operation = scenario(harness, tables, spec)
+    died = not operation.drive(stop=stop)
+    if died:
+        assert operation.drive(), "a fresh driver does not come to the end"
+    return spec, tables, operation.end(), died
+
+
+def _with_faults(
+    harness: Harness, scenario: Scenario, script: Mapping[int | str, Fault], **options: Any
+) -> tuple[object, bool]:
+    spec, tables = harness.endpoint(), Tables(harness.backend)
+    faulty = FaultyBackend(tables, script, retry_after=0.1, **options)  # type: ignore[arg-type]  # passes the rest on
+    operation = scenario(harness, faulty, spec)
+    assert operation.drive()
+    return _outcome(harness, spec, tables, operation.end()), bool(faulty.seen)
+
+
+def _outcome(harness: Harness, spec: EndpointSpec, tables: Tables, record: Record) -> object:
+    """Give what must be the same whatever happened on the way; the endpoint's own name left out."""
+    state = harness.backend.observe(spec.name)
+    there = state and (sorted(each.revision.id for each in state.revisions), state.traffic.live, state.settled)
+    return record.phase, there, tables.seen
