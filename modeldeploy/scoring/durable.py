@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,20 +97,15 @@ class Ledger:
         self.rows = self._recover()
 
     def _recover(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        rows, good = [], 0
-        with self.path.open("r+b") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    rows.append(orjson.loads(line))
-                except orjson.JSONDecodeError:
-                    break
-                good += len(line)
-            file.truncate(good)
+        rows, good = _whole_rows(self.path)
+        if self.path.exists() and self.path.stat().st_size > good:
+            os.truncate(self.path, good)
         return rows
+
+    @staticmethod
+    def read(path: Path) -> list[dict[str, Any]]:
+        """Read the rows without touching the file, which somebody else may be writing."""
+        return _whole_rows(path)[0]
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; it is on the disk when this returns."""
@@ -130,9 +125,26 @@ class Ledger:
         self.rows.append(dict(row))
         step()
 
-    def last(self, kind: str) -> dict[str, Any] | None:
+    def last(self, kind: str) -> Mapping[str, Any] | None:
         """Find the newest row of a kind."""
-        return next((row for row in reversed(self.rows) if row["kind"] == kind), None)
+        return last(self.rows, kind)
+
+
+def _whole_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    rows: list[dict[str, Any]] = []
+    good = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            rows.append(orjson.loads(line if line.endswith(b"\n") else b""))
+        except orjson.JSONDecodeError:
+            break
+        good += len(line)
+    return rows, good
+
+
+def last(rows: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
+    """Find the newest row of a kind."""
+    return next((row for row in reversed(list(rows)) if row["kind"] == kind), None)
 
 
 @attrs.frozen

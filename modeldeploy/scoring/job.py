@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import attrs
 import orjson
@@ -23,6 +24,7 @@ from modeldeploy.values.codec import from_document, from_json, to_document, to_j
 from modeldeploy.values.ticket import Phase
 
 RESULT = "result"
+LEDGER = "ledger.jsonl"
 _RESERVE = 16_384
 _TRANSIENT = ("overwrite",)
 
@@ -121,11 +123,23 @@ class Job:
 
     def ledger(self) -> durable.Ledger:
         """Open the list of what is done; only the runner may."""
-        return durable.Ledger(self.home / "ledger.jsonl")
+        return durable.Ledger(self.home / LEDGER)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Read the list of what is done; anybody may, at any time."""
+        return durable.Ledger.read(self.home / LEDGER)
+
+    def check_inputs(self) -> None:
+        """Raise ConflictError when a file changed since the job was planned."""
+        try:
+            plan = self.plan()
+        except FileNotFoundError:
+            return
+        plan.check_inputs()
 
     def forget(self) -> None:
         """Take away all that was planned and done, so that the job begins anew."""
-        (self.home / "ledger.jsonl").unlink(missing_ok=True)
+        (self.home / LEDGER).unlink(missing_ok=True)
         (self.home / "plan.json").unlink(missing_ok=True)
         self.clean()
 

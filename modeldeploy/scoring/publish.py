@@ -11,16 +11,21 @@ from modeldeploy.scoring.quarantine import Quarantine
 from modeldeploy.values.codec import from_json, to_json
 
 
-def happened(job: Job, ledger: durable.Ledger) -> bool:
+def finished(job: Job) -> bool:
+    """Whether the job published its output once."""
+    return durable.last(job.entries(), "done") is not None
+
+
+def is_ours(job: Job, output: Path) -> bool:
     """Whether what bears the output's name is what this job published last."""
-    row = ledger.last("publish")
-    return row is not None and durable.Identity.of(job.output) == from_json(durable.Identity, row["identity"])
+    row = durable.last(job.entries(), "publish")
+    return row is not None and durable.Identity.of(output) == from_json(durable.Identity, row["identity"])
 
 
-def check_free(job: Job, request: Request, ledger: durable.Ledger) -> None:
+def check_free(job: Job, request: Request) -> None:
     """Raise ConflictError when something else bears the output's name and may not be replaced."""
-    output = job.output
-    if not output.exists() or request.overwrite or happened(job, ledger):
+    output = Path(request.spec.output)
+    if not output.exists() or request.overwrite or is_ours(job, output):
         return
     if output.is_dir() and not any(output.iterdir()):
         return
@@ -31,7 +36,7 @@ def check_free(job: Job, request: Request, ledger: durable.Ledger) -> None:
 def publish(job: Job, request: Request, ledger: durable.Ledger, *, result: Path, quarantine: Quarantine) -> None:
     """Give the result its name; a kill at any moment leaves the old state or the new one."""
     quarantine.plan.check_inputs()
-    check_free(job, request, ledger)
+    check_free(job, request)
     identity = durable.Identity.of(result)
     rows = ledger_rows(ledger)
     quarantine.write()

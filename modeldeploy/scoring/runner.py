@@ -50,7 +50,7 @@ def _run(job: Job, pool_of: PoolOf, meter: Meter) -> Phase:
     request = job.request()
     ledger = job.ledger()
     if ledger.last("done") is None:
-        if publish.happened(job, ledger):
+        if publish.is_ours(job, job.output):
             publish.finish(job, ledger)
         elif not _Run(job, request, ledger, meter).score(pool_of):
             return meter.stopped()
@@ -93,7 +93,7 @@ class _Run:
 
     def score(self, pool_of: PoolOf) -> bool:
         """Score what is missing and publish; False when it was asked to stop before the end."""
-        publish.check_free(self._job, self._request, self._ledger)
+        publish.check_free(self._job, self._request)
         self._take_stock()
         assembly = None if self._plan.directory else Assembly(self._job, self._plan, self._layout.written)
         try:
