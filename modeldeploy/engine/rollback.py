@@ -15,7 +15,7 @@ from modeldeploy.errors import NotFoundError, OperationFailed
 from modeldeploy.spi import Serving
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.events import Level, Name
-from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
+from modeldeploy.values.serving import EndpointSpec, Revision, Traffic
 from modeldeploy.values.ticket import Phase, Ticket
 
 
@@ -53,17 +53,16 @@ class RollbackFlow:
         return self.cursor
 
     def _prepare(self) -> Flow[None]:
-        state = yield from self._observe()
-        found = state.revision(self.cursor.revision.id) if state else None
-        if found is None or not found.ready:
-            yield from self._carry(self._backend.put_revision(self.cursor.endpoint, self.cursor.revision))
+        # A ticket in this stage is the revision's: it is carried to its end even when the revision is ready by now.
+        if self.cursor.ticket is not None or not (yield from self._is_ready()):
+            yield from self._make_ready()
             yield from self._save(stage=Stage.SWITCH, ticket=None)
 
     def _switch(self) -> Flow[None]:
         name, table = self.cursor.endpoint.name, Traffic.all_to(self.cursor.revision.id)
         ticket = self.cursor.ticket or (yield from call("set traffic", lambda: self._backend.set_traffic(name, table)))
         # Not saved before: asking again for the same table is the same act.
-        yield from carry(self._backend, ticket, save=self._save_ticket)
+        yield from carry(self._backend, ticket, save=self._save_switch)
         yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(table.live)})
         fields = {"revision": self.cursor.revision.id, "reason": self.cursor.reason, "traffic": dict(table.live)}
         yield Emit(Name.ROLLOUT_ROLLED_BACK, fields, Level.WARNING)
@@ -76,19 +75,26 @@ class RollbackFlow:
             entry,
         )
 
-    def _observe(self) -> Flow[EndpointState | None]:
+    def _is_ready(self) -> Flow[bool]:
         name = self.cursor.endpoint.name
-        return (yield from call("observe", lambda: self._backend.observe(name)))
-
-    def _carry(self, start: Ticket) -> Flow[None]:
-        ticket = self.cursor.ticket or start
-        yield from self._save(ticket=ticket)
-        yield from carry(self._backend, ticket, save=self._save_ticket)
-        state = yield from self._observe()
+        state = yield from call("observe", lambda: self._backend.observe(name))
         found = state.revision(self.cursor.revision.id) if state else None
-        if found is None or not found.ready:
-            message = f"revision {self.cursor.revision.id!r} was reported ready and is not"
+        return found is not None and found.ready
+
+    def _make_ready(self) -> Flow[None]:
+        spec, revision = self.cursor.endpoint, self.cursor.revision
+        ticket = self.cursor.ticket
+        if ticket is None:
+            ticket = yield from call("start", lambda: self._backend.put_revision(spec, revision))
+            yield from self._save(ticket=ticket)
+        yield from carry(self._backend, ticket, save=self._save_ticket)
+        if not (yield from self._is_ready()):
+            message = f"revision {revision.id!r} was reported ready and is not"
             raise OperationFailed(message)
+
+    def _save_switch(self, ticket: Ticket) -> Flow[Ticket]:
+        yield from self._save(stage=Stage.SWITCH, ticket=ticket)
+        return ticket
 
     def _save_ticket(self, ticket: Ticket) -> Flow[Ticket]:
         yield from self._save(ticket=ticket)
