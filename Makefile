@@ -3,7 +3,7 @@
 # Three environments, each made on first use and never by hand:
 #   .venv             yours: the project installed editable, with every tool (make dev)
 #   .venv-test        the built wheel and every tool; what `make test` and `make lint` use
-#   .venv-quickstart  the project and two extras only; what `make quickstart` uses
+#   .venv-quickstart  what a user would install, no more; what `make quickstart` uses
 # pip takes its settings from this machine's own configuration.
 
 SHELL := /bin/bash
@@ -91,11 +91,11 @@ $(TEST)/.wheel: $(TEST)/.stamp $(SOURCES)
 	@$(TEST)/bin/python -m pip install $(PIP_FLAGS) --no-index --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
-# Editable, so that an edit of the sources shows in the next run without another installation.
+# Editable, so that an edit of the sources shows in the next run without another installation; pandas is how its data comes.
 $(QUICK)/.stamp: $(RECIPE)
 	@$(FIND_PYTHON); [ -x $(QUICK)/bin/python ] || "$$found" -m venv $(QUICK)
 	@echo "make: installing into $(QUICK) (the first time takes about a minute)"
-	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch]'
+	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch]' pandas
 	@touch $@
 
 lock:  ## Refresh constraints.txt: the newest versions that fit, all together
