@@ -35,6 +35,11 @@ def _skops() -> Any:
             sys.modules.pop(name, None)
 
 
+def preload() -> None:
+    """Import what building an estimator needs, for a process that will fork workers."""
+    _skops()
+
+
 def _stub(name: str) -> python_types.ModuleType:
     module = python_types.ModuleType(name)
     module.__path__ = []
