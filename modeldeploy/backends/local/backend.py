@@ -27,7 +27,6 @@ from modeldeploy.errors import (
     ConflictError,
     IntegrityError,
     InvalidRequestError,
-    ModelDeployError,
     NotFoundError,
     UnavailableError,
     UnsupportedError,

@@ -121,6 +121,8 @@ class Replicas:
                 code = await self._live()
             except LoadError as error:
                 self._trouble(str(error), final=not self.proven)
+            except ChildProcessError as error:
+                self._trouble(str(error), final=False)
             except OSError as error:
                 self._trouble(f"no worker could be started: {error}", final=False)
             else:
@@ -128,8 +130,8 @@ class Replicas:
                 if time.monotonic() - began > _HEALTHY_S:
                     failures = 0
             failures += 1
-            if not self.proven and failures >= _TRIES:
-                self._trouble(self.trouble, final=True)
+            if not self.proven and failures >= _TRIES and not self.failed:
+                self._trouble(f"{self.trouble}, {failures} times; see the log", final=True)
             await asyncio.sleep(back_off(failures))
 
     def _trouble(self, text: str, *, final: bool) -> None:
@@ -156,7 +158,7 @@ class Replicas:
             if self.addresses.pop(worker, None) is not None:
                 self._changed()
             with contextlib.suppress(OSError):
-                Path(address).unlink()
+                os.unlink(address)  # noqa: PTH108 - one call, which takes no time worth a thread
 
     async def _launch(self, address: str, worker: str) -> tuple[Process, asyncio.Future[dict[str, Any]]]:
         ready_read, ready_write = os.pipe()
@@ -209,7 +211,7 @@ class Replicas:
             self._judge(process.pid, ready.result())
         elif process.exited.done():
             message = f"a worker ended with {_describe(process.exited.result())} while it loaded the model"
-            raise OSError(message)
+            raise ChildProcessError(message)
         else:
             process.signal(signal.SIGKILL)
             message = f"the model was not loaded after {limit:g} s"

@@ -31,14 +31,15 @@ DESCRIPTORS = 3
 _ALWAYS = ("numpy", "orjson", "modeldeploy.serving.boot", "modeldeploy.serving.worker")
 _LIBRARIES = {
     "sklearn": (
-        "skops.io", "joblib", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing", "sklearn.impute", "sklearn.linear_model",
-        "sklearn.ensemble", "sklearn.tree", "sklearn.svm", "sklearn.neighbors", "sklearn.naive_bayes", "sklearn.cluster",
-        "sklearn.decomposition", "sklearn.neural_network", "sklearn.feature_extraction.text",
+        "modeldeploy.packaging.flavours.sklearn", "joblib", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing",
+        "sklearn.linear_model", "sklearn.ensemble", "sklearn.tree", "sklearn.svm", "sklearn.neighbors", "sklearn.naive_bayes",
     ),
-    "xgboost": ("xgboost",),
-    "lightgbm": ("lightgbm",),
-    "onnx": ("onnxruntime",),
+    "xgboost": ("modeldeploy.packaging.flavours.xgboost", "xgboost"),
+    "lightgbm": ("modeldeploy.packaging.flavours.lightgbm", "lightgbm"),
+    "onnx": ("modeldeploy.packaging.flavours.onnx", "onnxruntime"),
 }  # fmt: skip
+# Threads that cope with a fork: jemalloc, which pyarrow brings, starts its own again in the child (its pthread_atfork handlers).
+_HARMLESS = frozenset({"jemalloc_bg_thd"})
 
 
 def preload(flavour: str) -> None:
@@ -46,6 +47,9 @@ def preload(flavour: str) -> None:
     for name in (*_ALWAYS, *_LIBRARIES.get(flavour, ())):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    if flavour == "sklearn":
+        with contextlib.suppress(Exception):
+            importlib.import_module("modeldeploy.packaging.flavours.skops").preload()
     # What is here now stays: the collector need not look at it, so the pages stay shared with the workers.
     gc.collect()
     gc.freeze()
@@ -67,15 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(control: socket.socket) -> int:
     wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)  # noqa: FBT003 - the signature of the standard library
+    os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     while True:
-        readable, _writable, _errors = select.select([control, wake_read], [], [])
+        readable, _writable, _errors = select.select([control.fileno(), wake_read], [], [])
         if wake_read in readable:
             os.read(wake_read, 4096)
             _reap(control)
-        if control in readable:
+        if control.fileno() in readable:
             data, descriptors, _flags, _address = socket.recv_fds(control, MESSAGE_LIMIT, DESCRIPTORS)
             if not data:
                 return 0
@@ -110,7 +114,8 @@ def _obey(control: socket.socket, order: dict[str, Any], descriptors: list[int])
 
 
 def _threads() -> int:
-    return sum(1 for _each in Path("/proc/self/task").iterdir())
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum(1 for name in names if name not in _HARMLESS)
 
 
 def _become_worker(parent: int, order: dict[str, Any], descriptors: list[int]) -> None:
@@ -121,7 +126,7 @@ def _become_worker(parent: int, order: dict[str, Any], descriptors: list[int]) -
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        run = importlib.import_module("modeldeploy.serving.boot", "modeldeploy.serving.worker").run
+        run = importlib.import_module("modeldeploy.serving.worker").run
         code = run(Path(order.pop("bundle")), order.pop("socket"), **order, ready_fd=ready, stdin_fd=life)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from modeldeploy.values.serving import LogLine
 
@@ -24,11 +24,11 @@ class LogFile:
         self.dropped = 0
         self._path = path
         self._max_bytes = max_bytes
-        self._stream: BinaryIO | None = None
+        self._stream: FileIO | None = None
 
     def write(self, text: str) -> None:
         """Add one line with the time of now."""
-        stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        stamp = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         data = f"{stamp} {text[:_MAX_LINE]}\n".encode(errors="replace")
         try:
             self._rotate_for(len(data))
@@ -38,11 +38,11 @@ class LogFile:
         except OSError:
             self.dropped += 1
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         if self._stream is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._stream = self._path.open("ab", buffering=0)  # type: ignore[assignment]  # unbuffered: a FileIO
-        return self._stream  # type: ignore[return-value]  # it was opened above
+            self._stream = self._path.open("ab", buffering=0)
+        return self._stream
 
     def _rotate_for(self, size: int) -> None:
         if self._open().tell() + size <= self._max_bytes:
@@ -85,7 +85,7 @@ def _lines(path: Path, revision: str) -> Iterator[LogLine]:
 def _parse(raw: str, revision: str) -> LogLine | None:
     stamp, _space, text = raw.rstrip("\n").partition(" ")
     try:
-        at = datetime.datetime.fromisoformat(stamp)
+        at = dt.datetime.fromisoformat(stamp)
     except ValueError:  # torn by a full disk
         return None
     return LogLine(at.timestamp(), revision, text)

@@ -54,11 +54,11 @@ class Paths:
         return self.root / "supervisor.log"
 
     def log(self, endpoint: str, revision: str) -> Path:
-        """The log of one revision."""
+        """Give the log of one revision."""
         return self.root / "logs" / endpoint / f"{revision}.log"
 
     def runtime(self) -> Path:
-        """The directory of the sockets; the same for the same home and user."""
+        """Give the directory of the sockets; it is the same for the same home and user."""
         name = f"md-{_uid()}-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]}"
         bases = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108 - private() makes and checks a directory in it
         return next(

@@ -75,16 +75,19 @@ class Server:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             ask = orjson.loads(line)
-            command = self._commands.get(ask.get("do"))
-            if command is None:
-                message = f"the running supervisor does not know {ask.get('do')!r}"
-                raise ConfigurationError(message, hint="another version of modeldeploy started it; shut it down")
-            return {"result": await command(ask)}
+            return {"result": await self._command(ask["do"])(ask)}
         except ModelDeployError as error:
             return {"error": wire.from_error(error)}
         except Exception as error:  # noqa: BLE001 - one bad question must not end the supervisor
             report(f"internal error: {type(error).__name__}: {error}")
             return {"error": wire.from_error(BackendError(f"the supervisor failed: {type(error).__name__}: {error}"))}
+
+    def _command(self, do: str) -> Callable[[dict[str, Any]], Awaitable[Any]]:
+        command = self._commands.get(do)
+        if command is None:
+            message = f"the running supervisor does not know {do!r}"
+            raise ConfigurationError(message, hint="another version of modeldeploy started it; shut it down")
+        return command
 
     async def until_done(self, idle_exit: float) -> None:
         """Wait until it is told to stop, or has had nothing to do for ``idle_exit`` seconds."""
