@@ -54,7 +54,7 @@ class Status:
             at=max(self.at, event.at),
             fraction=_fraction(event, self.fraction),
             note=_note(event) or self.note,
-            ended=self.ended or event.name in _ENDS,
+            ended=self.ended or _ended(event),
             failed=self.failed or _failed(event),
         )
 
@@ -82,14 +82,22 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
+def _ended(event: Event) -> bool:
+    return event.name in _ENDS or _rolled_back_as_asked(event)
+
+
 def _failed(event: Event) -> bool:
-    # Going back is what a rollback is for, and how a rollout fails.
-    went_back = event.name is Name.ROLLOUT_ROLLED_BACK and event.fields.get("kind") != "rollback"
+    went_back = event.name is Name.ROLLOUT_ROLLED_BACK and not _rolled_back_as_asked(event)
     return went_back or event.name is Name.OPERATION_FAILED
 
 
+def _rolled_back_as_asked(event: Event) -> bool:
+    # Going back is what a rollback is for, and how a rollout fails.
+    return event.name is Name.ROLLOUT_ROLLED_BACK and event.fields.get("kind") == "rollback"
+
+
 def _fraction(event: Event, before: float | None) -> float | None:
-    if event.name is Name.OPERATION_SUCCEEDED:
+    if event.name is Name.OPERATION_SUCCEEDED or _rolled_back_as_asked(event):
         return 1.0
     if event.name is Name.BATCH_PROGRESS:
         done, total = event.fields.get("rows_done"), event.fields.get("rows_total")

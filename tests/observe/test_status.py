@@ -89,3 +89,4 @@ def test_the_end_is_known_and_whether_it_is_a_good_one(event):
 def test_going_back_is_how_a_rollout_fails_and_what_a_rollback_is_for(event, kind, failed):
     status = Status.of("x", 0.0).after(event(Name.ROLLOUT_ROLLED_BACK, kind=kind, reason="error_rate 4% > 1%"))
     assert (status.failed, status.note) == (failed, "rolled back: error_rate 4% > 1%")
+    assert (status.ended, status.fraction) == ((False, None) if failed else (True, 1.0))
