@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -39,14 +39,6 @@ _READING = frozenset({"GET", "HEAD"})
 _EXECUTION = {"MaxConcurrentTransforms": 4, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
 
 
-class Meter(Protocol):
-    """Where an App that stands alone counts; behind a front the front counts."""
-
-    def text(self) -> bytes:
-        """Give the metrics in Prometheus' text format."""
-        ...
-
-
 @attrs.frozen
 class Routes:
     """Where a place wants health and predictions to be, as Vertex AI tells its containers."""
@@ -59,7 +51,7 @@ class App:
     """One model behind all contracts.
 
     ``name`` and ``revision`` are what V2 paths may name (the model's ``version`` works as well); ``batchable=False`` predicts each request
-    by itself.
+    by itself. ``metrics`` gives Prometheus' text where the App stands alone; behind a front the front counts.
     """
 
     def __init__(
@@ -72,13 +64,13 @@ class App:
         batchable: bool = True,
         max_rows: int = MAX_ROWS,
         routes: Routes | None = None,
-        meter: Meter | None = None,
+        metrics: Callable[[], str] | None = None,
     ) -> None:
         self.ready = True
         self.name, self.version, self.revision = name, version, revision
         self._signature = model.signature
         self._batcher = Batcher(model, max_rows=max_rows, batchable=batchable)
-        self._meter = meter
+        self._metrics_text = metrics
         self._predicting = {"/invocations", "/score"}
         self._reading = self._reading_routes()
         if routes is not None:
@@ -88,7 +80,7 @@ class App:
     def _reading_routes(self) -> dict[str, Callable[[], Response]]:
         return {
             "/": lambda: Response(200, b"Healthy", {"content-type": "text/plain"}),
-            "/ping": self._readiness,
+            "/ping": self._ping,
             "/healthz": lambda: json_response(200, {"status": "ok"}),
             "/readyz": self._readiness,
             "/metrics": self._metrics,
@@ -166,10 +158,15 @@ class App:
     def _readiness(self) -> Response:
         return json_response(200, {"ready": True}) if self.ready else unavailable("not ready")
 
+    def _ping(self) -> Response:
+        return Response(200) if self.ready else unavailable("not ready")
+
     def _metrics(self) -> Response:
-        if self._meter is None:
+        if self._metrics_text is None:
             return failure(404, "metrics are kept by the front")
-        return Response(200, self._meter.text(), {"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+        return Response(
+            200, self._metrics_text().encode(), {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
 
     def _server_metadata(self) -> Response:
         from importlib.metadata import version

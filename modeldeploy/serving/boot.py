@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from modeldeploy.errors import IntegrityError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.loading import LoadedModel, load
 from modeldeploy.packaging.signature import check
-from modeldeploy.serving.app import App, Meter, Routes
+from modeldeploy.serving.app import App, Routes
 
 _OFF = "false"
 
@@ -22,7 +22,7 @@ def boot(
     revision: str = "",
     trust: Collection[str] = (),
     routes: Routes | None = None,
-    meter: Meter | None = None,
+    metrics: Callable[[], str] | None = None,
 ) -> App:
     """Load the bundle and check its golden examples; IntegrityError says which row and column differ.
 
@@ -41,7 +41,7 @@ def boot(
         revision=revision or manifest.version,
         batchable=manifest.options.get("batchable") != _OFF,
         routes=routes,
-        meter=meter,
+        metrics=metrics,
     )
 
 

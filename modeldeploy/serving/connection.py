@@ -201,11 +201,14 @@ class Connection(asyncio.Protocol):
     # Judging.
 
     def _judge_head(self) -> Response | None:
+        version = self._parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            return failure(505, "only HTTP/1.1 is spoken here")
         if self._count > self._limits.max_headers or self._head_size_known() > self._limits.max_head:
             return failure(431, f"the request's head is larger than {self._limits.max_head} bytes")
         if self._twice:
             return failure(400, f"header {self._twice!r} occurs more than once")
-        if "host" not in self._headers and self._parser.get_http_version() == "1.1":
+        if "host" not in self._headers and version == "1.1":
             return failure(400, "header 'host' is missing")
         return self._judge_length() or self._judge_expectations()
 

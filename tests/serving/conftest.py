@@ -1,0 +1,154 @@
+"""Real bundles, real server processes, and clients that can say anything at all."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.package import package
+from modeldeploy.packaging.store import Store
+from modeldeploy.values.model import DType, Field, Signature
+
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0]]
+
+
+@attrs.frozen
+class Answer:
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@attrs.frozen
+class Served:
+    """A server process and how to talk to it."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+    port: int
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send one request on a connection of its own; a body that is no bytes is sent as JSON."""
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        sent = {"content-type": "application/json"} if body is not None else {}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        try:
+            connection.request(method, path, body, {**sent, **{key.replace("_", "-"): v for key, v in headers.items()}})
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read(), {key.lower(): value for key, value in answer.getheaders()})
+        finally:
+            connection.close()
+
+    def raw(self, data: bytes, *, half_close: bool = False) -> bytes:
+        """Send bytes as they are and read until the server closes."""
+        with socket.create_connection((self.host, self.port), timeout=20) as sock:
+            sock.sendall(data)
+            if half_close:
+                sock.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := sock.recv(65536):
+                received += chunk
+            return received
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def iris(store: Store) -> Bundle:
+    """A scikit-learn classifier fitted with a frame: four scalar columns, labels out."""
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    table, target = load_iris(return_X_y=True, as_frame=True)
+    model = LogisticRegression(max_iter=500).fit(table, target)
+    return package(model, name="iris", version="1.0.0", example=table.head(), store=store)
+
+
+@pytest.fixture(scope="session")
+def iris_array(store: Store) -> Bundle:
+    """The same fitted with an array: one tensor in, probabilities out."""
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    array, target = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=500).fit(array, target)
+    return package(model, name="iris-array", version="2.0.0", example=array[:5], method="predict_proba", store=store)
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory) -> Iterator[Callable[..., Served]]:
+    """Give ``serve(*arguments, **environ)``: start the container entry, wait for its address."""
+    started: list[subprocess.Popen[bytes]] = []
+    log = tmp_path_factory.mktemp("log") / "stderr"
+
+    def start(*arguments: object, **environ: str) -> Served:
+        with log.open("ab") as stderr:
+            process = start_server([*map(str, arguments)], environ, stderr)
+        started.append(process)
+        line = process.stdout.readline()
+        assert line, log.read_text()
+        address = json.loads(line)
+        return Served(process, address["host"], address["port"])
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def start_server(arguments: list[str], environ: dict[str, str], stderr: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "modeldeploy.serving", "--port", "0", "--announce", *arguments]
+    return subprocess.Popen(
+        command, env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL
+    )
+
+
+class Stub:
+    """A model of a few lines: adds its columns, raises on 666, answers NaN on 777."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.sizes: list[int] = []
+
+    def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        total = sum(array.reshape(len(array), -1).astype(float).sum(axis=1) for array in inputs.values())
+        self.sizes.append(len(total))
+        if (total == 666).any():
+            raise RuntimeError("secret at /home/someone")
+        return {"sum": np.where(total == 777, np.nan, total)}
+
+
+@pytest.fixture
+def stub() -> Callable[..., Stub]:
+    """Give ``stub(*fields, nullable=False)``: a model with these inputs (default: two floats) and one float output."""
+
+    def make(*fields: Field, nullable: bool = False) -> Stub:
+        fields = fields or (Field("a", DType.FLOAT64), Field("b", DType.FLOAT64))
+        return Stub(Signature(inputs=fields, outputs=(Field("sum", DType.FLOAT64, (), nullable),)))
+
+    return make
