@@ -211,7 +211,8 @@ class RolloutFlow:
         baseline = self.cursor.baseline or Traffic()
         name, revision = self.cursor.endpoint.name, self.cursor.revision
         state = yield from self._observe()
-        if state is not None and not state.traffic.same_as(baseline):
+        # What is seen while a forward step is in flight is still the old table; it must be asked for again, or the step lands.
+        if state is not None and not (state.settled and state.traffic.same_as(baseline)):
             yield from self._carry(lambda: self._backend.set_traffic(name, baseline), attend=False)
             yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(baseline.live)})
         fields = {"revision": revision.id, "reason": self.cursor.reason, "traffic": dict(baseline.live)}
