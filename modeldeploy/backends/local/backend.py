@@ -7,13 +7,14 @@ private socket and started when nobody answers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -32,11 +33,15 @@ from modeldeploy.errors import (
     UnsupportedError,
 )
 from modeldeploy.spi import Identity
+from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
 from modeldeploy.values.ticket import Action, Phase, Ticket
+
+if TYPE_CHECKING:
+    from modeldeploy.backends.local.batch import LocalBatch
 
 LOOPBACK = "127.0.0.1"
 _SETTINGS = ("host",)
@@ -185,12 +190,9 @@ class LocalBackend:
             Action.SET_TRAFFIC: self._advance_traffic,
             Action.DROP_REVISION: self._advance_drop,
             Action.DROP_ENDPOINT: self._advance_drop_endpoint,
+            Action.PUT_JOB: lambda job: self._batch.advance(job),
         }
-        move = moves.get(ticket.action)
-        if move is None:
-            message = f"backend 'local' does not know the work {ticket.action.value!r}"
-            raise UnsupportedError(message, capability=ticket.action.value)
-        return move(ticket)
+        return moves[ticket.action](ticket)
 
     def _advance_put(self, ticket: Ticket) -> Ticket:
         endpoint = from_json(EndpointSpec, ticket.wanted["endpoint"])
@@ -242,6 +244,8 @@ class LocalBackend:
         """Stop a revision that is being loaded; a table or a drop is done at once and cannot be stopped."""
         if ticket.phase.ended:
             return ticket
+        if ticket.action is Action.PUT_JOB:
+            return self._batch.cancel(ticket)
         if ticket.action is not Action.PUT_REVISION:
             message = f"{ticket.action.value} cannot be stopped"
             raise UnsupportedError(
@@ -295,6 +299,26 @@ class LocalBackend:
     def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
         """Give the last lines that the workers of a revision wrote."""
         return logs.read(self._paths.log(endpoint, revision), revision, since=since, limit=limit)
+
+    # Batch jobs: processes of their own, which no supervisor watches
+
+    @functools.cached_property
+    def _batch(self) -> LocalBatch:
+        from modeldeploy.backends.local.batch import LocalBatch
+
+        return LocalBatch(self.home)
+
+    def put_job(self, job: BatchSpec) -> Ticket:
+        """Ask for a table to be scored on this machine."""
+        return self._batch.put_job(job)
+
+    def observe_job(self, name: str) -> BatchState | None:
+        """Read a job as it is now."""
+        return self._batch.observe_job(name)
+
+    def jobs(self) -> Iterable[str]:
+        """Name every job."""
+        return self._batch.jobs()
 
     # Calling
 
