@@ -10,6 +10,7 @@ import attrs
 
 from modeldeploy.errors import ConfigurationError, InvalidRequestError
 from modeldeploy.scoring.formats import Format
+from modeldeploy.scoring.schemas import LIKELY
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.model import DType, Field, Signature
 
@@ -108,33 +109,35 @@ def _check_present(field: Field, columns: tuple[str, ...], names: list[str]) -> 
 
 
 def _check_types(field: Field, columns: tuple[str, ...], schema: pa.Schema, *, text: bool) -> None:
+    """Refuse a column whose type can never fit; in text, one where most values do not (the others are bad rows)."""
     for column in columns:
         kind = schema.field(column).type
-        # A number that text is read as depends on the field; a row where that fails is a bad row.
-        fits = _kind(kind) != "list" if text and not field.shape else _fits(kind, field, vector=len(columns) == 1)
-        if text and fits and field.dtype is not DType.STRING and _kind(kind) == "string":
-            fits = False
+        likely = (schema.field(column).metadata or {}).get(LIKELY, b"").decode() if text else ""
+        if likely and field.dtype is not DType.STRING and not (field.shape and len(columns) == 1):
+            fits = likely in _allowed(field)
+        else:
+            fits = _fits(kind, field, vector=len(columns) == 1, text=text)
         if not fits:
             wanted = field.dtype.value + (f" of shape {field.shape}" if field.shape else "")
-            message = f"column {column!r} has type {kind}, which does not fit the model's {field.name!r} ({wanted})"
+            shown = f"{kind} (mostly)" if text else str(kind)
+            message = f"column {column!r} has type {shown}, which does not fit the model's {field.name!r} ({wanted})"
             raise InvalidRequestError(message, field=column, hint="give it the type that the model was packaged with")
 
 
-def _fits(kind: Any, field: Field, *, vector: bool) -> bool:
+def _allowed(field: Field) -> set[str]:
+    kind = "string" if field.dtype is DType.STRING else field.dtype.value.strip("u0123456789")
+    return {kind, "null", *(["int"] if kind == "float" else [])}
+
+
+def _fits(kind: Any, field: Field, *, vector: bool, text: bool) -> bool:
     if field.shape and vector:
         for _dimension in field.shape:
             if _kind(kind) != "list":
                 return False
             kind = kind.value_type
-    wanted = (
-        "string"
-        if field.dtype is DType.STRING
-        else "bool"
-        if field.dtype is DType.BOOL
-        else field.dtype.value.strip("u0123456789")
-    )
-    allowed = {"string": {"string"}, "bool": {"bool"}, "int": {"int"}, "float": {"int", "float"}}[wanted]
-    return _kind(kind) in allowed | {"null"}
+    # What looks like numbers or flags in a text file is text where text is wanted.
+    readable = text and field.dtype is DType.STRING and not field.shape and _kind(kind) != "list"
+    return readable or _kind(kind) in _allowed(field)
 
 
 def _kind(kind: Any) -> str:

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 from modeldeploy.errors import ConfigurationError, MissingDependencyError
 from modeldeploy.scoring import csvtext
+from modeldeploy.scoring.convert import NULLS
 from modeldeploy.scoring.formats import Format
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LIKELY = b"likely"
+"""Metadata of a text column: what most of its values look like."""
+_LOOKS = {
+    "int": r"^\s*[+-]?\d+\s*$",
+    "float": r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$",
+    "bool": "^(?i:true|false)$",
+}
 _SAMPLE = 4 << 20
-_LONG_NUMBER = r"^\s*[+-]?\d{16,}\.?\d*\s*$|^\s*[+-]?\d*\.\d{17,}\s*$"
+_LONG_NUMBER = r"^\s*[+-]?\d{16,}(\.\d*)?\s*$"
 """More digits than a float holds: a number like this is an identifier and stays text."""
 
 
@@ -61,7 +69,7 @@ def together(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
             raise ConfigurationError(
                 message, hint="give the files the same types, or score them in separate jobs"
             ) from error
-    return pa.schema([pa.field(each.name, pa.string() if pa.types.is_null(each.type) else each.type) for each in whole])
+    return pa.schema([each.with_type(pa.string()) if pa.types.is_null(each.type) else each for each in whole])
 
 
 def _of_parquet(path: str, _form: Format) -> pa.Schema:
@@ -80,15 +88,32 @@ def _of_csv(path: str, form: Format) -> pa.Schema:
         sample = file.read(_SAMPLE)
     rows = sample if len(sample) < _SAMPLE else sample[: sample.rfind(b"\n") + 1]
     table = csvtext.parse(rows, head.names, text, form.delimiter).table
-    return pa.schema([(name, _type_of(table.column(name))) for name in head.names])
+    return pa.schema([_field_of(name, table.column(name)) for name in head.names])
+
+
+def _field_of(name: str, column: pa.ChunkedArray) -> pa.Field:
+    import pyarrow as pa
+
+    kind = _type_of(column)
+    return pa.field(name, kind, metadata={LIKELY: _likely(column)} if pa.types.is_string(kind) else None)
+
+
+def _likely(column: pa.ChunkedArray) -> str:
+    """Tell what most values of a text column look like: a few bad rows do not make a column of numbers text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = column.filter(pc.invert(pc.is_in(column, pa.array(NULLS))))
+    for kind, pattern in _LOOKS.items():
+        if 2 * (pc.sum(pc.match_substring_regex(known, pattern)).as_py() or 0) >= max(len(known), 1):
+            return kind
+    return "null" if not len(known) else "string"
 
 
 def _type_of(column: pa.ChunkedArray) -> pa.DataType:
     """Give the narrowest of int64, float64 and bool that holds each value as it is written; text otherwise."""
     import pyarrow as pa
     import pyarrow.compute as pc
-
-    from modeldeploy.scoring.convert import NULLS
 
     known = column.filter(pc.invert(pc.is_in(column, pa.array(NULLS)))).combine_chunks()
     if not len(known):
