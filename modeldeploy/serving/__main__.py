@@ -7,6 +7,7 @@ Without ``--bundle`` or ``--archive`` the model is looked for where the platform
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ from modeldeploy.errors import ConfigurationError, ModelDeployError
 from modeldeploy.serving.limits import MEBIBYTE, Limits
 
 if TYPE_CHECKING:
-    from modeldeploy.serving.app import Routes
+    from modeldeploy.serving.app import App, Routes
 
 SAGEMAKER_DIR = "/opt/ml/model"
 _MANIFEST = "manifest.json"
@@ -70,35 +71,32 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(asked: argparse.Namespace, environ: Mapping[str, str], scratch: Path) -> int:
     limits = Limits(max_body=int(asked.max_body_mb * MEBIBYTE))
     # Before the model: a port that is taken should not cost a minute of loading. It listens only when the model is ready.
-    sock = _bind(asked.host, _port(asked.port, environ))
-    bundle = find_bundle(asked, environ, scratch)
-    from modeldeploy.serving.boot import boot
-    from modeldeploy.serving.http import run
-    from modeldeploy.serving.standalone import Standalone
+    with _bind(asked.host, _port(asked.port, environ)) as sock:
+        bundle = find_bundle(asked, environ, scratch)
+        _end_on_sigterm()
+        from modeldeploy.serving.boot import boot
+        from modeldeploy.serving.http import run
+        from modeldeploy.serving.standalone import Standalone
 
-    _end_on_sigterm()
-    standalone = Standalone(limits)
-    app = boot(
-        bundle,
-        name=asked.name,
-        revision=asked.revision,
-        trust=[*asked.trust, *_split(environ.get("MODELDEPLOY_TRUST", ""))],
-        routes=_routes(environ),
-        metrics=standalone.metrics,
-    )
-    host, port = sock.getsockname()[:2]
+        standalone = Standalone(limits)
+        app = boot(
+            bundle,
+            name=asked.name,
+            revision=asked.revision,
+            trust=[*asked.trust, *_split(environ.get("MODELDEPLOY_TRUST", ""))],
+            routes=_routes(environ),
+            metrics=standalone.metrics,
+        )
+        announce = functools.partial(_announce, app, sock.getsockname(), aloud=asked.announce)
+        return run(standalone.serve(app, sock, grace=asked.grace, announce=announce))
 
-    def announce() -> None:
-        _log.info("serving %s %s on http://%s:%d", app.name, app.version, host, port)
-        if asked.announce:
-            sys.stdout.buffer.write(orjson.dumps({"host": host, "port": port, "pid": os.getpid()}) + b"\n")
-            sys.stdout.flush()
 
-    async def serve() -> int:
-        await standalone.serve(app, sock, grace=asked.grace, announce=announce)
-        return 0
-
-    return run(serve())
+def _announce(app: App, address: tuple[str, int], *, aloud: bool) -> None:
+    host, port = address[:2]
+    _log.info("serving %s %s on http://%s:%d", app.name, app.version, host, port)
+    if aloud:
+        sys.stdout.buffer.write(orjson.dumps({"host": host, "port": port, "pid": os.getpid()}) + b"\n")
+        sys.stdout.flush()
 
 
 def _end_on_sigterm() -> None:

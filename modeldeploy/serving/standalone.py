@@ -54,7 +54,7 @@ class Standalone:
         queued = len(self._waiting)
         return exposition([Reading(name, self._meter, weight=_ALL, queued=queued, inflight=self._in_hand)])
 
-    async def serve(self, app: App, sock: socket.socket, *, grace: float, announce: Callable[[], None]) -> None:
+    async def serve(self, app: App, sock: socket.socket, *, grace: float, announce: Callable[[], None]) -> int:
         """Serve until SIGTERM or SIGINT: readiness fails first, what is in flight is answered within ``grace`` seconds, then it ends."""
         loop = self._loop = asyncio.get_running_loop()
         self._app = app
@@ -70,6 +70,7 @@ class Standalone:
         app.ready = False
         await server.drain(grace)
         self._end_thread()
+        return 0
 
     def _handle(self, request: Request) -> asyncio.Future[Response]:
         app, future = self._app, self._loop.create_future()

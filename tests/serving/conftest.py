@@ -139,7 +139,8 @@ class Stub:
         total = sum(array.reshape(len(array), -1).astype(float).sum(axis=1) for array in inputs.values())
         self.sizes.append(len(total))
         if (total == 666).any():
-            raise RuntimeError("secret at /home/someone")
+            message = "secret at /home/someone"
+            raise RuntimeError(message)
         return {"sum": np.where(total == 777, np.nan, total)}
 
 

@@ -98,7 +98,8 @@ def test_a_model_may_say_that_the_request_is_wrong(stub):
     model = stub()
 
     def refuse(_inputs):
-        raise InvalidRequestError("too old", field="a")
+        message = "too old"
+        raise InvalidRequestError(message, field="a")
 
     model.predict = refuse
     (answer,) = Batcher(model).answer([call(1)])

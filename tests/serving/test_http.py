@@ -20,8 +20,15 @@ DEADLINE = 10.0
 
 async def echo(request: Request) -> Response:
     if request.path == "/fail":
-        raise RuntimeError("secret")
+        message = "secret"
+        raise RuntimeError(message)
     return json_response(200, [request.method, request.path, request.query, request.body.decode("latin-1")])
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.002)
 
 
 @contextlib.asynccontextmanager
@@ -34,8 +41,7 @@ async def serving(handler=echo, limits=LIMITS):
         yield server, port
     finally:
         server.close()
-        while server.connections:
-            await asyncio.sleep(0)
+        await until(lambda: not server.connections)
 
 
 async def exchange(port: int, *parts: bytes) -> bytes:
@@ -261,10 +267,8 @@ def test_a_client_that_never_reads_is_cut_off():
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
             writer.write(post(b"x", b""))
             await writer.drain()
-            while not server.connections:
-                await asyncio.sleep(0.005)
-            while server.connections:
-                await asyncio.sleep(0.005)
+            await until(lambda: server.connections)
+            await until(lambda: not server.connections)
             writer.close()
             return reader
 
@@ -290,8 +294,7 @@ def test_bodies_beyond_the_memory_of_all_together_are_told_to_come_back():
         async with serving(limits=attrs.evolve(LIMITS, max_held=150)) as (server, port):
             reader, first = await asyncio.open_connection("127.0.0.1", port)
             first.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n" + b"x" * 100)
-            while server.held < 100:
-                await asyncio.sleep(0.005)
+            await until(lambda: server.held >= 100)
             second = await exchange(port, post(b"y" * 100))
             first.write(b"x")
             one = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE)
@@ -340,7 +343,7 @@ def test_draining_answers_what_is_in_flight_and_says_close():
             release.set()
             await draining
             idle.close()
-            with pytest.raises(OSError):
+            with pytest.raises(ConnectionError):
                 await asyncio.open_connection("127.0.0.1", port)
             return await busy, await late
 
@@ -357,8 +360,7 @@ def test_draining_gives_up_after_its_grace():
 
         async with serving(handler) as (server, port):
             busy = asyncio.ensure_future(exchange(port, post(b"x")))
-            while not server.held:
-                await asyncio.sleep(0.005)
+            await until(lambda: server.held)
             await server.drain(0.05)
             with contextlib.suppress(ConnectionError):
                 return await busy

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -46,10 +47,8 @@ def test_frames_are_found_however_the_bytes_are_cut(batches, step):
 @given(st.binary(max_size=100))
 def test_rubbish_is_a_frame_error_and_nothing_else(data):
     for decode in (link.decode_requests, link.decode_responses):
-        try:
+        with contextlib.suppress(link.FrameError):
             assert isinstance(decode(data), list)
-        except link.FrameError:
-            pass
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
@@ -117,7 +116,7 @@ def test_a_socket_file_left_by_a_dead_process_is_replaced(modeldeploy_home):
     link.listen(path)[0].close()
     listener, address = link.listen(path)
     with listener, link.connect(address, timeout=5):
-        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert Path(path).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_path_too_long_for_a_socket_is_refused_by_name(modeldeploy_home):
