@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from modeldeploy import BatchJob, Endpoint, Model, RolloutPolicy
+from modeldeploy.cli import main as command
 from modeldeploy.errors import InvalidRequestError, RolloutAborted
 
 CONNECTIONS = 8
@@ -35,7 +36,10 @@ def main() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="modeldeploy-quickstart-") as home:
         os.environ["MODELDEPLOY_HOME"] = home
-        story(Path(home))
+        try:
+            story(Path(home))
+        finally:
+            command(["stop"])
     say(f"\nDone in {time.perf_counter() - began:.1f} s; nothing is left running.")
 
 
@@ -119,7 +123,7 @@ def batch(endpoint: Endpoint, test: pd.DataFrame, folder: Path) -> None:
     )
 
 
-LARGE = 20.0
+LARGE = 17.0
 
 
 class Broken:
