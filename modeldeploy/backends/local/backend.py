@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy.backends.local import logs
-from modeldeploy.backends.local.client import Control
+from modeldeploy.backends.local.client import Control, gone
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths
@@ -106,9 +106,12 @@ class LocalBackend:
     def shutdown(self) -> None:
         """End the supervisor and all workers; the endpoints come back with the next call that needs them."""
         self._urls.clear()
-        self._control.ask_if_there("shutdown")
+        pid = self._control.ask_if_there("shutdown")
         deadline = time.monotonic() + _ENDED_S
-        while _locked(self._paths.lock) and time.monotonic() < deadline:
+        while pid is not None and not gone(pid):
+            if time.monotonic() > deadline:
+                message = f"the local supervisor (pid {pid}) did not end within {_ENDED_S:g} s"
+                raise UnavailableError(message, hint=f"see {str(self._paths.supervisor_log)!r}")
             time.sleep(_POLL_S)
 
     def warm(self, flavour: str) -> None:
@@ -190,7 +193,7 @@ class LocalBackend:
             Action.SET_TRAFFIC: self._advance_traffic,
             Action.DROP_REVISION: self._advance_drop,
             Action.DROP_ENDPOINT: self._advance_drop_endpoint,
-            Action.PUT_JOB: lambda job: self._batch.advance(job),
+            Action.PUT_JOB: self._advance_job,
         }
         return moves[ticket.action](ticket)
 
@@ -239,6 +242,9 @@ class LocalBackend:
             return _done(ticket)
         gone = self._control.ask("drop_endpoint", endpoint=ticket.target)
         return _done(ticket) if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
+
+    def _advance_job(self, ticket: Ticket) -> Ticket:
+        return self._batch.advance(ticket)
 
     def cancel(self, ticket: Ticket) -> Ticket:
         """Stop a revision that is being loaded; a table or a drop is done at once and cannot be stopped."""
@@ -346,17 +352,3 @@ def _done(ticket: Ticket) -> Ticket:
 
 def _failed(ticket: Ticket, why: str) -> Ticket:
     return attrs.evolve(ticket, phase=Phase.FAILED, note=why)
-
-
-def _locked(path: Path) -> bool:
-    """Whether a supervisor still holds its lock."""
-    import fcntl
-
-    try:
-        with path.open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -122,7 +122,29 @@ def start(paths: Paths) -> socket.socket:
         time.sleep(_POLL_S)
 
 
+_started: set[int] = set()
+"""Supervisors that this process started; whoever starts a process must take note of its end."""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    if _reap(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            return False
+        return True
+    return False
+
+
 def _spawn(paths: Paths) -> int:
+    for pid in list(_started):
+        _reap(pid)
+    pid = _spawn_detached(paths)
+    _started.add(pid)
+    return pid
+
+
+def _spawn_detached(paths: Paths) -> int:
     log = os.open(paths.supervisor_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home)]
@@ -146,9 +168,12 @@ def _environment() -> dict[str, str]:
 def _reap(pid: int) -> bool:
     """Whether our child has ended; it is not left behind as a zombie when it has."""
     try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
+        ended = os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:  # no child of ours, or not any more
+        ended = True
+    if ended:
+        _started.discard(pid)
+    return ended
 
 
 def _tail(path: Path) -> str:

@@ -81,6 +81,7 @@ class Launcher:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._servers: dict[tuple[str, str], _ForkServer] = {}
+        self._closing: list[_ForkServer] = []
 
     async def start(self, order: Order, *, ready: int, log: int) -> Process:
         """Start a worker that writes to the descriptors ``ready`` and ``log``; OSError when that is not possible."""
@@ -111,7 +112,11 @@ class Launcher:
     def keep_only(self, wanted: set[tuple[str, str]]) -> None:
         """End the fork servers that nobody needs any more."""
         for key in set(self._servers) - wanted:
-            self._servers.pop(key).close()
+            self._close(self._servers.pop(key))
+
+    def _close(self, server: _ForkServer) -> None:
+        server.close()
+        self._closing = [*(each for each in self._closing if not each.ended), server]
 
     def pids(self) -> list[int]:
         """Name the fork servers."""
@@ -119,11 +124,8 @@ class Launcher:
 
     async def close(self) -> None:
         """End all fork servers."""
-        servers = list(self._servers.values())
-        self._servers.clear()
-        for server in servers:
-            server.close()
-        await asyncio.gather(*(server.wait() for server in servers))
+        self.keep_only(set())
+        await asyncio.gather(*(server.wait() for server in self._closing))
 
 
 class _ForkServer:
@@ -218,11 +220,18 @@ class _ForkServer:
             process.ended(-int(signal.SIGKILL))
 
     def close(self) -> None:
-        """Let it end by itself."""
+        """End it; it has no workers any more, and may be too busy loading libraries to see that nobody needs it."""
         if not self.gone:
             self._loop.remove_reader(self._control)
             self._control.close()
             self.gone = True
+            if self.pid and not self.ended:
+                os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process has ended."""
+        return self._started.done()
 
     async def wait(self) -> None:
         """Wait for its end."""

@@ -54,7 +54,7 @@ class Server:
             "processes": _soon(lambda _ask: machine.processes()),
             "warm": _soon(lambda ask: machine.warm(ask["python"], ask["flavour"])),
             "ping": _soon(lambda _ask: os.getpid()),
-            "shutdown": _soon(lambda _ask: self.stopping.set()),
+            "shutdown": self._shutdown,
         }
 
     async def _put(self, ask: dict[str, Any]) -> None:
@@ -62,6 +62,10 @@ class Server:
 
     async def _traffic(self, ask: dict[str, Any]) -> None:
         await self._machine.traffic(ask["endpoint"], from_json(Traffic, ask["traffic"]), ask["expect"])
+
+    async def _shutdown(self, _ask: dict[str, Any]) -> int:
+        self.stopping.set()
+        return os.getpid()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection, line by line."""

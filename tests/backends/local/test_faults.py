@@ -1,0 +1,171 @@
+"""What is killed comes back, and costs little or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+
+from modeldeploy.backends.local.backend import LocalBackend
+from modeldeploy.errors import PredictionError
+from modeldeploy.values.serving import EndpointSpec
+from modeldeploy.values.ticket import Phase
+
+
+def test_killing_a_worker_under_load_fails_no_request(local, under_load, wait_until):
+    revision = local.revision(1)
+    local.deploy(revision)
+    with under_load(1.0) as load:
+        for _round in range(3):
+            (pid,) = wait_until(lambda: _ready_workers(local, revision))
+            seen = len(load.statuses)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: _ready_workers(local, revision) not in ([], [pid]))
+            wait_until(lambda seen=seen: len(load.statuses) > seen + 20)
+    assert load.failed == []
+
+
+def test_a_request_that_kills_its_worker_ends_after_two_tries_and_others_are_served(local, under_load):
+    local.deploy(local.revision(1))
+    with under_load(1.0, connections=4) as load, pytest.raises(PredictionError, match="died"):
+        local.predict(-1.0, timeout=20)
+    assert load.failed == []
+    assert local.predict(1.0) == [2.0]
+
+
+def test_killing_the_front_brings_it_back_on_the_same_port(local, wait_until):
+    local.deploy(local.revision(1))
+    url, front = local.backend.observe("iris").url, local.backend.processes()["front"]
+    os.kill(front, signal.SIGKILL)
+    # The supervisor still holds the listening socket: this connection waits for the next front.
+    with contextlib.closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))) as waiting:
+        waiting.settimeout(20)
+        waiting.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert waiting.recv(100).startswith(b"HTTP/1.1 ")
+    wait_until(lambda: local.backend.processes()["front"] != front)
+    assert local.backend.observe("iris").url == url
+    assert local.predict(1.0) == [2.0]
+
+
+def test_killing_the_supervisor_leaves_no_orphan_and_the_next_call_brings_all_back(local, wait_until):
+    first, second = local.revision(1), local.revision(2)
+    local.deploy(first, second)
+    local.shift({first.id: 70, second.id: 30})
+    before = local.backend.observe("iris")
+    processes = local.backend.processes()
+    every = [
+        processes["front"],
+        *processes["forkservers"],
+        *(pid for pids in processes["workers"].values() for pid in pids),
+    ]
+    os.kill(processes["supervisor"], signal.SIGKILL)
+    wait_until(lambda: not any(_alive(pid) for pid in every), what="the end of all processes")
+    assert local.predict(1.0, revision=first.id, timeout=20) == [2.0]
+    after = local.backend.observe("iris")
+    assert (after.url, after.traffic, after.version) == (before.url, before.traffic, before.version)
+    wait_until(lambda: all(each.ready for each in local.backend.observe("iris").revisions))
+
+
+def test_endpoints_come_back_after_a_shutdown(local):
+    local.deploy(local.revision(1))
+    url = local.backend.observe("iris").url
+    local.backend.shutdown()
+    assert local.backend.processes() == {}
+    assert local.predict(1.0, timeout=20) == [2.0]
+    assert local.backend.observe("iris").url == url
+
+
+def test_another_port_is_taken_when_somebody_else_has_ours(local):
+    local.deploy(local.revision(1))
+    url = local.backend.observe("iris").url
+    local.backend.shutdown()
+    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
+        other = local.backend.observe("iris").url
+        assert other != url
+        assert local.predict(1.0, timeout=20) == [2.0]
+
+
+def test_swapping_traffic_and_dropping_under_load_fails_no_request(local, under_load, wait_until):
+    first, second = local.revision(1), local.revision(2)
+    local.deploy(first, second)
+    with under_load(1.0) as load:
+        for turn in range(20):
+            to = (second, first)[turn % 2]
+            assert local.shift({to.id: 100}).phase is Phase.SUCCEEDED
+        wait_until(lambda: len(load.statuses) > 200)
+        local.shift({second.id: 100})
+        local.carry(local.backend.drop_revision("iris", first.id))
+        done = len(load.statuses)
+        wait_until(lambda: len(load.statuses) > done + 100)
+    assert load.failed == []
+    assert {revision for _status, revision in load.statuses[done + 8 :]} == {second.id}
+
+
+def test_two_processes_that_start_the_supervisor_at_once_reach_the_same_one(local):
+    code = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from modeldeploy.backends.local.backend import LocalBackend
+        backend = LocalBackend(Path(sys.argv[1]))
+        print(backend._control.ask("ping"))
+    """)
+    racers = [
+        subprocess.Popen([sys.executable, "-c", code, str(local.home)], stdout=subprocess.PIPE) for _each in range(4)
+    ]
+    pids = {racer.communicate(timeout=60)[0] for racer in racers}
+    assert len(pids) == 1
+    assert pids != {b""}
+
+
+def test_two_backends_deploy_the_same_revision_and_it_is_one(local):
+    revision, other = local.revision(1), LocalBackend(local.home)
+    tickets = [each.put_revision(EndpointSpec("iris"), revision) for each in (local.backend, other)]
+    assert [local.carry(ticket).phase for ticket in tickets] == [Phase.SUCCEEDED] * 2
+    assert len(local.workers(revision)) == 1
+    other.close()
+
+
+def test_every_step_may_be_repeated(local):
+    revision = local.revision(1)
+    start = local.backend.put_revision(EndpointSpec("iris"), revision)
+    assert local.backend.advance(start) == local.backend.advance(start)
+    assert local.carry(start).phase is Phase.SUCCEEDED
+    assert local.carry(start).phase is Phase.SUCCEEDED
+    assert local.backend.observe("iris").version == local.backend.observe("iris").version
+    assert len(local.workers(revision)) == 1
+
+
+def test_several_workers_of_a_revision_all_serve(local):
+    revision = local.revision(1, workers=2)
+    local.deploy(revision)
+    assert len(local.workers(revision)) == 2
+    assert local.predict(1.0) == [2.0]
+
+
+def test_a_spawned_worker_serves_as_a_forked_one_does(local):
+    local.deploy(local.revision(1, start="spawn"))
+    assert local.predict(1.0) == [2.0]
+
+
+def test_a_long_home_is_no_problem(modeldeploy_home, make_local):
+    deep = make_local(modeldeploy_home / ("long" * 20) / ("path" * 20))
+    deep.deploy(deep.revision(1))
+    assert deep.predict(1.0) == [2.0]
+
+
+def _ready_workers(local, revision):
+    return local.workers(revision) if local.backend.observe("iris").revision(revision.id).ready else []
+
+
+def _alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
