@@ -17,6 +17,8 @@ from modeldeploy.values.model import ModelVersion
 
 _MAX_MANIFEST = 16 * 1024 * 1024
 _BLOCK = 1 << 20
+# No links, and no waiting for somebody to write into a pipe; Windows has neither flag.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @attrs.frozen
@@ -135,7 +137,7 @@ def _walk(directory: Path) -> list[Path]:
 
 def _open_regular(path: Path) -> BinaryIO:
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        fd = os.open(path, _FLAGS)
     except OSError as error:
         message = f"file {str(path)!r} of a bundle cannot be read: {error.strerror}"
         raise IntegrityError(message, hint="a bundle holds plain files only; package the model again") from error

@@ -17,6 +17,8 @@ _SHOWN = 60
 
 def cast(field: Field, values: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:
     """Give ``values`` (rows first) as the array that ``field`` asks for."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        _refuse(field, f"is the single {type(values).__name__} {values!r:.60}, not a list or an array of its rows")
     if field.dtype is DType.STRING:
         return _strings(field, values)
     array = values if isinstance(values, np.ndarray) else _as_array(field, values)

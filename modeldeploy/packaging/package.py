@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from modeldeploy.errors import ConfigurationError, InvalidRequestError, PredictionError
+from modeldeploy.errors import ConfigurationError, IntegrityError, InvalidRequestError, PredictionError
 from modeldeploy.packaging import containers, outputs, requirements, tables
 from modeldeploy.packaging.bundle import Bundle, write_files
 from modeldeploy.packaging.flavours.table import Files, Predict, Saved, detect, find
@@ -142,8 +142,15 @@ def stage(draft: Draft, golden: Golden, store: Store) -> Iterator[Path]:
 
 
 def _existing(manifest: Manifest, store: Store) -> Bundle | None:
-    known = manifest.version in store.versions(manifest.name)
-    return store.get(manifest.name, manifest.version) if known else None
+    """Find the version in the store; None when there is none, or when it is damaged and must be written again."""
+    if manifest.version not in store.versions(manifest.name):
+        return None
+    try:
+        existing = store.get(manifest.name, manifest.version)
+        existing.verify()
+    except IntegrityError:
+        return None
+    return existing
 
 
 def _same(existing: Bundle, manifest: Manifest, golden: Golden) -> bool:

@@ -117,14 +117,14 @@ class Store:
         return str(_read(path).get("digest")) if path.is_file() else None
 
     def _publish(self, bundle: Bundle) -> Bundle:
-        """Give the staged directory its final name; the same content that is there already is kept."""
+        """Give the staged directory its final name; the same content that is there already is kept, if it is sound."""
         target = self._folder("bundles") / bundle.digest.removeprefix(_PREFIX)
+        if target.exists() and not is_sound(target, bundle.digest):
+            target.rename(self._folder("staging") / f"damaged-{secrets.token_hex(8)}")
         with contextlib.suppress(OSError):
             os.rename(bundle.path, target)  # noqa: PTH104 - refuses a directory that is there and not empty
             _sync(target.parent)
-        kept = Bundle.open(target, expect=bundle.digest)
-        kept.verify()
-        return kept
+        return Bundle.open(target, expect=bundle.digest)
 
     def _refuse_conflict(self, bundle: Bundle, existing: str | None) -> None:
         if existing in {None, bundle.digest}:
@@ -152,6 +152,15 @@ class Store:
 
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def is_sound(path: Path, digest: str) -> bool:
+    """Whether the bundle in ``path`` is complete and unchanged."""
+    try:
+        Bundle.open(path, expect=digest).verify()
+    except (ConfigurationError, IntegrityError):
+        return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def read(data: bytes) -> Any:
     """Read a model in LightGBM's own text; IntegrityError when it is something else."""
     lightgbm = need("lightgbm")
     try:
-        return lightgbm.Booster(model_str=data.decode(), params={"verbose": -1})
+        return lightgbm.Booster(model_str=data.decode())
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         message = f"LightGBM cannot read the model: {error}"
         raise IntegrityError(message, hint="pass a file that save_model() wrote") from error

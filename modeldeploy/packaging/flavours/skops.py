@@ -125,6 +125,9 @@ class _Names:
             old = node["file"]
             _stem, _dot, suffix = old.rpartition(".")
             node["file"] = self.files.setdefault(old, f"{len(self.files)}.{suffix}")
+        # The text vectorizers keep the address of their list of stop words, only to warn about it once.
+        if isinstance(node.get("_stop_words_id"), dict):
+            node["_stop_words_id"]["content"] = "0"
         for key, value in node.items():
             if key not in {"__id__", "file"}:
                 self.visit(value)
