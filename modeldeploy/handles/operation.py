@@ -120,6 +120,8 @@ class Operation:
         """
         from modeldeploy.observe.progress import progress
 
+        if self._rests():
+            return self.check()
         deadline = None if timeout is None else time.monotonic() + timeout
         with progress(self._title()) as display:
 

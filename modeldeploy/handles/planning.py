@@ -31,19 +31,23 @@ class Plan:
         return not any(how.startswith("refused") for _part, how in self.parts)
 
     def __str__(self) -> str:
-        tables = " -> ".join(str(table) for table in (self.before, *self.steps))
-        lines = [f"{self.model} on {self.endpoint!r}: {self.policy}", f"traffic: {tables}"]
+        lines = [f"{self.model} on {self.endpoint!r}: {self.policy}", f"traffic: {self._walk}"]
         lines += [f"{part}: {how}" for part, how in self.parts]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
     __repr__ = __str__
 
+    @property
+    def _walk(self) -> str:
+        tables = [self.before, *self.steps] if self.before else [*self.steps]
+        shown = (", ".join(f"{name} {percent} %" for name, percent in table.items()) for table in tables)
+        return " > ".join(shown)
+
     def _repr_html_(self) -> str:
         from modeldeploy.observe import notebook
 
-        steps = " → ".join(str(table) for table in (self.before, *self.steps))
-        pairs = [("policy", str(self.policy)), ("traffic", steps), *self.parts]
+        pairs = [("policy", str(self.policy)), ("traffic", self._walk), *self.parts]
         pairs += [("warning", warning) for warning in self.warnings]
         return notebook.definition(f"plan: {self.model} on {self.endpoint}", pairs)
 

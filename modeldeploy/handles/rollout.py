@@ -140,8 +140,9 @@ class Rollout:
         return table + self._gates_html(cursor)
 
     def _shares(self, cursor: RolloutCursor | RollbackCursor) -> list[tuple[str, int]]:
-        live = self.traffic
-        return sorted({cursor.revision.id: 0, **live}.items(), key=lambda item: item[0] == cursor.revision.id)
+        baseline = cursor.baseline.live if isinstance(cursor, RolloutCursor) and cursor.baseline else {}
+        before = dict.fromkeys(baseline, 0)
+        return sorted({**before, cursor.revision.id: 0, **self.traffic}.items(), key=lambda item: item[0] == cursor.revision.id)
 
     def _row(self, cursor: RolloutCursor | RollbackCursor, name: str, percent: int) -> list[object]:
         from modeldeploy.observe import notebook
