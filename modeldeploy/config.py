@@ -96,6 +96,10 @@ def _read(path: Path) -> dict[str, Any]:
     if unknown:
         message = f"configuration file {str(path)!r} has unknown keys {unknown}"
         raise ConfigurationError(message, hint=f"known keys are {sorted(_FILE_KEYS)}")
+    for key in ("home", "backend"):
+        if not isinstance(document.get(key, ""), str):
+            message = f"{key!r} in {str(path)!r} is {document[key]!r}"
+            raise ConfigurationError(message, hint="write it as a string in quotes")
     backends = document.get("backends", {})
     if not isinstance(backends, dict) or not all(isinstance(table, dict) for table in backends.values()):
         message = f"'backends' in {str(path)!r} is not a table of tables"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 
@@ -48,12 +49,11 @@ class Window:
         total = sum(self.latency.values())
         if not total:
             return None
-        rank, seen = math.ceil(q * total), 0
-        for bucket in sorted(int(key) for key in self.latency):
-            seen += self.latency[str(bucket)]
-            if seen >= rank:
-                return bucket_end(bucket)
-        return None  # not reached: the counts sum to total
+        # 0.07 * 100 is a little more than 7 in floats, and the rank is 7.
+        rank = math.ceil(q * total - 1e-9)
+        buckets = sorted(int(key) for key in self.latency)
+        counted = itertools.accumulate(self.latency[str(bucket)] for bucket in buckets)
+        return bucket_end(next(bucket for bucket, seen in zip(buckets, counted, strict=True) if seen >= rank))
 
 
 def merge(windows: Iterable[Window]) -> Window:
