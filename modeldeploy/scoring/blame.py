@@ -24,14 +24,15 @@ class _Known:
 class Blame:
     """Remembers the deaths of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str) -> None:
+        self.run = run
         self._parts: dict[int, _Known] = {}
         self._idle = 0
 
     def order(self, part: int, limit: int | None) -> Order:
         """Give the order for a part with what is known about it."""
         known = self._parts.get(part, _Known())
-        return Order(part, limit, known.suspects, dict(known.poison))
+        return Order(part, self.run, limit, known.suspects, dict(known.poison))
 
     def died(self, death: Died, plan: Plan) -> None:
         """Learn from a death; OperationFailed when there were too many."""

@@ -24,6 +24,8 @@ class Order:
     """A part to be scored, and what is known about it."""
 
     part: int
+    run: str = "0"
+    """Which run of the job this is; part of the temporary names."""
     limit: int | None = 0
     """How many bad rows it may have."""
     suspects: tuple[tuple[int, int], ...] = ()
@@ -51,9 +53,12 @@ class Done:
     """The limit was passed: there is no result, only the bad rows so far."""
 
 
-def temporary(folder: Path, name: str) -> Path:
-    """Give the path that a file of a part has until it is checked in."""
-    return folder / f".{name}.tmp"
+def temporary(folder: Path, name: str, run: str) -> Path:
+    """Give the path that a file of a part has until it is checked in.
+
+    ``run`` keeps a worker that outlives its killed runner by a moment away from the files of the next run.
+    """
+    return folder / f".{name}.{run}.tmp"
 
 
 class PartWork:
@@ -70,13 +75,13 @@ class PartWork:
         """Score one part; ``starting`` is told each stretch of rows before the model sees it."""
         part = self._plan.parts[order.part]
         scorer = Scorer(self._model, self._layout, limit=order.limit, caution=order.caution, starting=starting)
-        path = temporary(self._folder, data_name(self._plan, part.number))
+        path = temporary(self._folder, data_name(self._plan, part.number), order.run)
         try:
             rows_in, rows_out = self._write(path, part, scorer)
         except TooManyBadError as error:
-            self._write_bad(part, error.bad)
+            self._write_bad(part, error.bad, order.run)
             return Done(part.number, 0, 0, len(error.bad), "", 0, too_many=True)
-        sha = self._write_bad(part, scorer.bad) if scorer.bad else ""
+        sha = self._write_bad(part, scorer.bad, order.run) if scorer.bad else ""
         return Done(part.number, rows_in, rows_out, len(scorer.bad), durable.digest(path), path.stat().st_size, sha)
 
     def _write(self, path: Path, part: Part, scorer: Scorer) -> tuple[int, int]:
@@ -89,9 +94,9 @@ class PartWork:
                 rows_in, rows_out = rows_in + chunk.count, rows_out + result.num_rows
         return rows_in, rows_out
 
-    def _write_bad(self, part: Part, bad: Sequence[Bad]) -> str:
+    def _write_bad(self, part: Part, bad: Sequence[Bad], run: str) -> str:
         """Write the bad rows by number; the row's number in the file is added when the parts before it are known."""
-        path = temporary(self._folder, bad_name(part.number))
+        path = temporary(self._folder, bad_name(part.number), run)
         with durable.removing(path), path.open("wb") as file:
             for each in sorted(bad, key=lambda bad: bad.row):
                 file.write(orjson.dumps(self._record(part, each), default=str) + b"\n")

@@ -17,11 +17,14 @@ from modeldeploy.scoring.plan import Plan
 class Quarantine:
     """The bad rows of the parts that are done, and of one that was given up."""
 
-    def __init__(self, job: Job, plan: Plan, done: Mapping[int, Done], partial: Done | None) -> None:
+    def __init__(
+        self, job: Job, plan: Plan, done: Mapping[int, Done], *, partial: Done | None = None, run: str = ""
+    ) -> None:
         self._job = job
         self.plan = plan
         self._done = done
         self._partial = partial
+        self._run = run
 
     def write(self) -> Path:
         """Write the file beside the output, or take an old one away when no row is bad; durable when this returns."""
@@ -61,7 +64,7 @@ class Quarantine:
 
     def _path(self, part: int) -> Path | None:
         if self._partial is not None and self._partial.part == part:
-            return temporary(self._job.parts, bad_name(part))
+            return temporary(self._job.parts, bad_name(part), self._run)
         done = self._done.get(part)
         return self._job.parts / bad_name(part) if done is not None and done.bad_rows else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 
 from modeldeploy.errors import ModelDeployError, OperationFailed, QuotaError
@@ -89,7 +90,7 @@ class _Run:
         self._done: dict[int, Done] = {}
         self._last: dict[int, int] = {}
         self._in_hand: set[int] = set()
-        self._blame = Blame()
+        self._blame = Blame(f"{os.getpid()}-{time.time_ns():x}")
 
     def score(self, pool_of: PoolOf) -> bool:
         """Score what is missing and publish; False when it was asked to stop before the end."""
@@ -196,8 +197,10 @@ class _Run:
         """Give a part its name, then write it down; a kill between the two only means that it is scored again."""
         folder = self._job.parts
         if done.bad_rows:
-            durable.rename(temporary(folder, bad_name(done.part)), folder / bad_name(done.part))
-        durable.rename(temporary(folder, data_name(self._plan, done.part)), self._job.data(self._plan, done.part))
+            durable.rename(temporary(folder, bad_name(done.part), self._blame.run), folder / bad_name(done.part))
+        durable.rename(
+            temporary(folder, data_name(self._plan, done.part), self._blame.run), self._job.data(self._plan, done.part)
+        )
         self._ledger.append({"kind": "part", "done": to_json(done)})
         self._done[done.part] = done
         self._in_hand.discard(done.part)
@@ -223,7 +226,7 @@ class _Run:
         raise OperationFailed(message, hint=hint)
 
     def _quarantine(self, partial: Done | None = None) -> Quarantine:
-        return Quarantine(self._job, self._plan, self._done, partial)
+        return Quarantine(self._job, self._plan, self._done, partial=partial, run=self._blame.run)
 
     def _failure(self, failed: Failed) -> ModelDeployError:
         if failed.full:

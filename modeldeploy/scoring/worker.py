@@ -76,8 +76,10 @@ def _orders() -> Any:
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
-            orders.put(line)
+        # Not sys.stdin: the interpreter would wait for its lock when it ends.
+        with os.fdopen(os.dup(0), "rb", buffering=0) as source:
+            for line in source:
+                orders.put(line)
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
@@ -86,7 +88,10 @@ def _orders() -> Any:
 
 
 def _say(out: IO[bytes], message: Mapping[str, Any]) -> None:
-    out.write(orjson.dumps(message) + b"\n")
+    try:
+        out.write(orjson.dumps(message) + b"\n")
+    except BrokenPipeError:
+        os._exit(0)
 
 
 if __name__ == "__main__":
