@@ -104,7 +104,8 @@ def _golden(draft: Draft, store: Store) -> Golden:
         from modeldeploy.packaging.rehearse import answer
 
         with stage(draft, unanswered, store) as staged:
-            return answer(staged)
+            # Its inputs come back sorted by name, and the order of the columns is that of the example.
+            return Golden(draft.sample.columns, answer(staged).outputs)
     try:
         ask = answerer(draft.manifest(unanswered), Files.of(draft.saved.files), trusted=True)
         return Golden(draft.sample.columns, ask(draft.sample.columns))
