@@ -168,11 +168,13 @@ def _look_in(place: Path, scratch: Path) -> Path | None:
     """Look for a bundle in a directory, one level below it (Azure ML adds the model's folder), or as an archive in it."""
     if not place.is_dir():
         return _unpack(place, scratch) if place.name.endswith(".tar.gz") and place.is_file() else None
-    for folder in (place, *sorted(child for child in place.iterdir() if child.is_dir())):
-        if (folder / _MANIFEST).is_file():
-            return folder
-    archive = next(iter(sorted(place.glob("*.tar.gz"))), None)
-    return None if archive is None else _unpack(archive, scratch)
+    if (place / _MANIFEST).is_file():
+        return place
+    found = sorted([path.parent for path in place.glob(f"*/{_MANIFEST}")] + list(place.glob("*.tar.gz")))
+    if len(found) > 1:
+        message = f"{str(place)!r} holds more than one bundle: {[path.name for path in found]}"
+        raise ConfigurationError(message, hint="pass the one that is meant with --bundle or --archive")
+    return next((path if path.is_dir() else _unpack(path, scratch) for path in found), None)
 
 
 def _unpack(archive: Path, scratch: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import http.client
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modeldeploy.errors import ConfigurationError
+from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.package import package
-from modeldeploy.serving.__main__ import main
+from modeldeploy.serving.__main__ import _parser, find_bundle, main
 
 LABELS = [0, 2]
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0]]
@@ -310,19 +313,32 @@ def test_sigterm_answers_what_is_in_flight_after_readiness_failed(serve, store, 
     assert server.process.wait(TIMEOUT) == 0
 
 
-@pytest.mark.parametrize("way", ["archive", "vertex", "azure", "azure archive", "sagemaker word"])
-def test_the_bundle_is_found_where_each_place_puts_it(serve, iris, tmp_path, way):
-    archive = iris.archive(tmp_path / "model.tar.gz") if "archive" in way else None
-    arguments, environ = {
-        "archive": (["--archive", archive], {}),
-        "vertex": ([], {"AIP_STORAGE_URI": f"file://{iris.path}"}),
-        "azure": ([], {"AZUREML_MODEL_DIR": str(iris.path.parent)}),
-        "azure archive": ([], {"AZUREML_MODEL_DIR": str(tmp_path)}),
-        "sagemaker word": (["serve", "--bundle", iris.path], {}),
-    }[way]
-    server = serve(*arguments, **environ)
+def test_an_archive_is_served_as_azure_and_sagemaker_start_it(serve, iris, tmp_path):
+    iris.archive(tmp_path / "model.tar.gz")
+    server = serve("serve", AZUREML_MODEL_DIR=str(tmp_path))
     assert server.ask("GET", "/v2/models/iris").status == 200
     assert server.stop() == 0
+
+
+def look(environ: dict[str, str], scratch: Path, *arguments: object) -> Path:
+    return find_bundle(_parser().parse_args([*map(str, arguments)]), environ, scratch)
+
+
+def test_the_bundle_is_found_where_each_place_puts_it(iris, tmp_path):
+    shutil.copytree(iris.path, tmp_path / "mount" / "iris")
+    archive = iris.archive(tmp_path / "model.tar.gz")
+    assert look({}, tmp_path, "--bundle", iris.path) == iris.path
+    assert Bundle.open(look({}, tmp_path / "a", "--archive", archive)).digest == iris.digest
+    assert look({"AIP_STORAGE_URI": f"file://{iris.path}"}, tmp_path) == iris.path
+    assert look({"AZUREML_MODEL_DIR": str(tmp_path / "mount")}, tmp_path) == tmp_path / "mount" / "iris"
+    assert Bundle.open(look({"AZUREML_MODEL_DIR": str(archive)}, tmp_path / "b")).digest == iris.digest
+
+
+def test_a_directory_of_several_bundles_is_not_guessed_at(iris, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(iris.path, tmp_path / name)
+    with pytest.raises(ConfigurationError, match="more than one bundle"):
+        look({"AZUREML_MODEL_DIR": str(tmp_path)}, tmp_path)
 
 
 @pytest.mark.parametrize(
