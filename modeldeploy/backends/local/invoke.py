@@ -52,6 +52,9 @@ class Caller:
         except urllib3.exceptions.TimeoutError as error:
             message = f"endpoint {endpoint!r} did not answer within {timeout:g} s"
             raise UnavailableError(message, hint="give it more time, or look at its logs") from error
+        except ValueError as error:  # a header that cannot be one
+            message = f"the request to endpoint {endpoint!r} cannot be sent: {error}"
+            raise InvalidRequestError(message, hint="look at its headers and at revision=") from error
         except urllib3.exceptions.HTTPError as error:
             message = f"the connection to endpoint {endpoint!r} broke: {error}"
             raise UnavailableError(message, retry_after=0.1, hint="the request may be repeated") from error

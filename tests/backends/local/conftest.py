@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import psutil
@@ -44,7 +45,7 @@ class Obedient:
         if -4.0 in values:
             time.sleep(3600)
         if -5.0 in values:
-            print("the model says hello")
+            print("the model says hello")  # noqa: T201 - what a model may do
         if self.broken and 7.0 in values:
             raise RuntimeError("broken")
         return np.asarray(x, dtype=float) + self.step
@@ -177,7 +178,7 @@ class Load:
     def failed(self) -> list[tuple[int, str]]:
         return [each for each in self.statuses if each[0] != 200]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -205,3 +206,8 @@ def unloadable() -> object:
 @pytest.fixture
 def broken_model() -> object:
     return Obedient(1.0, broken=True)
+
+
+@pytest.fixture
+def query() -> Callable[..., Payload]:
+    return payload

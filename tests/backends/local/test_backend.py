@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
 
+import pytest
+import urllib3
+
+from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.errors import (
     ConfigurationError,
     ConflictError,
@@ -11,10 +15,8 @@ from modeldeploy.errors import (
     InvalidRequestError,
     NotFoundError,
     PredictionError,
-    UnavailableError,
     UnsupportedError,
 )
-from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.values.serving import EndpointSpec, Payload, Revision, Traffic
 from modeldeploy.values.ticket import Phase
 
@@ -40,10 +42,10 @@ def test_an_endpoint_lives_from_deploy_to_delete(local):
         local.predict(1.0)
 
 
-def test_the_answer_names_its_revision(local):
+def test_the_answer_names_its_revision(local, query):
     first = local.revision(1)
     local.deploy(first)
-    answer = local.backend.invoke("iris", _payload(1.0), timeout=5)
+    answer = local.backend.invoke("iris", query(1.0), timeout=5)
     assert answer.headers["modeldeploy-revision"] == first.id
 
 
@@ -194,17 +196,13 @@ def test_a_request_that_takes_too_long_ends_and_its_worker_is_replaced(local, wa
     assert local.predict(1.0) == [2.0]
 
 
-def test_dropping_waits_for_a_slow_request(local):
-    import threading
-
+def test_dropping_waits_for_a_slow_request(local, wait_until):
     first, second = local.revision(1), local.revision(2)
     local.deploy(first, second)
     answers = []
     slow = threading.Thread(target=lambda: answers.append(local.predict(-2.0, revision=second.id)))
     slow.start()
-    while local.backend.window("iris", second.id, 0, 1e12).requests == 0 and slow.is_alive():
-        if 'inflight{endpoint="iris",revision="%s"} 1' % second.id in _metrics(local):
-            break
+    wait_until(lambda: f'inflight{{endpoint="iris",revision="{second.id}"}} 1' in _metrics(local))
     assert local.carry(local.backend.drop_revision("iris", second.id)).phase is Phase.SUCCEEDED
     slow.join()
     assert answers == [[0.0]]
@@ -226,14 +224,5 @@ def test_several_endpoints_do_not_meet(local):
     assert local.predict(1.0, endpoint="two") == [3.0]
 
 
-def _payload(*values):
-    import json
-
-    tensor = {"name": "input", "shape": [len(values)], "datatype": "FP64", "data": list(values)}
-    return Payload(json.dumps({"inputs": [tensor]}).encode(), {"content-type": "application/json"})
-
-
 def _metrics(local):
-    import urllib3
-
     return urllib3.request("GET", f"{local.backend.observe('iris').url}/metrics").data.decode()
