@@ -5,8 +5,8 @@ import pytest
 import skops.io
 import xgboost
 import yaml
-from sklearn.linear_model import LinearRegression
 from skl2onnx import to_onnx
+from sklearn.linear_model import LinearRegression
 
 from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError
 from modeldeploy.packaging.loading import load

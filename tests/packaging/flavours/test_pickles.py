@@ -78,7 +78,9 @@ def forged(bundle, tmp_path, payload, **changes):
 @pytest.mark.parametrize("flavour", ["sklearn", "function", "torch"])
 @pytest.mark.parametrize("pickled", [True, False], ids=["honest", "lying"])
 @pytest.mark.parametrize("form", ["pickle", "joblib", "whole", "skops", "other"])
-def test_a_forged_bundle_runs_nothing_whatever_its_manifest_says(flavour, pickled, form, bundle, mark, tmp_path):
+def test_a_forged_bundle_runs_nothing_whatever_its_manifest_says(  # noqa: PLR0917 - a table of three, and fixtures
+    flavour, pickled, form, bundle, mark, tmp_path
+):
     name = {"whole": "artifacts/model.pth", "skops": "artifacts/model.skops"}.get(form, "artifacts/model.pkl")
     evil = forged(
         bundle,
