@@ -52,8 +52,8 @@ class Signature:
     def __attrs_post_init__(self) -> None:
         for side, fields in (("input", self.inputs), ("output", self.outputs)):
             names = [field.name for field in fields]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
+            if len(set(names)) < len(names):
+                twice = sorted({name for name in names if names.count(name) > 1})
                 message = f"{side} names {twice} occur more than once in the signature"
                 raise ConfigurationError(message, hint="give every column its own name")
 
