@@ -94,7 +94,7 @@ def _to_float(field: Field, array: NDArray[Any], wanted: np.dtype[Any]) -> NDArr
 
 
 def _to_exact(field: Field, array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any]:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         cast_array = array.astype(wanted)
         lost = (cast_array.astype(array.dtype) != array) | ((cast_array < 0) != (array < 0))
     if lost.any():
