@@ -12,7 +12,7 @@ Health and metrics      ``GET /healthz``, ``GET /readyz``, ``GET /metrics``
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,6 +21,7 @@ from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging.signature import check
 from modeldeploy.serving import datatypes, payloads, wire
 from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
+from modeldeploy.serving.matrix import Checked
 from modeldeploy.serving.messages import (
     REVISION_HEADER,
     RefusedError,
@@ -190,12 +191,15 @@ class App:
         content_type = request.headers.get("content-type", "")
         raw = payloads.decode(request.body, content_type, self._signature)
         kind = payloads.accepted(request.headers.get("accept", ""), content_type)
-        inputs = check(self._signature, raw)
+        inputs = self._checked(raw)
         return Call(inputs, _count_rows(inputs), functools.partial(payloads.encode, kind=kind))
+
+    def _checked(self, columns: Mapping[str, Any]) -> Columns:
+        return columns if isinstance(columns, Checked) else check(self._signature, columns)
 
     def _take_infer(self, request: Request) -> Call:
         infer = wire.decode(request, self._signature)
-        inputs = check(self._signature, infer.columns)
+        inputs = self._checked(infer.columns)
 
         def encode(outputs: Columns) -> Response:
             return wire.encode(infer, outputs, model=self.name, version=self.revision)

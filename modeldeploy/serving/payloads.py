@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from numpy.typing import NDArray
 
-from modeldeploy.serving import examples
+from modeldeploy.serving import examples, matrix
 from modeldeploy.serving.messages import JSON_TYPE, RefusedError, Response
 from modeldeploy.serving.wire import load_json
 from modeldeploy.values.model import DType, Field, Signature
@@ -27,7 +27,7 @@ _LINES = frozenset(
 _ANY = frozenset({"", "*/*", "application/*"})
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
-Raw = Mapping[str, Sequence[Any]]
+Raw = Mapping[str, Any]
 
 
 def decode(body: bytes, content_type: str, signature: Signature) -> Raw:
@@ -104,19 +104,27 @@ def _from_rows(rows: Any, signature: Signature) -> Raw:
     kinds = set(map(type, rows))
     fields = signature.inputs
     if kinds == {dict}:
-        return _from_records(rows, fields)
+        return _from_records(rows, signature)
     if len(fields) == 1 and (fields[0].shape or kinds != {list}):
         return {fields[0].name: rows}
     if kinds != {list}:
         raise RefusedError(400, "each row must be a list or an object", hint=f"send {examples.instances(signature)}")
-    return _from_lists(rows, fields)
+    return _from_lists(rows, signature)
 
 
-def _from_records(rows: list[dict[str, Any]], fields: Sequence[Field]) -> Raw:
+def _from_records(rows: list[dict[str, Any]], signature: Signature) -> Raw:
+    fields = signature.inputs
+    _check_records(rows, fields)
+    names = [field.name for field in fields]
+    short = matrix.of_rows([[row[name] for name in names] for row in rows], signature)
+    return {name: [row[name] for row in rows] for name in names} if short is None else short
+
+
+def _check_records(rows: list[dict[str, Any]], fields: Sequence[Field]) -> None:
+    names = {field.name for field in fields}
     for at, row in enumerate(rows):
-        if len(row) != len(fields) or not all(field.name in row for field in fields):
+        if row.keys() != names:
             _refuse_record(row, at, fields)
-    return {field.name: [row[field.name] for row in rows] for field in fields}
 
 
 def _refuse_record(row: dict[str, Any], at: int, fields: Sequence[Field]) -> None:
@@ -130,12 +138,16 @@ def _refuse_record(row: dict[str, Any], at: int, fields: Sequence[Field]) -> Non
     )
 
 
-def _from_lists(rows: list[list[Any]], fields: Sequence[Field]) -> Raw:
+def _from_lists(rows: list[list[Any]], signature: Signature) -> Raw:
+    fields = signature.inputs
     width = len(fields)
     if set(map(len, rows)) != {width}:
         at, row = next((at, row) for at, row in enumerate(rows) if len(row) != width)
         name = fields[min(len(row), width - 1)].name
         raise RefusedError(422, f"row {at} has {len(row)} values for {width} columns", field=name)
+    short = matrix.of_rows(rows, signature)
+    if short is not None:
+        return short
     return {field.name: column for field, column in zip(fields, zip(*rows, strict=True), strict=True)}
 
 
@@ -221,8 +233,8 @@ def _by_header(header: list[str], rows: list[list[str]], signature: Signature) -
         raise RefusedError(400, "the header names a column twice")
     if not records:
         raise RefusedError(422, "the request holds no rows", hint=f"send {examples.csv_row(signature)}")
-    columns = _from_records(records, signature.inputs)
-    return {name: _cells(fields[name], cells) for name, cells in columns.items()}
+    _check_records(records, signature.inputs)
+    return {name: _cells(field, [record[name] for record in records]) for name, field in fields.items()}
 
 
 def _by_position(rows: list[list[str]], signature: Signature) -> Raw:

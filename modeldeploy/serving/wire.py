@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from modeldeploy.serving import matrix
 from modeldeploy.serving.datatypes import BYTES, of_array, wire_dtype
 from modeldeploy.serving.messages import JSON_TYPE, RefusedError, Request, Response
 from modeldeploy.values.model import Signature
@@ -290,7 +291,7 @@ def _columns(tensors: dict[str, NDArray[Any]], signature: Signature) -> dict[str
         alike = len({field.dtype for field in fields}) == 1
         packed = array.ndim == 2 and array.shape[1] == len(fields) and alike  # noqa: PLR2004 - rows and columns
         if packed and (len(fields) > 1 or name == fields[0].name):
-            return {field.name: array[:, at] for at, field in enumerate(fields)}
+            return matrix.of_array(array, signature) or {field.name: array[:, at] for at, field in enumerate(fields)}
     flat = {field.name for field in fields if not field.shape}
     return {
         name: array[:, 0] if name in flat and array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004

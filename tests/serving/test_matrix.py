@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modeldeploy.errors import InvalidRequestError
+from modeldeploy.packaging.signature import check
+from modeldeploy.serving import matrix
+from modeldeploy.values.model import DType, Field, Signature
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**54), 2**54) | st.integers(-9, 9)
+values = numbers | st.sampled_from([True, None, "1", float("nan"), [1.0]])
+dtypes = st.sampled_from([DType.FLOAT64, DType.FLOAT32, DType.FLOAT16, DType.INT64])
+
+
+def signature_of(dtype: DType, *, width: int = 2, nullable: bool = False) -> Signature:
+    fields = tuple(Field(f"c{at}", dtype, (), nullable) for at in range(width))
+    return Signature(fields, (Field("y", DType.FLOAT64),))
+
+
+@patient
+@given(st.lists(st.lists(values, min_size=2, max_size=2), min_size=1, max_size=3), dtypes, st.booleans())
+def test_the_short_way_takes_only_what_the_long_way_takes_and_gives_the_same(rows, dtype, nullable):
+    signature = signature_of(dtype, nullable=nullable)
+    short = matrix.of_rows(rows, signature)
+    try:
+        long = check(signature, {"c0": [row[0] for row in rows], "c1": [row[1] for row in rows]})
+    except InvalidRequestError:
+        long = None
+    if short is not None:
+        assert long is not None
+        for name, column in short.items():
+            assert column.dtype == long[name].dtype
+            np.testing.assert_array_equal(column, long[name])
+
+
+def test_plain_floats_do_take_the_short_way():
+    short = matrix.of_rows([[1.5, 2], [3, 4.25]], signature_of(DType.FLOAT32))
+    assert {name: column.tolist() for name, column in short.items()} == {"c0": [1.5, 3.0], "c1": [2.0, 4.25]}
+    assert all(column.flags.c_contiguous and column.flags.writeable for column in short.values())
+
+
+def test_a_matrix_of_the_columns_type_takes_the_short_way_and_no_other():
+    signature = signature_of(DType.FLOAT64)
+    good = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert matrix.of_array(good, signature)["c1"].tolist() == [2.0, 4.0]
+    for other in (good.astype("float32"), good[:, :1], good[:0], good * np.nan, good[0]):
+        assert matrix.of_array(other, signature) is None
