@@ -6,7 +6,6 @@ revision that failed a gate is not sent out a second time. Each act first looks 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -14,79 +13,25 @@ import attrs
 
 from modeldeploy.engine import gates
 from modeldeploy.engine.carry import carry
+from modeldeploy.engine.cursor import RolloutCursor, Stage
 from modeldeploy.engine.effects import Emit, Flow, Save, Sleep, call, inbox, now
 from modeldeploy.engine.record import Command, HistoryEntry, Verb
-from modeldeploy.errors import ConflictError, FencedError, ModelDeployError, OperationFailed
+from modeldeploy.errors import ConflictError, FencedError, ModelDeployError, OperationCancelled, OperationFailed
 from modeldeploy.spi import Meters, Serving
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.metrics import Window
-from modeldeploy.values.rollout import GateResult, OnInconclusive, RolloutPolicy, Verdict
-from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, Traffic
+from modeldeploy.values.rollout import GateResult, OnInconclusive, Verdict
+from modeldeploy.values.serving import WHOLE, EndpointState, Revision, Traffic
 from modeldeploy.values.ticket import Phase, Ticket
+
+__all__ = ["Check", "RolloutCursor", "RolloutFlow", "Stage"]
 
 Check = Callable[[Revision], None]
 """Holds the running revision against its golden outputs; raises when it does not reproduce them."""
 
 _BASELINE_S = 60.0
 """How far back stable is measured when everything goes to the new revision and stable answers nothing any more."""
-
-
-class Stage(enum.StrEnum):
-    """Where a rollout stands."""
-
-    PREPARE = "prepare"
-    CHECK = "check"
-    WALK = "walk"
-    PROMOTE = "promote"
-    TIDY = "tidy"
-    BACK = "back"
-    CLEAN = "clean"
-
-
-@attrs.frozen
-class RolloutCursor:
-    """All that a rollout must remember; written before each act."""
-
-    endpoint: EndpointSpec
-    revision: Revision
-    policy: RolloutPolicy
-    stage: Stage = Stage.PREPARE
-    begun: bool = False
-    """Whether ``baseline`` and ``existed`` were read; they must not be read again after the first write."""
-    baseline: Traffic | None = None
-    """The table to go back to; None when the endpoint is new."""
-    existed: bool = False
-    """Whether the revision was there before, and so must stay when the rollout fails."""
-    step: int = 0
-    since: float | None = None
-    """When the table of this step was reached."""
-    ticket: Ticket | None = None
-    seen: int = 0
-    """Number of the last command that was heeded."""
-    paused: bool = False
-    forced: bool = False
-    """Whether a user promoted it: no gate is asked any more."""
-    aborted: bool = False
-    """Whether a user took it back."""
-    verdict: Verdict | None = None
-    results: tuple[GateResult, ...] = ()
-    reason: str = ""
-    golden: bool = True
-    """Whether the running revision must reproduce its golden outputs."""
-    keep: int = 1
-    """How many earlier revisions stay warm for an instant rollback."""
-
-    @property
-    def stable(self) -> str | None:
-        """The revision that had most of the traffic before."""
-        live = self.baseline.live if self.baseline else {}
-        return max(live, key=lambda revision: live[revision], default=None)
-
-    @property
-    def percent(self) -> int:
-        """The share of the new revision in this step."""
-        return self.policy.steps[min(self.step, len(self.policy.steps) - 1)]
 
 
 class _AbortedError(Exception):
@@ -144,26 +89,43 @@ class RolloutFlow:
         yield from self._save(begun=True, baseline=state.traffic if state else None, existed=existed)
 
     def _hold_against_golden(self) -> Flow[None]:
-        check, revision = self._check, self.cursor.revision
+        check, revision = self._askable(), self.cursor.revision
         try:
+            if (yield from self._heed()):
+                return
             if check is not None:
                 yield from call("check golden outputs", lambda: check(revision))
         except FencedError:
             raise
+        except _AbortedError:
+            yield from self._save(stage=Stage.CLEAN)
         except ModelDeployError as error:
             fields = {"revision": revision.id, "ok": False, "reason": str(error)}
             yield Emit(Name.GOLDEN_CHECKED, fields, Level.ERROR)
             yield from self._save(stage=Stage.CLEAN, verdict=Verdict.FAIL, reason=str(error))
         else:
             yield Emit(Name.GOLDEN_CHECKED, {"revision": revision.id, "ok": True, "asked": check is not None})
+            yield from self._set_out()
+
+    def _askable(self) -> Check | None:
+        """Give the check, unless the new revision shares an endpoint on which a call cannot name who answers it."""
+        alone = self.cursor.baseline is None
+        return self._check if alone or self._backend.capabilities.pinned_invoke else None
+
+    def _set_out(self) -> Flow[None]:
+        """Choose the first step: never one that takes away a share which the revision has already."""
+        baseline, name, steps = self.cursor.baseline, self.cursor.revision.id, self.cursor.policy.steps
+        if baseline is None:
             # A new endpoint gives everything to its first revision by itself.
-            if self.cursor.baseline is None:
-                yield from self._save(stage=Stage.PROMOTE)
-            elif self.cursor.baseline.live:
-                yield from self._save(stage=Stage.WALK)
-            else:
-                # Nobody to share with and nobody to compare with.
-                yield from self._save(stage=Stage.WALK, step=len(self.cursor.policy.steps) - 1, forced=True)
+            yield from self._save(stage=Stage.PROMOTE)
+        elif baseline.share(name) == WHOLE:
+            yield from self._end(Phase.SUCCEEDED, f"{name} takes all traffic already")
+        elif baseline.live:
+            first = max(self.cursor.step, self.cursor.first_step(baseline.share(name)))
+            yield from self._save(stage=Stage.WALK, step=first)
+        else:
+            # Nobody to share with and nobody to compare with.
+            yield from self._save(stage=Stage.WALK, step=len(steps) - 1, forced=True)
 
     def _walk(self) -> Flow[None]:
         while self.cursor.stage is Stage.WALK and not self.cursor.paused:
@@ -171,6 +133,8 @@ class RolloutFlow:
                 yield from self._save(stage=Stage.PROMOTE)
                 return
             try:
+                if (yield from self._heed()):
+                    return
                 yield from self._shift()
                 yield from self._soak()
             except FencedError:
@@ -178,7 +142,7 @@ class RolloutFlow:
             except _AbortedError:
                 yield from self._save(stage=Stage.BACK, ticket=None)
             except ConflictError as error:
-                yield from self._hold(f"traffic was changed by somebody else: {error}")
+                yield from self._hold(f"traffic was changed by somebody else: {error}", drifted=True)
             except ModelDeployError as error:
                 yield from self._save(stage=Stage.BACK, ticket=None, reason=f"the provider failed: {error}")
 
@@ -194,13 +158,14 @@ class RolloutFlow:
         if self.cursor.ticket is not None:
             yield from self._drop(str(self.cursor.ticket.wanted.get("revision")))
         state = yield from self._observe()
-        for name in self._superfluous(state):
+        for name in self.cursor.superfluous(state) if state else ():
             yield from self._drop(name)
         yield from self._end(Phase.SUCCEEDED, f"{self.cursor.revision.id} takes all traffic")
 
     def _drop(self, name: str) -> Flow[None]:
         try:
-            yield from self._carry(lambda: self._backend.drop_revision(self.cursor.endpoint.name, name))
+            # Promoted is promoted: an abort that comes now is not heeded.
+            yield from self._carry(lambda: self._backend.drop_revision(self.cursor.endpoint.name, name), attend=False)
         except FencedError:
             raise
         except ModelDeployError as error:
@@ -211,8 +176,7 @@ class RolloutFlow:
         baseline = self.cursor.baseline or Traffic()
         name, revision = self.cursor.endpoint.name, self.cursor.revision
         state = yield from self._observe()
-        # What is seen while a forward step is in flight is still the old table; it must be asked for again, or the step lands.
-        if state is not None and not (state.settled and state.traffic.same_as(baseline)):
+        if state is not None and not self._is_back(state, baseline):
             yield from self._carry(lambda: self._backend.set_traffic(name, baseline), attend=False)
             yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(baseline.live)})
         fields = {"revision": revision.id, "reason": self.cursor.reason, "traffic": dict(baseline.live)}
@@ -220,6 +184,12 @@ class RolloutFlow:
         evidence = {"revision": to_json(revision), "gates": to_json(self.cursor.results)}
         entry = HistoryEntry("aborted", revision.id, self.cursor.reason, evidence)
         yield from self._end(self._went_back, self.cursor.reason, history=entry)
+
+    def _is_back(self, state: EndpointState, baseline: Traffic) -> bool:
+        """Whether there is nothing to take back: the old table holds, or one that somebody else made without the new revision."""
+        # What is seen while a forward step is in flight is still the old table; it must be asked for again, or the step lands.
+        elsewhere = bool(state.traffic.live) and not state.traffic.share(self.cursor.revision.id)
+        return self.cursor.ticket is None and state.settled and (elsewhere or state.traffic.same_as(baseline))
 
     def _clean(self) -> Flow[None]:
         """Leave nothing behind of a revision that never took traffic, unless it was there before."""
@@ -244,32 +214,36 @@ class RolloutFlow:
         cursor = self.cursor
         if cursor.since is not None:
             return
-        table = self._table(cursor.step)
         state = yield from self._observe()
         if state is None:
             message = f"endpoint {cursor.endpoint.name!r} is gone"
             raise OperationFailed(message)
-        if not state.traffic.same_as(table):
+        if cursor.drifted:
+            yield from self._rebase(state.traffic)
+        elif cursor.ticket is None:
             self._refuse_drift(state)
-            name, version = cursor.endpoint.name, state.version
+        table, version = self.cursor.table(self.cursor.step), state.version
+        if not state.traffic.same_as(table):
+            name = cursor.endpoint.name
             yield from self._carry(lambda: self._backend.set_traffic(name, table, expect=version))
             yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(table.live)})
-        at = yield from now()
-        yield Emit(Name.ROLLOUT_STEP, {"revision": cursor.revision.id, "percent": cursor.percent, "step": cursor.step})
-        yield from self._save(since=at, ticket=None)
-
-    def _table(self, step: int) -> Traffic:
-        baseline, policy = self.cursor.baseline or Traffic(), self.cursor.policy
-        return baseline.shift(self.cursor.revision.id, policy.steps[step])
+        at, step = (yield from now()), self.cursor.step
+        yield Emit(Name.ROLLOUT_STEP, {"revision": cursor.revision.id, "percent": self.cursor.percent, "step": step})
+        yield from self._save(since=at, ticket=None, drifted=False)
 
     def _refuse_drift(self, state: EndpointState) -> None:
-        """Never overwrite what somebody else decided: the table must be the one that this rollout left."""
-        if self.cursor.ticket is not None:
-            return
-        left = [self.cursor.baseline or Traffic(), *(self._table(step) for step in range(self.cursor.step))]
-        if not any(state.traffic.same_as(table) for table in left):
-            message = f"traffic of {state.name!r} is {state.traffic.live}"
+        """Never overwrite what somebody else decided: the table must be the wanted one, or one that this rollout left."""
+        cursor, found = self.cursor, state.traffic
+        if not (found.same_as(cursor.table(cursor.step)) or cursor.left(found)):
+            message = f"traffic of {state.name!r} is {found.live}"
             raise ConflictError(message, hint="rollout.resume() to go on from there, or rollout.abort()")
+
+    def _rebase(self, found: Traffic) -> Flow[None]:
+        """Take over a table that somebody else made: a user saw it and said to go on."""
+        cursor, share = self.cursor, found.share(self.cursor.revision.id)
+        step = len(cursor.policy.steps) - 1 if cursor.forced else cursor.first_step(share)
+        baseline = cursor.baseline if share == WHOLE else found.shift(cursor.revision.id, 0)
+        yield from self._save(baseline=baseline, step=step)
 
     # Soaking and gates
 
@@ -277,8 +251,7 @@ class RolloutFlow:
         policy = self.cursor.policy
         last = self.cursor.percent == WHOLE
         while True:
-            yield from self._heed()
-            if self.cursor.paused or self.cursor.since is None:
+            if (yield from self._heed()) or self.cursor.since is None:
                 return
             results, elapsed = yield from self._look()
             verdict = Verdict.PASS if self.cursor.forced else gates.overall(results)
@@ -289,7 +262,7 @@ class RolloutFlow:
             if elapsed >= due and (verdict is Verdict.PASS or last):
                 yield from self._decide(verdict, results, Stage.WALK)
                 return
-            if elapsed >= policy.max_soak and verdict is Verdict.INCONCLUSIVE:
+            if elapsed >= max(due, policy.max_soak) and verdict is Verdict.INCONCLUSIVE:
                 yield from self._undecided(results)
                 return
             yield Sleep(min(policy.interval, due - elapsed) if due - elapsed > 0 else policy.interval)
@@ -349,17 +322,19 @@ class RolloutFlow:
 
     # What users say
 
-    def _heed(self) -> Flow[None]:
+    def _heed(self) -> Flow[bool]:
+        """Do what users said since; whether it is paused by that."""
         for command in (yield from inbox(self.cursor.seen)):
             if command.verb is Verb.PAUSE:
                 yield from self._hold(command.reason or f"paused by {command.who}", seen=command.number)
-                return
+                return True
             if command.verb is Verb.PROMOTE:
                 yield from self._force(command)
             elif command.verb in {Verb.ABORT, Verb.CANCEL}:
                 yield from self._abort(command)
             else:
                 yield from self._save(seen=command.number)
+        return False
 
     def _force(self, command: Command) -> Flow[None]:
         last = len(self.cursor.policy.steps) - 1
@@ -388,7 +363,8 @@ class RolloutFlow:
             yield from self._force(last)
         elif last.verb in {Verb.ABORT, Verb.CANCEL}:
             reason = last.reason or f"aborted by {last.who}"
-            yield from self._save(stage=Stage.BACK, seen=last.number, reason=reason, paused=False, aborted=True)
+            stage = Stage.BACK if self.cursor.stage is Stage.WALK else Stage.CLEAN
+            yield from self._save(stage=stage, seen=last.number, reason=reason, paused=False, aborted=True)
         else:
             # The soak of this step starts again: what was measured before the pause answered another question.
             yield from self._save(seen=last.number, since=None, paused=False)
@@ -402,7 +378,12 @@ class RolloutFlow:
         if ticket is None:
             ticket = yield from call("start", start)
             yield from self._save(ticket=ticket)
-        yield from carry(self._backend, ticket, save=self._save_ticket, attend=self._attend if attend else None)
+        try:
+            yield from carry(self._backend, ticket, save=self._save_ticket, attend=self._attend if attend else None)
+        except (OperationFailed, OperationCancelled):
+            # A ticket that ended is no work to take up again.
+            yield from self._save(ticket=None)
+            raise
 
     def _save_ticket(self, ticket: Ticket) -> Flow[Ticket]:
         yield from self._save(ticket=ticket)
@@ -433,14 +414,6 @@ class RolloutFlow:
         if self.cursor.baseline is None:
             return self._backend.drop_endpoint(name)
         return self._backend.drop_revision(name, self.cursor.revision.id)
-
-    def _superfluous(self, state: EndpointState | None) -> list[str]:
-        if state is None:
-            return []
-        idle = [each.revision.id for each in state.revisions if not state.traffic.share(each.revision.id)]
-        # The latest stable is the likeliest target of a rollback; the others follow from young to old.
-        by_use = sorted(idle, key=lambda name: name != self.cursor.stable)
-        return by_use[self.cursor.keep :]
 
     def _save(
         self, *, phase: Phase = Phase.RUNNING, outcome: str = "", history: HistoryEntry | None = None, **changes: Any

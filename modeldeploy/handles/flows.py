@@ -26,12 +26,8 @@ def of_record(record: Record, backend: Backend) -> Flow[Any]:
 
 
 def golden_check(backend: Serving, cursor: RolloutCursor) -> Check | None:
-    """Make the check that holds a running revision against its golden outputs; None where it cannot be addressed or was declined.
-
-    A revision that shares an endpoint can be asked only where a call may name the revision that answers it.
-    """
-    new_endpoint = cursor.begun and cursor.baseline is None
-    if not cursor.golden or not (backend.capabilities.pinned_invoke or new_endpoint):
+    """Make the check that holds a running revision against its golden outputs; None where it was declined."""
+    if not cursor.golden:
         return None
     pinned = backend.capabilities.pinned_invoke
 

@@ -1,0 +1,93 @@
+"""Where a rollout stands: all that it must remember, and the tables that follow from it."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from modeldeploy.values.rollout import GateResult, RolloutPolicy, Verdict
+from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
+from modeldeploy.values.ticket import Ticket
+
+
+class Stage(enum.StrEnum):
+    """Where a rollout stands."""
+
+    PREPARE = "prepare"
+    CHECK = "check"
+    WALK = "walk"
+    PROMOTE = "promote"
+    TIDY = "tidy"
+    BACK = "back"
+    CLEAN = "clean"
+
+
+@attrs.frozen
+class RolloutCursor:
+    """All that a rollout must remember; written before each act."""
+
+    endpoint: EndpointSpec
+    revision: Revision
+    policy: RolloutPolicy
+    stage: Stage = Stage.PREPARE
+    begun: bool = False
+    """Whether ``baseline`` and ``existed`` were read; they must not be read again after the first write."""
+    baseline: Traffic | None = None
+    """The table to go back to; None when the endpoint is new."""
+    existed: bool = False
+    """Whether the revision was there before, and so must stay when the rollout fails."""
+    drifted: bool = False
+    """Whether it was held because somebody else changed the traffic; going on starts from that table."""
+    step: int = 0
+    since: float | None = None
+    """When the table of this step was reached."""
+    ticket: Ticket | None = None
+    seen: int = 0
+    """Number of the last command that was heeded."""
+    paused: bool = False
+    forced: bool = False
+    """Whether a user promoted it: no gate is asked any more."""
+    aborted: bool = False
+    """Whether a user took it back."""
+    verdict: Verdict | None = None
+    results: tuple[GateResult, ...] = ()
+    reason: str = ""
+    golden: bool = True
+    """Whether the running revision must reproduce its golden outputs."""
+    keep: int = 1
+    """How many earlier revisions stay warm for an instant rollback."""
+
+    @property
+    def stable(self) -> str | None:
+        """The revision that had most of the traffic before."""
+        live = self.baseline.live if self.baseline else {}
+        return max(live, key=lambda revision: live[revision], default=None)
+
+    @property
+    def percent(self) -> int:
+        """The share of the new revision in this step."""
+        return self.policy.steps[min(self.step, len(self.policy.steps) - 1)]
+
+    def table(self, step: int) -> Traffic:
+        """Work out the traffic of a step."""
+        return (self.baseline or Traffic()).shift(self.revision.id, self.policy.steps[step])
+
+    def first_step(self, share: int) -> int:
+        """Find the first step that takes nothing away from a revision which has ``share`` percent already."""
+        return next(step for step, percent in enumerate(self.policy.steps) if percent >= share)
+
+    def left(self, found: Traffic) -> bool:
+        """Whether ``found`` is a table that this rollout may have left behind."""
+        baseline = self.baseline or Traffic()
+        walked = [self.table(step) for step in range(self.step) if baseline.live]
+        return any(found.same_as(table) for table in (baseline, *walked))
+
+    def superfluous(self, state: EndpointState) -> list[str]:
+        """Name the revisions without traffic that are not kept warm.
+
+        The latest stable is the likeliest target of a rollback and goes last; of the others the oldest goes first.
+        """
+        idle = [each.revision.id for each in state.revisions if not state.traffic.share(each.revision.id)]
+        idle.sort(key=lambda name: name == self.stable)
+        return idle[: max(0, len(idle) - self.keep)]
