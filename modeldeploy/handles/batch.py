@@ -162,7 +162,8 @@ class BatchJob:
             raise OperationFailed(message, hint="job.wait() waits for it and says what failed")
         from modeldeploy.scoring.results import read
 
-        return read(Path(state.output))
+        record = self._session.journal.latest(backend=self._session.backend.name, target=self.name, kind=Kind.BATCH)
+        return read(Path(state.output), (_spec_of(record).options.get("output_format") or None) if record else None)
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until it ended, driving it if nobody does; OperationFailed says why it failed, OperationTimeout leaves it at work."""

@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldeploy.errors import NotFoundError
-from modeldeploy.scoring.formats import Format, guess
+from modeldeploy.scoring.formats import Format
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def read(path: Path) -> pa.Table:
-    """Read a file, or all files of a directory in their order."""
+def read(path: Path, given: str | None = None) -> pa.Table:
+    """Read a file, or all files of a directory in their order; ``given`` names the format where the file does not."""
     import pyarrow as pa
 
     if not path.exists():
         message = f"output {str(path)!r} is not there any more"
         raise NotFoundError(message, hint="run the job again")
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    forms = {file: guess(file.name) for file in files}
-    tables = [_read(file, form or Format("parquet")) for file, form in forms.items()]
+    tables = [_read(file, Format.of(str(file), given)) for file in files]
     return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
 
