@@ -115,6 +115,7 @@ class Bench:
     async def join_worker(self, group: Group, worker: Worker) -> Worker:
         self.workers.append(await worker.start())
         await group.connect(str(len(self.workers) - 1), worker.path)
+        await self.until(lambda: worker.writers)
         return worker
 
     async def ask(self, body: bytes = b"x", path: str = "/invocations", **headers: str) -> Response:
