@@ -62,8 +62,10 @@ class BatchConformance(Conformance):
         done = _state(backend, job)
         harness.succeed(backend.put_job(job))
         assert _state(backend, job) == done
+        folder, slash, file = job.output.rpartition("/")
+        other = attrs.evolve(job, output=f"{folder}{slash}other-{file}")
         with pytest.raises(ConflictError):
-            harness.carry(backend.put_job(attrs.evolve(job, chunk_rows=job.chunk_rows + 1)))
+            harness.carry(backend.put_job(other))
         assert _state(backend, job) == done
 
     def test_an_unknown_job_is_observed_as_none(self, harness: Harness) -> None:

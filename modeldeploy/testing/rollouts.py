@@ -41,27 +41,30 @@ class _StoppedError(BaseException):
 
 
 class Tables:
-    """A backend that notes every change of an endpoint's table that its ``advance`` brings about."""
+    """A backend that notes every table that an endpoint goes through, as seen before and after each ``advance``."""
 
     def __init__(self, inner: Serving) -> None:
         self._inner = inner
+        self._last: dict[str, int] | None = None
         self.seen: list[dict[str, int]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def advance(self, ticket: Ticket) -> Ticket:
-        """Pass on, and look before and after."""
-        before = self._live(ticket.target)
+        """Pass on, and look before and after: a provider may move between two calls."""
+        self.look(ticket.target)
         after = self._inner.advance(ticket)
-        now = self._live(ticket.target)
-        if now and now != before:
-            self.seen.append(now)
+        self.look(ticket.target)
         return after
 
-    def _live(self, endpoint: str) -> dict[str, int] | None:
+    def look(self, endpoint: str) -> None:
+        """Note the table if it is another one; what holds at the first look is where it began."""
         state = self._inner.observe(endpoint)
-        return state.traffic.live if state else None
+        live = state.traffic.live if state else {}
+        if self._last is not None and live and live != self._last:
+            self.seen.append(live)
+        self._last = live
 
 
 @attrs.define
@@ -148,7 +151,7 @@ def take_back(harness: Harness, backend: Any, spec: EndpointSpec) -> Operation:
     harness.succeed(harness.backend.put_revision(spec, harness.revisions[0]))
     assert harness.broken is not None
     policy = RolloutPolicy.canary(
-        _walk(harness), soak=1.0, gates=["error_rate <= 10%"], min_sample=_GATE_SAMPLE, interval=0.2
+        _walk(harness), soak=0.3, gates=["error_rate <= 10%"], min_sample=_GATE_SAMPLE, interval=0.2
     )
     cursor = RolloutCursor(spec, harness.broken, policy)
     return Operation(harness, Kind.ROLLOUT, to_json(cursor), spec.name, backend)
@@ -335,6 +338,7 @@ def _with_faults(
 
 def _outcome(harness: Harness, spec: EndpointSpec, tables: Tables, operation: Operation) -> Outcome:
     """Read how it came out, and remove the endpoint: hundreds of them are made."""
+    tables.look(spec.name)
     state, phase = harness.backend.observe(spec.name), operation.end().phase
     revisions = tuple(sorted(each.revision.id for each in state.revisions)) if state else None
     live, settled = (state.traffic.live, state.settled) if state else ({}, True)
