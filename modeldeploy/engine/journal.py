@@ -32,6 +32,9 @@ SCHEMA = 1
 LEASE_S = 60.0
 """How long a silent driver on another machine keeps its operation; one on this machine loses it with its process."""
 
+_PATIENCE_S = 30.0
+"""How long another process may hold the file."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS operation (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, backend TEXT NOT NULL, target TEXT NOT NULL, cursor TEXT NOT NULL,
@@ -53,6 +56,9 @@ CREATE TABLE IF NOT EXISTS history (
 _COLUMNS = "id, kind, backend, target, cursor, phase, outcome, seq, created, updated, who, reason"
 
 
+_inherited: list[sqlite3.Connection] = []
+
+
 class Journal:
     """The journal in the file ``path``; without a path it lives in memory and ends with the process."""
 
@@ -66,12 +72,15 @@ class Journal:
     def _open(self) -> sqlite3.Connection:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        connection = sqlite3.connect(self.path or ":memory:", timeout=30, isolation_level=None, check_same_thread=False)
-        if self.path is not None:
-            self.path.chmod(0o600)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        connection = sqlite3.connect(
+            self.path or ":memory:", timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            schema = self._prepare(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            message = f"journal {str(self.path)!r} cannot be read: {error}"
+            raise ConfigurationError(message, hint="make it writable, or move it away to begin a new one") from error
         if schema not in {0, SCHEMA}:
             connection.close()
             message = f"journal {str(self.path)!r} has schema {schema}, this version of modeldeploy reads {SCHEMA}"
@@ -80,6 +89,14 @@ class Journal:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
         return connection
 
+    def _prepare(self, connection: sqlite3.Connection) -> int:
+        if self.path is not None:
+            self.path.chmod(0o600)
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(schema)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -87,23 +104,29 @@ class Journal:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._leave_parent()
         with self._lock:
-            if self.path is not None and self._pid != os.getpid():
-                # A SQLite connection must not be carried over a fork.
-                self._pid, self._connection = os.getpid(), self._open()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _read(self, sql: str, *arguments: object) -> list[Any]:
+        self._leave_parent()
         with self._lock:
-            if self.path is not None and self._pid != os.getpid():
-                self._pid, self._connection = os.getpid(), self._open()
             return self._connection.execute(sql, arguments).fetchall()
+
+    def _leave_parent(self) -> None:
+        """After a fork, open the file anew: neither a connection nor a lock that a thread of the parent holds may be used here."""
+        if self._pid != os.getpid():
+            # Closing the parent's connection here could remove the log that the parent still writes.
+            _inherited.append(self._connection)
+            self._pid, self._lock = os.getpid(), threading.RLock()
+            if self.path is not None:
+                self._connection = self._open()
 
     # Operations
 
@@ -200,12 +223,15 @@ class Journal:
                 message = f"no operation {operation!r}"
                 raise NotFoundError(message)
             *plain, holder, until = row
+            record = _record(tuple(plain))
+            if record.phase.ended:
+                message = f"operation {operation!r} has ended: {record.phase.value}, {record.outcome}"
+                raise ConflictError(message, hint="begin a new one", context={"operation": operation})
             if holder and holder != owner and _lives(holder, until or 0, at):
                 message = f"operation {operation!r} is driven by {_describe(holder)}"
                 raise ConflictError(
                     message, hint="follow it with Operation.get(id).wait()", context={"operation": operation}
                 )
-            record = _record(tuple(plain))
             connection.execute(
                 "UPDATE operation SET owner=?, lease_until=?, seq=seq+1 WHERE id=?", (owner, at + LEASE_S, operation)
             )
@@ -286,11 +312,25 @@ class Journal:
         return len(rows)
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log; SQLite does not wait for another process that switches the same new file."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
 def whoami() -> str:
     """Say who acts: ``user@host``."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):
+    except (ImportError, KeyError, OSError):
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return f"{user}@{socket.gethostname()}"
 
