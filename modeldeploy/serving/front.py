@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import signal
 import socket
@@ -45,6 +44,7 @@ class Front:
             "drain": self.drain,
             "forget": self.forget,
             "window": self.window,
+            "ping": self.ping,
         }
 
     async def obey(self, message: dict[str, Any]) -> None:
@@ -106,19 +106,20 @@ class Front:
         group = router.groups.get(revision)
         if group is None:
             policy = from_json(Policy, wanted["policy"])
-            meter = router.meter(revision)
-            group = Group(
-                revision, policy, meter, on_hung=lambda worker: self._tell({"event": "hung", "worker": worker})
-            )
+            group = Group(revision, policy, router.meter(revision), report=self._report(router.endpoint))
             router.groups[revision] = group
         group.broken = wanted["broken"]
         workers: dict[str, str] = wanted["workers"]
         for worker in set(group.links) - set(workers):
             group.dismiss(worker)
         for worker in set(workers) - set(group.links):
-            # One that died in this moment: the supervisor sees it too, and says so in its next message.
-            with contextlib.suppress(OSError):
+            try:
                 await group.connect(worker, workers[worker])
+            except OSError:  # it died in this moment, or has no room for us: the supervisor knows, and tells us again
+                self._report(router.endpoint)("lost", worker)
+
+    def _report(self, endpoint: str) -> Callable[[str, str], None]:
+        return lambda event, worker: self._tell({"event": event, "endpoint": endpoint, "worker": worker})
 
     async def drain(self, endpoint: str, revision: str, grace: float) -> bool:
         """Wait until a retired revision has answered what it was given."""
@@ -141,6 +142,9 @@ class Front:
         """Read a meter."""
         router = self._routers.setdefault(endpoint, Router(endpoint))
         return to_json(router.meter(revision).window(since, until))
+
+    async def ping(self) -> None:
+        """Show that the loop turns."""
 
     async def close(self, grace: float) -> None:
         """End every endpoint."""

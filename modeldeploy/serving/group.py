@@ -53,7 +53,7 @@ class Group:
     """One revision's queue and workers."""
 
     def __init__(
-        self, revision: str, policy: Policy, meter: Meter, *, on_hung: Callable[[str], None] | None = None
+        self, revision: str, policy: Policy, meter: Meter, *, report: Callable[[str, str], None] | None = None
     ) -> None:
         self.revision = revision
         self.policy = policy
@@ -64,7 +64,7 @@ class Group:
         self._idle: collections.deque[Link] = collections.deque()
         self._queue: collections.deque[_Pending] = collections.deque()
         self._woken = False
-        self._on_hung = on_hung
+        self._report = report or (lambda _event, _worker: None)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -175,6 +175,7 @@ class Group:
         self._remove(link)
         if not link.dismissed:
             self.meter.restarts += 1
+            self._report("lost", link.worker)
         for pending in reversed(link.batch.values()):
             if pending.future.done():
                 continue
@@ -192,8 +193,7 @@ class Group:
     def hung(self, link: Link) -> None:
         """Give a worker up that does not answer; its requests had their answer (504) by now."""
         self.dismiss(link.worker)
-        if self._on_hung is not None:
-            self._on_hung(link.worker)
+        self._report("hung", link.worker)
 
     def dismiss(self, worker: str) -> None:
         """Let go of a worker."""

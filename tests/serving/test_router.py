@@ -81,7 +81,11 @@ class Bench:
         self.router = Router("iris", draw=lambda: self.drawn)
         self.drawn = 0.0
         self.hung: list[str] = []
+        self.lost: list[str] = []
         self.workers: list[Worker] = []
+
+    def _note(self, event: str, worker: str) -> None:
+        (self.hung if event == "hung" else self.lost).append(worker)
 
     async def close(self) -> None:
         for group in self.router.groups.values():
@@ -102,7 +106,7 @@ class Bench:
             await asyncio.sleep(0.001)
 
     async def add(self, revision: str, *behaviours, **policy) -> Group:
-        group = Group(revision, Policy(**policy), self.router.meter(revision), on_hung=self.hung.append)
+        group = Group(revision, Policy(**policy), self.router.meter(revision), report=self._note)
         self.router.groups[revision] = group
         for behave in behaviours:
             await self.join(group, behave)
@@ -393,6 +397,7 @@ async def test_bytes_that_are_no_frame_cost_the_connection_only(bench):
     bench.split(v1=100)
     asking = asyncio.create_task(bench.ask())
     await bench.until(lambda: not group.ready)
+    assert bench.lost == ["0"]
     await bench.join(group, ok)
     assert (await asking).status == 200
 

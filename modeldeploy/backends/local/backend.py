@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy.backends.local import logs
-from modeldeploy.backends.local.client import Control, gone
+from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from modeldeploy.backends.local.batch import LocalBatch
 
 LOOPBACK = "127.0.0.1"
-_SETTINGS = ("host",)
+_SETTINGS = ("host", "idle_exit")
 # A worker forked from a warm process is ready in tens of milliseconds, a spawned one in a second: look often, then less so.
 _POLL_S = 0.02
 _ENDED_S = 30.0
@@ -70,27 +70,36 @@ CAPABILITIES = Capabilities(
 
 
 class LocalBackend:
-    """Serves on this machine. ``home`` is the state directory; ``host`` the address to listen on, loopback unless you say otherwise."""
+    """Serves on this machine.
+
+    ``home`` is the state directory, ``host`` the address that new endpoints listen on (loopback unless you say otherwise), ``idle_exit`` the
+    seconds after which a supervisor with nothing to serve ends.
+    """
 
     name = "local"
     capabilities = CAPABILITIES
 
-    def __init__(self, home: Path, *, host: str = LOOPBACK) -> None:
+    def __init__(self, home: Path, *, host: str = LOOPBACK, idle_exit: float = IDLE_EXIT_S) -> None:
         self.home = Path(home).absolute()
         self.host = host
         self._paths = Paths(self.home)
-        self._control = Control(self._paths)
+        self._control = Control(self._paths, idle_exit)
         self._caller = Caller()
         self._urls: dict[str, str] = {}
 
     @classmethod
     def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
-        """Make one from settings; the only one is ``host``."""
+        """Make one from settings: ``host`` and ``idle_exit``."""
         unknown = sorted(set(settings) - set(_SETTINGS))
         if unknown:
             message = f"backend 'local' knows no setting {unknown[0]!r}"
             raise ConfigurationError(message, hint=f"known are {list(_SETTINGS)}")
-        return cls(home, **settings)
+        try:
+            idle_exit = float(settings.get("idle_exit", IDLE_EXIT_S))
+        except ValueError as error:
+            message = f"setting idle_exit of backend 'local' is {settings['idle_exit']!r}"
+            raise ConfigurationError(message, hint="use a number of seconds") from error
+        return cls(home, host=settings.get("host", LOOPBACK), idle_exit=idle_exit)
 
     def check(self) -> Identity:
         """Say who and where we are; UnsupportedError on a system that it cannot run on."""

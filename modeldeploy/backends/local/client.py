@@ -19,6 +19,9 @@ import attrs
 from modeldeploy.backends.local.paths import Paths, check_private
 from modeldeploy.errors import UnavailableError
 
+IDLE_EXIT_S = 60.0
+"""How long a supervisor that we start stays when there is nothing to serve."""
+
 _START_S = 30.0
 _ANSWER_S = 60.0
 _POLL_S = 0.005
@@ -60,11 +63,12 @@ class Control:
     """Asks the supervisor of one home."""
 
     paths: Paths
+    idle_exit: float = IDLE_EXIT_S
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Ask, and start a supervisor when nobody answers; every question may be asked twice."""
         for _attempt in range(3):
-            sock = connect(self.paths) or start(self.paths)
+            sock = connect(self.paths) or start(self.paths, self.idle_exit)
             with contextlib.suppress(_Silence):
                 return _ask(sock, {"do": do, **arguments})
         message = "the local supervisor does not answer"
@@ -103,11 +107,11 @@ def _ask(sock: socket.socket, message: dict[str, Any]) -> Any:
     return answer["result"]
 
 
-def start(paths: Paths) -> socket.socket:
+def start(paths: Paths, idle_exit: float) -> socket.socket:
     """Start a supervisor, detached from this process, and connect; whoever else does so at the same time reaches the same one."""
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + _START_S
-    child, since = _spawn(paths), time.monotonic()
+    child, since = _spawn(paths, idle_exit), time.monotonic()
     while True:
         sock = connect(paths)
         if sock is not None:
@@ -118,7 +122,7 @@ def start(paths: Paths) -> socket.socket:
             message = "the local supervisor could not be started"
             raise UnavailableError(message, hint=f"its log ends with: {_tail(paths.supervisor_log)}")
         if _reap(child) and now - since > _AGAIN_S:
-            child, since = _spawn(paths), now
+            child, since = _spawn(paths, idle_exit), now
         time.sleep(_POLL_S)
 
 
@@ -136,18 +140,18 @@ def gone(pid: int) -> bool:
     return False
 
 
-def _spawn(paths: Paths) -> int:
+def _spawn(paths: Paths, idle_exit: float) -> int:
     for pid in list(_started):
         _reap(pid)
-    pid = _spawn_detached(paths)
+    pid = _spawn_detached(paths, idle_exit)
     _started.add(pid)
     return pid
 
 
-def _spawn_detached(paths: Paths) -> int:
+def _spawn_detached(paths: Paths, idle_exit: float) -> int:
     log = os.open(paths.supervisor_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
-    arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home)]
+    arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home), str(idle_exit)]
     streams = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
     try:
         # Not subprocess: its object warns when it is collected while the process lives on, which is just what this one must do.

@@ -21,17 +21,24 @@ from modeldeploy.errors import BackendError, UnavailableError
 _LINE_LIMIT = 64 << 20
 _ANSWER_S = 30.0
 _HEALTHY_S = 5.0
+_CHECK_S = 5.0
 
 
 class FrontProcess:
     """Keeps a front alive and passes commands on."""
 
     def __init__(
-        self, *, started: Callable[[], Awaitable[None]], hung: Callable[[str], None], report: Callable[[str], None]
+        self,
+        *,
+        started: Callable[[], Awaitable[None]],
+        hung: Callable[[str], None],
+        lost: Callable[[str, str], None],
+        report: Callable[[str], None],
     ) -> None:
         self.pid = 0
         self._started = started
         self._hung = hung
+        self._lost = lost
         self._report = report
         self._writer: asyncio.StreamWriter | None = None
         self._sockets: socket.socket | None = None
@@ -84,20 +91,34 @@ class FrontProcess:
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
         self._sockets = ours_sockets
         try:
-            listening = asyncio.create_task(self._listen(reader))
+            tasks = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._check(process))]
             await self._started()
             return await process.wait()
         finally:
-            listening.cancel()
+            for task in tasks:
+                task.cancel()
             self._lose()
             if process.returncode is None:
                 await process.wait()
+
+    async def _check(self, process: asyncio.subprocess.Process) -> None:
+        """Kill a front that does not answer; another one takes over its sockets."""
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            try:
+                await self.call("ping", answer_within=_CHECK_S)
+            except TimeoutError:
+                self._report(f"front: did not answer for {_CHECK_S:g} s; replacing it")
+                process.kill()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             message = orjson.loads(line)
             if message.get("event") == "hung":
                 self._hung(message["worker"])
+                continue
+            if message.get("event") == "lost":
+                self._lost(message["endpoint"], message["worker"])
                 continue
             answer = self._answers.pop(message["id"], None)
             if answer is None or answer.done():

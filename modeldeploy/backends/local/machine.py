@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import socket
 import sys
 import time
@@ -34,6 +33,7 @@ from modeldeploy.values.serving import EndpointState, RevisionState, Traffic
 
 _DRAIN_HTTP_S = 5.0
 _BACKLOG = 1024
+_RECONNECT_S = 0.1
 
 
 class Machine:
@@ -52,7 +52,7 @@ class Machine:
         self._launcher = Launcher(report)
         for record in list(self.state.endpoints.values()):
             self._listen(record)
-        self._front = FrontProcess(started=self._tell_all, hung=self._kill_hung, report=report)
+        self._front = FrontProcess(started=self._tell_all, hung=self._kill_hung, lost=self._reconnect, report=report)
         for record in self.state.endpoints.values():
             for deployed in record.revisions:
                 self._start(record.name, deployed)
@@ -188,7 +188,6 @@ class Machine:
         for key in mine:
             self._replicas.pop(key, None)
         self._told.pop(endpoint, None)
-        shutil.rmtree(self.paths.log(endpoint, "any").parent, ignore_errors=True)
         self._ending.discard(endpoint)
         self._tidy()
 
@@ -327,6 +326,15 @@ class Machine:
     def _kill_hung(self, worker: str) -> None:
         for replicas in self._replicas.values():
             replicas.kill(worker)
+
+    def _reconnect(self, endpoint: str, worker: str) -> None:
+        """Tell the front again of a worker that it lost; one that died is no longer listed by then."""
+
+        def again() -> None:
+            if any(worker in each.addresses for each in self._replicas.values()):
+                self._spawn(self._tell(endpoint))
+
+        asyncio.get_running_loop().call_later(_RECONNECT_S, again)
 
     def _tidy(self) -> None:
         self._launcher.keep_only({each.library for each in self._replicas.values()})

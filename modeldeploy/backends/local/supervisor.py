@@ -1,7 +1,7 @@
-"""The process that keeps this machine's endpoints serving: ``python -m modeldeploy.backends.local.supervisor HOME``.
+"""The process that keeps this machine's endpoints serving: ``python -m modeldeploy.backends.local.supervisor HOME SECONDS``.
 
 It is started by whoever needs it first, outlives them all, answers on a private Unix socket, and ends when there has been nothing to serve
-for a while.
+for so many seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from modeldeploy.errors import BackendError, ConfigurationError, ModelDeployErro
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import Traffic
 
-IDLE_EXIT_S = 60.0
 _TICK_S = 1.0
 # How long one that is ending may keep the lock while the next one waits for it.
 _TAKE_OVER_S = 60.0
@@ -115,7 +114,7 @@ def _soon(answer: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]],
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the supervisor of one home; end at once when another one serves it."""
-    (home,) = sys.argv[1:] if argv is None else argv
+    home, idle_exit = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     paths = Paths(Path(home))
@@ -123,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lock is None:
         return 0
     with lock:
-        asyncio.run(_run(paths))
+        asyncio.run(_run(paths, float(idle_exit)))
     return 0
 
 
@@ -144,7 +143,7 @@ def _lock(paths: Paths) -> IO[bytes] | None:
     return None
 
 
-async def _run(paths: Paths) -> None:
+async def _run(paths: Paths, idle_exit: float) -> None:
     runtime = make_private(paths.runtime())
     for stale in runtime.iterdir():
         stale.unlink()
@@ -156,7 +155,7 @@ async def _run(paths: Paths) -> None:
     listening = await asyncio.start_unix_server(server.serve, sock=control, limit=wire.LINE_LIMIT)
     write_file(paths.info, orjson.dumps({"pid": os.getpid(), "control": str(runtime / "control")}))
     try:
-        await server.until_done(float(os.environ.get("MODELDEPLOY_LOCAL_IDLE_EXIT", IDLE_EXIT_S)))
+        await server.until_done(idle_exit)
     finally:
         listening.close()
         (runtime / "control").unlink(missing_ok=True)

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="runners are detached wi
 def _score(columns):
     import time
 
+    if (columns["x"] == 1e9).any():
+        time.sleep(1000)
     if (columns["x"] < 0).any():
         message = "negative"
         raise ValueError(message)
@@ -175,6 +177,17 @@ def test_a_cancelled_job_keeps_what_is_done_and_goes_on(backend, spec, finish, w
     assert not Path(spec.output).exists()
     assert finish(backend.put_job(spec)).phase is Phase.SUCCEEDED
     assert len(backend._job("the-job").entries()) > kept >= 2
+
+
+def test_a_model_that_hangs_is_ended_by_cancelling_twice(backend, spec, finish, wait_until):
+    pq.write_table(pa.table({"id": [1], "x": [1e9]}), spec.source[0])
+    ticket = backend.advance(backend.put_job(spec))
+    wait_until(lambda: backend.observe_job("the-job").note == "scoring", 30)
+    children = _runner(backend).children()
+    ticket = backend.cancel(backend.cancel(ticket))
+    assert finish(ticket).phase is Phase.CANCELLED
+    _gone, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
 
 
 def test_cancelling_what_was_never_begun_or_is_done_is_harmless(backend, spec, finish):

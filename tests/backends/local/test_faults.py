@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from modeldeploy.backends.local.backend import LocalBackend
+from modeldeploy.backends.local.client import gone
 from modeldeploy.errors import PredictionError
 from modeldeploy.values.serving import EndpointSpec
 from modeldeploy.values.ticket import Phase
@@ -158,6 +159,14 @@ def test_a_long_home_is_no_problem(modeldeploy_home, make_local):
     deep = make_local(modeldeploy_home / ("long" * 20) / ("path" * 20))
     deep.deploy(deep.revision(1))
     assert deep.predict(1.0) == [2.0]
+
+
+def test_a_supervisor_with_nothing_to_serve_ends_by_itself(modeldeploy_home, wait_until):
+    backend = LocalBackend(modeldeploy_home, idle_exit=0.1)
+    backend.warm("function")
+    pid = backend.processes()["supervisor"]
+    wait_until(lambda: gone(pid), timeout=20)
+    assert backend.processes() == {}
 
 
 def _ready_workers(local, revision):
