@@ -18,6 +18,23 @@ LIMITS = Limits(max_body=1000, max_head=2000, max_headers=20, linger=0.0)
 DEADLINE = 10.0
 
 
+_loops: list[object] = []
+
+
+@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+def loop_factory(request):
+    """Everything must hold on both loops: uvloop serves where it exists."""
+    factory = pytest.importorskip("uvloop").new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    _loops.append(factory)
+    yield
+    _loops.clear()
+
+
+def go(main):
+    with asyncio.Runner(loop_factory=_loops[-1]) as runner:
+        return runner.run(main)
+
+
 async def echo(request: Request) -> Response:
     if request.path == "/fail":
         message = "secret"
@@ -62,7 +79,7 @@ def talk(*parts: bytes, limits=LIMITS, handler=echo) -> list[tuple[int, dict[str
         async with serving(handler, limits) as (_server, port):
             return await exchange(port, *parts)
 
-    return list(answers(asyncio.run(run())))
+    return list(answers(go(run())))
 
 
 def answers(data: bytes):
@@ -114,7 +131,7 @@ def test_expect_100_is_answered_before_the_body():
             writer.close()
             return first, second
 
-    first, second = asyncio.run(run())
+    first, second = go(run())
     assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert second.startswith(b"HTTP/1.1 200")
 
@@ -131,7 +148,7 @@ def test_head_gets_the_length_and_no_body():
         async with serving() as (_server, port):
             return await exchange(port, b"HEAD /x HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
 
-    head, _blank, body = asyncio.run(run()).partition(b"\r\n\r\n")
+    head, _blank, body = go(run()).partition(b"\r\n\r\n")
     assert b"content-length: 19" in head
     assert not body
 
@@ -200,6 +217,7 @@ MALFORMED = {
     "a space before the colon": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length : 3\r\n\r\nabc", 400),
     "a bare line feed": (b"GET / HTTP/1.1\nHost: x\n\n", 400),
     "a null byte": (b"GET / HTTP/1.1\r\n" + HOST + b"A: \x00\r\n\r\n", 400),
+    "a tunnel": (b"CONNECT x:80 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a target that is no path": (b"GET \xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n", 400),
 }
 
@@ -255,7 +273,7 @@ def test_a_body_that_drips_is_cut_off_though_it_never_stops():
             writer.close()
             return answer.result()
 
-    assert asyncio.run(asyncio.wait_for(run(), DEADLINE)).startswith(b"HTTP/1.1 408")
+    assert go(asyncio.wait_for(run(), DEADLINE)).startswith(b"HTTP/1.1 408")
 
 
 def test_a_client_that_never_reads_is_cut_off():
@@ -272,7 +290,7 @@ def test_a_client_that_never_reads_is_cut_off():
             writer.close()
             return reader
 
-    asyncio.run(asyncio.wait_for(run(), DEADLINE))
+    go(asyncio.wait_for(run(), DEADLINE))
 
 
 def test_more_connections_than_allowed_are_told_to_come_back():
@@ -285,7 +303,7 @@ def test_more_connections_than_allowed_are_told_to_come_back():
             first.close()
             return second
 
-    ((status, headers, _body),) = answers(asyncio.run(run()))
+    ((status, headers, _body),) = answers(go(run()))
     assert (status, headers["retry-after"]) == (503, "1")
 
 
@@ -302,7 +320,7 @@ def test_bodies_beyond_the_memory_of_all_together_are_told_to_come_back():
             third = await exchange(port, post(b"y" * 100))
             return one, second, third, server.held
 
-    one, second, third, held = asyncio.run(run())
+    one, second, third, held = go(run())
     assert [data.split()[1] for data in (one, second, third)] == [b"200", b"503", b"200"]
     assert held == 0
 
@@ -312,6 +330,75 @@ def test_a_handler_that_fails_is_a_500_without_its_words(caplog):
     assert status == 500
     assert b"secret" not in body
     assert "secret" in caplog.text
+
+
+def test_a_plain_handler_that_raises_is_a_500_too(caplog):
+    def handler(_request: Request):
+        message = "secret"
+        raise RuntimeError(message)
+
+    ((status, _headers, body),) = talk(post(b"x"), handler=handler)
+    assert (status, b"secret" in body) == (500, False)
+
+
+def test_what_comes_after_a_refusal_is_thrown_away():
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5000\r\n\r\n"
+    assert [status for status, _h, _b in talk(head, *[b"x" * 1000] * 5)] == [413]
+
+
+def test_a_client_that_stopped_sending_still_gets_its_answer():
+    async def run():
+        async def slow(request: Request) -> Response:
+            await asyncio.sleep(0.05)
+            return Response(200, request.body)
+
+        async with serving(slow) as (_server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(post(b"x", b""))
+            writer.write_eof()
+            received = await asyncio.wait_for(reader.read(), DEADLINE)
+            writer.close()
+            return received
+
+    ((status, headers, body),) = answers(go(run()))
+    assert (status, headers["connection"], body) == (200, "close", b"x")
+
+
+def test_an_answer_for_a_client_that_left_is_dropped():
+    async def run():
+        entered, release = asyncio.Event(), asyncio.Event()
+
+        async def handler(_request: Request) -> Response:
+            entered.set()
+            await release.wait()
+            return Response(200)
+
+        async with serving(handler) as (server, port):
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(post(b"x", b"") * 3)
+            await entered.wait()
+            writer.transport.abort()
+            release.set()
+            await until(lambda: not server.connections)
+            assert server.held == 0
+
+    go(run())
+
+
+def test_far_more_connections_than_allowed_are_not_even_answered():
+    async def run():
+        async with serving(limits=attrs.evolve(LIMITS, max_connections=1)) as (_server, port):
+            held = [await asyncio.open_connection("127.0.0.1", port) for _each in range(2)]
+            await asyncio.wait_for(held[1][0].readline(), DEADLINE)
+            try:
+                last = await exchange(port)
+            except ConnectionError:
+                last = b""
+            for _reader, writer in held:
+                writer.close()
+            return last
+
+    assert go(run()) == b""
 
 
 def test_a_handler_may_give_a_future():
@@ -347,7 +434,7 @@ def test_draining_answers_what_is_in_flight_and_says_close():
                 await asyncio.open_connection("127.0.0.1", port)
             return await busy, await late
 
-    for data in asyncio.run(run()):
+    for data in go(run()):
         ((status, headers, body),) = answers(data)
         assert (status, headers["connection"], body) == (200, "close", b"done")
 
@@ -365,7 +452,7 @@ def test_draining_gives_up_after_its_grace():
             with contextlib.suppress(ConnectionError):
                 return await busy
 
-    assert not asyncio.run(asyncio.wait_for(run(), DEADLINE))
+    assert not go(asyncio.wait_for(run(), DEADLINE))
 
 
 def test_an_answer_is_one_write_on_a_socket_without_delay():
@@ -381,7 +468,7 @@ def test_an_answer_is_one_write_on_a_socket_without_delay():
             writer.close()
             return head, flag, buffered
 
-    head, flag, buffered = asyncio.run(run())
+    head, flag, buffered = go(run())
     assert flag == 1
     # The body lay in the same segment as the head.
     assert b"content-length: %d\r\n" % buffered in head

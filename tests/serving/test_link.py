@@ -63,6 +63,23 @@ def test_a_frame_above_the_limit_is_refused_before_it_is_collected():
         link.Frames(limit=100).feed((101).to_bytes(4, "little"))
 
 
+def test_a_frame_whose_meta_is_none_is_refused():
+    for meta in (b"{}", b"[1]", b"[[1]]", b'[[1,"GET","/","",{},"3"]]'):
+        with pytest.raises(link.FrameError):
+            link.decode_requests(len(meta).to_bytes(4, "little") + meta)
+
+
+def test_a_frame_too_large_for_its_length_is_refused_by_the_sender(monkeypatch):
+    monkeypatch.setattr(link, "MAX_FRAME", 100)
+    with pytest.raises(link.FrameError, match="too large"):
+        link.encode_requests([(1, Request("POST", "/", "", {}, b"x" * 100))])
+
+
+def test_connecting_where_nobody_listens_is_an_oserror(modeldeploy_home):
+    with pytest.raises(OSError, match="No such file"):
+        link.connect(str(modeldeploy_home / "nobody"), timeout=1)
+
+
 def test_blocking_read_gives_frames_then_none_at_the_end():
     here, there = socket.socketpair()
     with here, there:
