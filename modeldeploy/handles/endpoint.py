@@ -293,7 +293,10 @@ class Endpoint:
         if keep < 0:
             message = f"keep is {keep}"
             raise ConfigurationError(message, hint="use 0 or more earlier revisions")
-        cursor = RolloutCursor(EndpointSpec(self.name), revision, policy, keep=keep, golden=golden)
+        spec = EndpointSpec(self.name)
+        # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
+        ticket = self._session.serving.put_revision(spec, revision)
+        cursor = RolloutCursor(spec, revision, policy, ticket=ticket, keep=keep, golden=golden)
         record = self._session.begin(Kind.ROLLOUT, self.name, to_json(cursor))
         return Rollout(self._session, Operation(self._session, record.id).start())
 
