@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -23,13 +22,19 @@ def main(arguments: list[str]) -> int:
     except ConflictError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    os.ftruncate(lease.handle, 0)
-    os.pwrite(lease.handle, str(os.getpid()).encode(), 0)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: job.interrupt())
+    lease.sign()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: _stop(job))
     try:
         return 0 if run(job, lambda job, size: ProcessPool(job.home, size)) is Phase.SUCCEEDED else 1
     finally:
         lease.release()
+
+
+def _stop(job: Job) -> None:
+    """Begin no new part; when that was asked for already, wait for none either."""
+    if job.stopping:
+        raise SystemExit(1)
+    job.interrupt()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ POISON = 50
 @attrs.define
 class _Known:
     suspects: tuple[tuple[int, int], ...] = ()
+    alone: int = -1
+    """The row that the last process died with; guilty when the next one does too, for the first may have been killed from outside."""
     poison: dict[str, str] = attrs.field(factory=dict[str, str])
 
 
@@ -42,10 +44,17 @@ class Blame:
         self._idle = 0
         known = self._parts.setdefault(death.order.part, _Known())
         first, last = death.at
-        known.suspects = (death.at,) if last - first > 1 else ()
-        if last - first == 1:
+        if last - first == 1 and known.alone == first:
             known.poison[str(first)] = f"the process that scored it died ({death.how})"
+            known.suspects = ()
+        else:
+            known.suspects = (death.at,)
+        known.alone = first if last - first == 1 else -1
         self._check()
+
+    def finished(self) -> None:
+        """Learn that a part was scored to its end."""
+        self._idle = 0
 
     def _count_idle(self, death: Died, plan: Plan) -> None:
         self._idle += 1

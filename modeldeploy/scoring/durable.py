@@ -198,6 +198,18 @@ class Lease:
             return False
         return False
 
+    def sign(self) -> None:
+        """Write down which process has it; true as long as it is held."""
+        os.ftruncate(self.handle, 0)
+        os.lseek(self.handle, 0, os.SEEK_SET)
+        os.write(self.handle, str(os.getpid()).encode())
+
+    @staticmethod
+    def holder(path: Path) -> int | None:
+        """Give the process that has it; None when nobody has, or has not signed yet."""
+        signed = path.read_text() if Lease.held(path) else ""
+        return int(signed) if signed.isdigit() else None
+
     def release(self) -> None:
         """Give it back; a process that inherited it keeps it."""
         os.close(self.handle)

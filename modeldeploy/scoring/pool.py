@@ -200,7 +200,8 @@ def _listen(out: IO[bytes], put: Callable[[Any], None]) -> None:
 
 def _heard(number: int, worker: _Worker, message: dict[str, Any]) -> Happening | None:
     if "at" in message:
-        worker.at = (message["at"][0], message["at"][1])
+        first, last = message["at"]
+        worker.at = (first, last) if last > first else None
         return None
     if "ready" in message:
         worker.ready = True

@@ -90,6 +90,8 @@ class Scorer:
         for start, stop in self._pieces(chunk.rows):
             self._starting(int(chunk.rows[start]), int(chunk.rows[stop - 1]) + 1)
             done += self._attempt(chunk, inputs, start, stop)
+        # From here on no row is to blame.
+        self._starting(0, 0)
         return self._result(chunk, done)
 
     def _set_aside(self, bad: Sequence[Bad]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from modeldeploy.errors import ModelDeployError, OperationFailed, QuotaError
 from modeldeploy.scoring import durable, publish
@@ -88,6 +88,8 @@ class _Run:
         self._plan = self._planned()
         self._layout: Layout = self._plan.layout(request.spec)
         self._done: dict[int, Done] = {}
+        self._todo: dict[int, None] = {}
+        self._bad = 0
         self._last: dict[int, int] = {}
         self._in_hand: set[int] = set()
         self._blame = Blame(f"{os.getpid()}-{time.time_ns():x}")
@@ -100,7 +102,7 @@ class _Run:
         try:
             for part in sorted(self._done):
                 self._offer(assembly, part)
-            if self._missing() and not self._score_parts(pool_of, assembly):
+            if self._todo and not self._score_parts(pool_of, assembly):
                 return False
             result = self._job.parts / RESULT if assembly is None else assembly.finish()
             publish.publish(self._job, self._request, self._ledger, result=result, quarantine=self._quarantine())
@@ -131,6 +133,8 @@ class _Run:
                 done = from_json(Done, row["done"])
                 self._done[done.part] = done
         self._done = {part: done for part, done in self._done.items() if self._whole(done)}
+        self._bad = sum(done.bad_rows for done in self._done.values())
+        self._todo = dict.fromkeys(part.number for part in self._plan.parts if part.number not in self._done)
         self._meter.start(self._plan, self._done.values())
 
     def _whole(self, done: Done) -> bool:
@@ -139,18 +143,11 @@ class _Run:
             files.append((self._job.parts / bad_name(done.part), done.bad_sha256))
         return all(path.exists() and durable.digest(path) == sha for path, sha in files)
 
-    def _missing(self) -> list[int]:
-        return [
-            part.number
-            for part in self._plan.parts
-            if part.number not in self._done and part.number not in self._in_hand
-        ]
-
     def _score_parts(self, pool_of: PoolOf, assembly: Assembly | None) -> bool:
         self._check_limit()
-        pool = pool_of(self._job, _size(self._request.spec.workers, len(self._missing())))
+        pool = pool_of(self._job, _size(self._request.spec.workers, len(self._todo)))
         try:
-            while self._in_hand or (self._missing() and not self._job.stopping):
+            while self._in_hand or (self._todo and not self._job.stopping):
                 self._hand_out(pool)
                 happening = pool.wait(_LOOK)
                 if happening is not None:
@@ -160,21 +157,21 @@ class _Run:
                 self._meter.show()
         finally:
             pool.close()
-        return not self._missing()
+        return not self._todo
 
     def _hand_out(self, pool: Pool) -> None:
         for worker in pool.idle():
-            missing = [] if self._job.stopping else self._missing()
-            if not missing:
+            if not self._todo or self._job.stopping:
                 return
-            part = pick(self._plan, missing, self._last.get(worker))
+            part = pick(self._plan, self._todo, self._last.get(worker))
+            del self._todo[part]
             self._last[worker] = part
             self._in_hand.add(part)
             pool.submit(worker, self._blame.order(part, self._allowed()))
 
     def _allowed(self) -> int | None:
         limit = self._request.spec.max_bad_rows
-        return None if limit is None else max(0, limit - sum(done.bad_rows for done in self._done.values()))
+        return None if limit is None else max(0, limit - self._bad)
 
     def _heed(self, happening: Happening, assembly: Assembly | None) -> None:
         match happening:
@@ -183,13 +180,16 @@ class _Run:
             case Finished(done=done) if done.too_many:
                 self._refuse(done)
             case Finished(done=done):
+                self._blame.finished()
                 self._check_in(done)
                 self._offer(assembly, done.part)
                 self._check_limit()
             case Failed():
                 raise self._failure(happening)
             case Died(order=order):
-                self._in_hand.discard(order.part if order else -1)
+                if order is not None:
+                    self._in_hand.discard(order.part)
+                    self._todo = dict.fromkeys(sorted([*self._todo, order.part]))
                 self._last.pop(happening.worker, None)
                 self._blame.died(happening, self._plan)
 
@@ -203,6 +203,7 @@ class _Run:
         )
         self._ledger.append({"kind": "part", "done": to_json(done)})
         self._done[done.part] = done
+        self._bad += done.bad_rows
         self._in_hand.discard(done.part)
         self._meter.count(done)
 
@@ -212,7 +213,7 @@ class _Run:
 
     def _check_limit(self) -> None:
         limit = self._request.spec.max_bad_rows
-        if limit is not None and sum(done.bad_rows for done in self._done.values()) > limit:
+        if limit is not None and self._bad > limit:
             self._refuse(None)
 
     def _refuse(self, partial: Done | None) -> None:
@@ -236,7 +237,7 @@ class _Run:
         return OperationFailed(f"{where} {what}: {failed.kind}: {failed.message}", hint=failed.hint)
 
 
-def pick(plan: Plan, missing: list[int], last: int | None) -> int:
+def pick(plan: Plan, missing: Collection[int], last: int | None) -> int:
     """Choose a worker's next part: the one that goes on where its last one ended, else one that needs no skipping, else far from others."""
     if last is not None and last + 1 in missing and plan.parts[last + 1].skip:
         return last + 1

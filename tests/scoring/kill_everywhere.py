@@ -31,7 +31,7 @@ def main(folder: Path, output: str) -> None:
         place = folder / str(step)
         place.mkdir()
         lab = names["Lab"](place)
-        job = lab.job(lab.write(lab.table(90, special={7: 666.0})), output=output, max_bad_rows=1, chunk_rows=5)
+        job = lab.job(lab.write(lab.table(60, special={7: 666.0})), output=output, max_bad_rows=1, chunk_rows=5)
         ended = in_child(lambda job=job, step=step: run(job, step))
         if ended == 0:
             return

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modeldeploy.values.ticket import Phase
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_good_row_is_written_once_and_every_bad_one_set_aside(lab, data):
     rows = data.draw(st.integers(0, 130), label="rows")

@@ -6,7 +6,9 @@ started again by whoever looks next, and goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -145,16 +147,19 @@ class LocalBatch:
         )
 
     def cancel(self, ticket: Ticket) -> Ticket:
-        """Let the runner stop after the parts in hand; what is done is kept, and the same job goes on from there."""
+        """Let the runner stop after the parts in hand, or at once when it is asked again; the same job goes on from there."""
         if ticket.action is not Action.PUT_JOB:
             message = f"{ticket.action.value} is no batch job"
             raise UnsupportedError(message, capability="cancel")
         job = self._job(ticket.target)
         if ticket.phase.ended or not job.exists():
             return ticket if ticket.phase.ended else attrs.evolve(ticket, phase=Phase.CANCELLED, note="never begun")
+        insist = job.cancelled
         job.ask_to_stop()
         if Lease.held(job.lease):
-            return attrs.evolve(ticket, note="stopping after the parts in hand")
+            # Asked twice, it stops at once: a model may hang.
+            _terminate(job) if insist else None
+            return attrs.evolve(ticket, note="stopping" if insist else "stopping after the parts in hand")
         progress = job.progress()
         if not progress.phase.ended:
             job.show(attrs.evolve(progress, phase=Phase.CANCELLED, note="stopped; what is done is kept"))
@@ -258,6 +263,13 @@ def _start(command: list[str], log: IO[bytes], handle: int | None) -> subprocess
         pass_fds=() if handle is None else (handle,),
         start_new_session=True,
     )
+
+
+def _terminate(job: Job) -> None:
+    runner = Lease.holder(job.lease)
+    if runner is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(runner, signal.SIGTERM)
 
 
 def _step(starts: int, rows: int) -> str:
