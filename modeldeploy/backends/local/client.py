@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -115,7 +116,7 @@ def start(paths: Paths, idle_exit: float) -> socket.socket:
     while True:
         sock = connect(paths)
         if sock is not None:
-            _reap(child)
+            _withdraw(paths, child)
             return sock
         now = time.monotonic()
         if now > deadline:
@@ -124,6 +125,19 @@ def start(paths: Paths, idle_exit: float) -> socket.socket:
         if _reap(child) and now - since > _AGAIN_S:
             child, since = _spawn(paths, idle_exit), now
         time.sleep(_POLL_S)
+
+
+def _withdraw(paths: Paths, child: int) -> None:
+    """End our own supervisor when another one was first; it would take over the moment that one ends."""
+    if child not in _started:  # it has ended already
+        return
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        if json.loads(paths.info.read_bytes())["pid"] == child:
+            return
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+    _started.discard(child)
 
 
 _started: set[int] = set()
