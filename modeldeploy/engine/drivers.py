@@ -171,6 +171,23 @@ async def arun(flow: Flow[T], world: World) -> T:
                 await asyncio.to_thread(world.renew)
                 await asyncio.sleep(effect.seconds)
             else:
-                answer = await asyncio.to_thread(world.perform, effect)
+                answer = await _whole(world, effect)
         except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
             error = raised
+
+
+async def _whole(world: World, effect: Effect) -> Any:
+    """Perform an effect in a thread; when the task is cancelled meanwhile, only after the effect was performed.
+
+    The thread cannot be stopped, and whoever gives the operation back must know what it wrote.
+    """
+    import asyncio
+
+    act = asyncio.ensure_future(asyncio.to_thread(world.perform, effect))
+    try:
+        return await asyncio.shield(act)
+    except asyncio.CancelledError:
+        await asyncio.wait([act])
+        if not act.cancelled():
+            act.exception()
+        raise

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import tenacity
 
 T = TypeVar("T")
+_CLOCK_S = 1e-4
+"""Waits shorter than this are over."""
 
 
 @attrs.frozen
@@ -74,7 +76,10 @@ def _attempts(effect: Call[Any], policy: RetryPolicy, rng: random.Random) -> Flo
 def _pause(effect: Call[Any], seconds: float, error: BaseException, attempt: int) -> Flow[None]:
     fields = {"call": effect.what, "attempt": attempt, "wait_s": round(seconds, 3), "error": str(error)}
     yield Emit(Name.OPERATION_RETRY, fields, Level.WARNING)
-    yield Sleep(seconds)
+    until = (yield from now()) + seconds
+    # A command may wake the driver early; the provider asked for all of the time.
+    while (left := until - (yield from now())) > _CLOCK_S:
+        yield Sleep(left)
 
 
 def _is_wait(step: Effect | Any) -> bool:

@@ -11,7 +11,7 @@ import attrs
 from modeldeploy.engine.carry import carry
 from modeldeploy.engine.effects import Emit, Flow, Save, call
 from modeldeploy.engine.record import HistoryEntry, HistoryLine
-from modeldeploy.errors import NotFoundError, OperationFailed
+from modeldeploy.errors import FencedError, ModelDeployError, NotFoundError, OperationFailed
 from modeldeploy.spi import Serving
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.events import Level, Name
@@ -47,9 +47,18 @@ class RollbackFlow:
 
     def run(self) -> Flow[RollbackCursor]:
         """Switch at once when the revision is still warm; make it ready again first when it is not."""
-        if self.cursor.stage is Stage.PREPARE:
-            yield from self._prepare()
-        yield from self._switch()
+        try:
+            if self.cursor.stage is Stage.PREPARE:
+                yield from self._prepare()
+            yield from self._switch()
+        except FencedError:
+            raise
+        except ModelDeployError as error:
+            # What may pass by itself leaves the operation to be taken up again.
+            if not error.transient:
+                yield Emit(Name.OPERATION_FAILED, {"outcome": str(error)}, Level.WARNING)
+                yield Save(to_json(attrs.evolve(self.cursor, ticket=None)), Phase.FAILED, str(error))
+            raise
         return self.cursor
 
     def _prepare(self) -> Flow[None]:
@@ -68,12 +77,9 @@ class RollbackFlow:
         yield Emit(Name.ROLLOUT_ROLLED_BACK, fields, Level.WARNING)
         evidence = {"revision": to_json(self.cursor.revision)}
         entry = HistoryEntry("rolled-back", self.cursor.revision.id, self.cursor.reason, evidence)
-        yield Save(
-            to_json(attrs.evolve(self.cursor, ticket=None)),
-            Phase.SUCCEEDED,
-            f"{self.cursor.revision.id} takes all traffic again",
-            entry,
-        )
+        outcome = f"{self.cursor.revision.id} takes all traffic again"
+        yield Emit(Name.OPERATION_SUCCEEDED, {"outcome": outcome})
+        yield Save(to_json(attrs.evolve(self.cursor, ticket=None)), Phase.SUCCEEDED, outcome, entry)
 
     def _is_ready(self) -> Flow[bool]:
         name = self.cursor.endpoint.name

@@ -9,7 +9,7 @@ import attrs
 from modeldeploy.engine.carry import carry
 from modeldeploy.engine.effects import Emit, Flow, Save, call, inbox
 from modeldeploy.engine.record import HistoryEntry, Verb
-from modeldeploy.errors import OperationCancelled, OperationFailed
+from modeldeploy.errors import FencedError, ModelDeployError, OperationCancelled, UnsupportedError
 from modeldeploy.spi import Backend
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Level, Name
@@ -40,8 +40,12 @@ class SingleFlow:
         except OperationCancelled as error:
             yield from self._end(Phase.CANCELLED, Name.OPERATION_CANCELLED, str(error))
             raise
-        except OperationFailed as error:
-            yield from self._end(Phase.FAILED, Name.OPERATION_FAILED, str(error))
+        except FencedError:
+            raise
+        except ModelDeployError as error:
+            # What may pass by itself leaves the operation to be taken up again.
+            if not error.transient:
+                yield from self._end(Phase.FAILED, Name.OPERATION_FAILED, str(error))
             raise
         yield from self._end(Phase.SUCCEEDED, Name.OPERATION_SUCCEEDED, ticket.note)
         return ticket
@@ -49,10 +53,16 @@ class SingleFlow:
     def _attend(self, ticket: Ticket) -> Flow[Ticket]:
         for command in (yield from inbox(self.cursor.seen)):
             if command.verb in {Verb.CANCEL, Verb.ABORT}:
-                asked = ticket
-                ticket = yield from call("cancel", lambda asked=asked: self._backend.cancel(asked))  # type: ignore[misc]
+                ticket = yield from self._cancel(ticket)
             yield from self._save(seen=command.number, ticket=ticket)
         return ticket
+
+    def _cancel(self, ticket: Ticket) -> Flow[Ticket]:
+        try:
+            return (yield from call("cancel", lambda: self._backend.cancel(ticket)))
+        except UnsupportedError as error:
+            yield Emit(Name.OPERATION_PROGRESS, {"note": f"goes on: {error}"}, Level.WARNING)
+            return ticket
 
     def _save_ticket(self, ticket: Ticket) -> Flow[Ticket]:
         yield from self._save(ticket=ticket)
