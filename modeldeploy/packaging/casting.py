@@ -22,6 +22,11 @@ def cast(field: Field, values: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:
     if field.dtype is DType.STRING:
         return _strings(field, values)
     array = values if isinstance(values, np.ndarray) else _as_array(field, values)
+    if array.dtype.kind in "mMcV":
+        # Dates would read as whole numbers of nanoseconds.
+        _refuse(
+            field, f"holds {array.dtype.name} values, expected {field.dtype.value}", hint="turn them into numbers first"
+        )
     if array.dtype.kind not in "biuf":
         array = _as_array(field, array.tolist())
     _check_shape(field, array)

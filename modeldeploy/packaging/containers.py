@@ -41,7 +41,8 @@ def builder(container: str, looks: tuple[Column, ...], names: Sequence[str]) -> 
 
 def _only(columns: Columns) -> NDArray[Any]:
     (array,) = columns.values()
-    return array
+    # A request's array is a view of its bytes; a model that writes into its input must find what it had in the notebook.
+    return array if array.flags.writeable else array.copy()
 
 
 def _matrix(columns: Columns) -> NDArray[Any]:

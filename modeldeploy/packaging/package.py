@@ -19,7 +19,7 @@ from modeldeploy.packaging.flavours.table import Files, Predict, Saved, detect, 
 from modeldeploy.packaging.golden import ROWS, Golden
 from modeldeploy.packaging.loading import LoadedModel, answerer
 from modeldeploy.packaging.manifest import ARTIFACTS, GOLDEN, MANIFEST, Column, FileEntry, Manifest
-from modeldeploy.packaging.signature import INPUT, infer
+from modeldeploy.packaging.signature import INPUT, has_gaps, infer
 from modeldeploy.packaging.store import Store
 from modeldeploy.values.model import Signature
 from modeldeploy.values.names import check_name, check_version
@@ -173,7 +173,7 @@ def _prove(manifest: Manifest, saved: Saved, golden: Golden) -> None:
 def compare(model: LoadedModel) -> None:
     """Raise ConfigurationError when a model read from its files does not answer its golden inputs as recorded."""
     try:
-        answers = model.predict(model.golden.inputs)
+        answers = model.predict({key: array.copy() for key, array in model.golden.inputs.items()})
     except PredictionError as error:
         message = f"the packaged model cannot answer its example: {error.message}"
         raise ConfigurationError(message, hint="the cause tells where it fails when it is loaded again") from error
@@ -195,14 +195,18 @@ def read_example(example: object, *, nullable: Collection[str], adapt: Any) -> S
     except InvalidRequestError as error:
         message = f"the example cannot be used: {error.message}"
         raise ConfigurationError(message, hint=error.hint) from error
-    kept = {key: _rows(key, values) for key, values in columns.items()}
-    if not kept or not all(len(array) for array in kept.values()):
+    whole = {key: _whole(key, values) for key, values in columns.items()}
+    # The kept rows may hold no gap though the example does.
+    gaps = {key for key, array in whole.items() if has_gaps(array)}
+    kept = {key: np.ascontiguousarray(array[:ROWS]) for key, array in whole.items()}
+    if not kept or not all(array.size for array in kept.values()):
         message = "the example has no rows or no columns"
         raise ConfigurationError(message, hint="pass a few real rows, such as X.head()")
     if len({len(array) for array in kept.values()}) > 1:
         message = f"the columns of the example differ in length: { {key: len(array) for key, array in list(kept.items())[:5]} }"
         raise ConfigurationError(message, hint="every column needs the same number of rows")
-    return Sample(columns=kept, container=container, looks=looks, nullable=frozenset(nullable))
+    infer(kept, {}, nullable=nullable)  # a column of dates is refused as such, not by whatever the model makes of it
+    return Sample(columns=kept, container=container, looks=looks, nullable=frozenset(nullable) | gaps)
 
 
 def adapt(
@@ -222,7 +226,7 @@ def adapt(
     return container, tuple(Column(name=key, label=key, dtype=table.array.dtype.name) for key in labels), columns
 
 
-def _rows(name: str, values: Any) -> NDArray[Any]:
+def _whole(name: str, values: Any) -> NDArray[Any]:
     try:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
     except ValueError as error:
@@ -232,12 +236,15 @@ def _rows(name: str, values: Any) -> NDArray[Any]:
         array = np.array(values, dtype=object)
     if array.dtype == object:
         array = tables.tidy(array) if array.ndim == 1 else array
-    return np.ascontiguousarray(array[:ROWS])
+    return array
 
 
 def golden_of(predict: Predict, sample: Sample, method: str) -> Golden:
     """Ask the model in memory for its answers to the example."""
-    native = containers.builder(sample.container, sample.looks, list(sample.columns))(sample.columns)
+    native = containers.builder(sample.container, sample.looks, list(sample.columns))(
+        # A function may change its table in place, and the golden inputs are what it was given.
+        {key: array.copy() for key, array in sample.columns.items()}
+    )
     try:
         raw = predict(native)
     except Exception as error:

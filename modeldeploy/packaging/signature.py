@@ -26,10 +26,7 @@ def infer(
 
     A column takes NaN or null when the example holds one, or when ``nullable`` names it.
     """
-    unknown = sorted(set(nullable) - set(inputs))
-    if unknown:
-        message = f"nullable names {unknown}, which the example does not have"
-        raise ConfigurationError(message, hint=f"its columns are {_some(list(inputs))}")
+    _refuse_nullable(inputs, nullable)
     return Signature(
         inputs=tuple(_field(name, array, nullable=name in nullable) for name, array in inputs.items()),
         outputs=tuple(_field(name, array, nullable=False) for name, array in outputs.items()),
@@ -89,16 +86,37 @@ def _stack(table: tables.Table, field: Field) -> NDArray[Any]:
 
 def _field(name: str, array: NDArray[Any], *, nullable: bool) -> Field:
     dtype = _dtype(name, array)
-    return Field(name=name, dtype=dtype, shape=array.shape[1:], nullable=_nullable(dtype, array, asked=nullable))
+    return Field(name=name, dtype=dtype, shape=array.shape[1:], nullable=nullable or has_gaps(array))
+
+
+def _refuse_nullable(inputs: Mapping[str, NDArray[Any]], nullable: Collection[str]) -> None:
+    """Refuse to let a column take NaN or null that its type cannot hold."""
+    unknown = sorted(set(nullable) - set(inputs))
+    if unknown:
+        message = f"nullable names {unknown}, which the example does not have"
+        raise ConfigurationError(message, hint=f"its columns are {_some(list(inputs))}")
+    for name in nullable:
+        if inputs[name].dtype.kind not in "fO":
+            message = f"column {name!r} holds {inputs[name].dtype.name}, which has no NaN, and cannot be nullable"
+            raise ConfigurationError(
+                message, hint="make it float in the example and in the table the model was fitted with"
+            )
+
+
+def has_gaps(array: NDArray[Any]) -> bool:
+    """Whether a column holds NaN, an infinity or a null."""
+    if array.dtype.kind == "f":
+        return not bool(np.isfinite(array).all())
+    return array.dtype.kind == "O" and any(value is None for value in array.ravel().tolist())
 
 
 def _dtype(name: str, array: NDArray[Any]) -> DType:
     if array.dtype == object:
-        odd = next((value for value in array.ravel().tolist() if not isinstance(value, str | None)), None)
-        if odd is None:
+        kinds = sorted({type(value).__name__ for value in array.ravel().tolist()} - {"str", "NoneType"})
+        if not kinds:
             return DType.STRING
-        message = f"column {name!r} of the example holds {type(odd).__name__} values ({str(odd)[:_MAX_VALUE]!r})"
-        raise ConfigurationError(message, hint="make it numbers, flags or text before it reaches the model")
+        message = f"column {name!r} of the example holds {' and '.join(kinds)} values beside text or nulls"
+        raise ConfigurationError(message, hint="make it all numbers, all flags or all text before it reaches the model")
     try:
         return DType(array.dtype.name)
     except ValueError as error:
@@ -106,19 +124,10 @@ def _dtype(name: str, array: NDArray[Any]) -> DType:
         raise ConfigurationError(message, hint=_remedy(array.dtype)) from error
 
 
-_MAX_VALUE = 40
-
-
 def _remedy(dtype: np.dtype[Any]) -> str:
     if dtype.kind in "mM":
         return "turn dates into numbers first, such as days since a start, or into text"
     return "use bool, int8-64, uint8-64, float16-64 or text"
-
-
-def _nullable(dtype: DType, array: NDArray[Any], *, asked: bool) -> bool:
-    if dtype is DType.STRING:
-        return asked or any(value is None for value in array.ravel().tolist())
-    return array.dtype.kind == "f" and (asked or not bool(np.isfinite(array).all()))
 
 
 def _some(names: list[str]) -> str:

@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import skops.io
+import torch
 import xgboost
 import yaml
 from skl2onnx import to_onnx
@@ -132,6 +133,18 @@ def test_an_mlflow_model_of_scikit_learn_is_a_pickle_and_needs_trust(store, mlfl
     made = package_path(root, store=store, example=example, trust=digest_of(model), **OPTIONS)
     loaded = load(made, trust=store.trusted())
     assert loaded.predict(loaded.golden.inputs)["prediction"].tolist() == pytest.approx([2.0, 2.0])
+
+
+def test_an_mlflow_model_of_torch_is_a_pickle_and_needs_trust(store, mlflow_model):
+    root = mlflow_model({"pytorch": {"model_data": "data"}})
+    (root / "data").mkdir()
+    torch.save(torch.nn.Linear(2, 1), root / "data" / "model.pth")
+    digest = digest_of((root / "data" / "model.pth").read_bytes())
+    example = np.ones((2, 2), np.float32)
+    with pytest.raises(IntegrityError, match=digest):
+        package_path(root, store=store, example=example, **OPTIONS)
+    made = package_path(root, store=store, example=example, trust=digest, **OPTIONS)
+    assert made.manifest.signature.outputs[0].shape == (1,)
 
 
 @pytest.mark.parametrize("name", ["../secret.pkl", "/etc/passwd", "..\\secret.pkl", "linked.pkl"])

@@ -63,12 +63,18 @@ def test_a_column_takes_nan_when_the_example_holds_one_or_it_is_asked_for():
         (np.array(["2020-01-01"], dtype="datetime64[s]"), "turn dates into numbers"),
         (np.array([1 + 2j]), "complex128"),
         (strings({"a": 1}), "holds dict values"),
+        (strings({1}, None), "holds set values beside text or nulls"),
         (np.array([b"x"]), "bytes"),
     ],
 )
 def test_a_column_that_no_wire_carries_is_refused_with_a_remedy(values, message):
     with pytest.raises(ConfigurationError, match=message):
         infer({"when": values}, {})
+
+
+def test_a_whole_number_column_cannot_be_nullable():
+    with pytest.raises(ConfigurationError, match="int64, which has no NaN"):
+        infer({"age": np.array([1])}, {}, nullable=["age"])
 
 
 def test_a_nullable_column_that_is_not_there_is_refused():
@@ -107,6 +113,8 @@ def test_whole_numbers_become_floats_and_narrow_floats_are_rounded():
         (Field("x", DType.FLOAT64), [True], "bool"),
         (Field("x", DType.FLOAT64), [{"a": 1}], r"\(dict\) in row 0"),
         (Field("x", DType.FLOAT64), [[1.0], [2.0]], r"has shape \(2, 1\), expected \(rows\)"),
+        (Field("x", DType.INT64), np.array(["2020-01-01"], dtype="datetime64[ns]"), "holds datetime64"),
+        (Field("x", DType.FLOAT64), np.array([1 + 2j]), "holds complex128"),
         (Field("x", DType.FLOAT64), 5.0, "is the single float 5.0"),
         (Field("x", DType.BOOL), [0, 1], "holds integer values, expected bool"),
         (Field("x", DType.STRING), ["a", 5], r"holds 5 \(int\) in row 1, expected string"),

@@ -22,8 +22,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _HEAVY = tuple(f"sklearn.externals.array_api_compat.{name}" for name in ("cupy", "dask", "torch"))
 
 
-def _skops() -> Any:
-    """Import skops without the frameworks that it does not need."""
+def preload() -> Any:
+    """Import skops, without the frameworks that it does not need, and give its module; a server does so before its first model."""
     if "skops.io" in sys.modules:
         return sys.modules["skops.io"]
     stubs = {name: _stub(name) for name in _HEAVY if name not in sys.modules}
@@ -35,11 +35,6 @@ def _skops() -> Any:
             sys.modules.pop(name, None)
 
 
-def preload() -> None:
-    """Import what building an estimator needs, for a process that will fork workers."""
-    _skops()
-
-
 def _stub(name: str) -> python_types.ModuleType:
     module = python_types.ModuleType(name)
     module.__path__ = []
@@ -48,13 +43,13 @@ def _stub(name: str) -> python_types.ModuleType:
 
 def loads(data: bytes, types: Sequence[str]) -> Any:
     """Build the estimator; ``types`` are the names beyond skops's own that may be built."""
-    return _skops().loads(data, trusted=list(types))
+    return preload().loads(data, trusted=list(types))
 
 
 def untrusted(data: bytes) -> list[str]:
     """Name the types in the file that skops itself does not hold safe; IntegrityError when it is no such file."""
     try:
-        return list(_skops().get_untrusted_types(data=data))
+        return list(preload().get_untrusted_types(data=data))
     except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         message = f"the estimator's file cannot be read: {type(error).__name__}: {error}"
         raise IntegrityError(message, hint="it is damaged or was changed; package the model again") from error
@@ -73,7 +68,7 @@ def is_safe(name: str) -> bool:
 
 def dumps(model: Any) -> bytes | None:
     """Save without pickle, or None when that is not possible or would leave code of the notebook behind."""
-    skops = _skops()
+    skops = preload()
     try:
         data = _normalised(skops.dumps(model))
         types = skops.get_untrusted_types(data=data)

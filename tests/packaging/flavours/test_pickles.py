@@ -189,3 +189,23 @@ def test_the_modules_of_a_pickle_are_read_without_opening_it(mark):
 def test_what_this_user_packaged_is_trusted_and_nothing_else(store):
     made = package(lambda rows: rows[:, 0], name="first", version="1.0.0", example=EXAMPLE, store=store)
     assert store.trusted() == {made.digest}
+
+
+def test_the_cell_and_the_kernel_that_defined_a_function_do_not_change_its_bytes():
+    """A notebook's cells are files named by the kernel's process id, another one after each restart."""
+    made = []
+    for kernel in (11, 22):
+        scope = {"__name__": "__main__"}
+        exec(compile("def model(rows): return rows", f"/tmp/ipykernel_{kernel}/{kernel * 3}.py", "exec"), scope)
+        made.append(pickles.dumps(scope["model"]))
+    assert made[0] == made[1]
+
+
+def test_two_versions_of_a_class_in_one_process_stay_apart():
+    """cloudpickle would give the second model the code of the first when their classes had one identity."""
+    loaded = []
+    for answer in (1, 2):
+        scope = {"__name__": "__main__"}
+        exec(f"class Model:\n    def predict(self, rows): return [{answer}] * len(rows)", scope)
+        loaded.append(pickles.loads(pickles.dumps(scope["Model"]())))
+    assert [model.predict([0]) for model in loaded] == [[1], [2]]
