@@ -16,8 +16,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _SEND_TIMEOUT = 30.0
+_TICK = 5.0
 _ORPHAN_GRACE = 5.0
 _STANDARD = 2
 
@@ -132,10 +134,13 @@ class _Stop:
 
 @attrs.define(slots=True, eq=False)
 class _Front:
-    """One connection from a front, with what arrived of it."""
+    """One connection from a front, with what arrived of it and what it has not yet read."""
 
     sock: socket.socket
     frames: link.Frames = attrs.field(factory=link.Frames)
+    unsent: bytearray = attrs.field(factory=bytearray)
+    since: float = 0.0
+    """When it last read something of what is unsent."""
 
 
 @attrs.define(slots=True)
@@ -146,12 +151,13 @@ class _Item:
 
 
 class _Loop:
-    """Takes what waits, answers it, and looks again."""
+    """Takes what waits, answers it, and looks again; a front that is slow to read holds up nobody else."""
 
     def __init__(self, app: App, listener: socket.socket, stop: _Stop) -> None:
         self._app = app
         self._listener = listener
         self._stop = stop
+        self._fronts: set[_Front] = set()
         self._selector = selectors.DefaultSelector()
         listener.settimeout(0)
         self._selector.register(listener, selectors.EVENT_READ, None)
@@ -161,31 +167,38 @@ class _Loop:
         """Serve until told to end."""
         with self._selector:
             while not self._stop.asked:
-                items = [item for key, _events in self._selector.select() for item in self._receive(key)]
+                items = [item for key, events in self._selector.select(_TICK) for item in self._attend(key, events)]
                 if items:
                     self._answer(items)
-            for key in list(self._selector.get_map().values()):
-                if isinstance(key.data, _Front):
-                    key.data.sock.close()
+                self._give_up_on_deaf()
+            for front in list(self._fronts):
+                self._part(front)
 
-    def _receive(self, key: selectors.SelectorKey) -> Iterator[_Item]:
+    def _attend(self, key: selectors.SelectorKey, events: int) -> list[_Item]:
         if key.fileobj is self._listener:
             self._accept()
         elif isinstance(key.data, _Front):
-            yield from self._read(key.data)
+            if events & selectors.EVENT_WRITE:
+                self._send(key.data)
+            if events & selectors.EVENT_READ:
+                return self._read(key.data)
+        return []
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):
             sock, _address = self._listener.accept()
-            # Blocking with a time-out: it is read only when something waits, and a front that never reads is given up.
-            sock.settimeout(_SEND_TIMEOUT)
-            self._selector.register(sock, selectors.EVENT_READ, _Front(sock))
+            sock.settimeout(0)
+            front = _Front(sock)
+            self._fronts.add(front)
+            self._selector.register(sock, selectors.EVENT_READ, front)
 
     def _read(self, front: _Front) -> list[_Item]:
         try:
             data = front.sock.recv(_CHUNK)
             frames = front.frames.feed(data)
             items = [_Item(front, *pair) for frame in frames for pair in link.decode_requests(frame)]
+        except BlockingIOError:
+            return []
         except (OSError, link.FrameError) as error:
             _log.warning("a front was dropped: %s", error)
             data, items = b"", []
@@ -194,9 +207,10 @@ class _Loop:
         return items
 
     def _drop(self, front: _Front) -> None:
-        with contextlib.suppress(KeyError, ValueError):
+        if front in self._fronts:
+            self._fronts.discard(front)
             self._selector.unregister(front.sock)
-        front.sock.close()
+            front.sock.close()
 
     def _answer(self, items: list[_Item]) -> None:
         answers = self._respond([item.request for item in items])
@@ -204,11 +218,41 @@ class _Loop:
         for item, answer in zip(items, answers, strict=True):
             by_front.setdefault(id(item.front), (item.front, []))[1].append((item.number, answer))
         for front, pairs in by_front.values():
-            try:
-                front.sock.sendall(link.encode_responses(pairs))
-            except OSError as error:
-                _log.warning("a front went away before its answers: %s", error)
-                self._drop(front)
+            front.since = front.since if front.unsent else time.monotonic()
+            front.unsent += link.encode_responses(pairs)
+            self._send(front)
+
+    def _send(self, front: _Front) -> None:
+        if front not in self._fronts:
+            return
+        try:
+            while front.unsent:
+                with memoryview(front.unsent)[:_CHUNK] as part:
+                    sent = front.sock.send(part)
+                del front.unsent[:sent]
+                front.since = time.monotonic()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            _log.warning("a front went away before its answers: %s", error)
+            self._drop(front)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if front.unsent else 0)
+        if self._selector.get_key(front.sock).events != events:
+            self._selector.modify(front.sock, events, front)
+
+    def _give_up_on_deaf(self) -> None:
+        late = time.monotonic() - _SEND_TIMEOUT
+        for front in [front for front in self._fronts if front.unsent and front.since < late]:
+            _log.warning("a front was dropped: it does not read its answers")
+            self._drop(front)
+
+    def _part(self, front: _Front) -> None:
+        """Send the rest, then close."""
+        front.sock.settimeout(_SEND_TIMEOUT)
+        with contextlib.suppress(OSError):
+            front.sock.sendall(front.unsent)
+        front.sock.close()
 
     def _respond(self, requests: list[Request]) -> list[Response]:
         try:

@@ -220,3 +220,16 @@ def test_a_large_frame_arrives_whole_while_others_are_served(iris, address):
             sender.join()
             (answer,) = receive(large, 1)
             assert len(json.loads(answer.body)["predictions"]) == 200_000
+
+
+def test_a_front_that_does_not_read_its_answer_holds_up_nobody(iris, address):
+    """Both are of one batch, and the answer to the first is larger than any socket's buffer."""
+    with worker(iris, address) as process:
+        assert ready(process)["ready"]
+        with link.connect(address, timeout=TIMEOUT) as deaf, link.connect(address, timeout=TIMEOUT) as other:
+            body = b'{"instances":[%s]}' % b",".join([b"[5,3,4,1]"] * 300_000)
+            deaf.sendall(link.encode_requests([(0, Request("POST", "/score", "", JSON, body))]))
+            for _each in range(3):
+                assert exchange(other, Request("GET", "/ping"))[0].status == 200
+            (answer,) = receive(deaf, 1)
+            assert len(json.loads(answer.body)["predictions"]) == 300_000
