@@ -124,8 +124,10 @@ class BatchJob:
         return self._phase(self._session.batch.observe_job(self.name))
 
     def _phase(self, state: BatchState | None) -> str:
-        # Before the first look of its driver the job is in the journal only.
-        return Phase.RUNNING.value if state is None or self._unfinished() is not None else state.phase.value
+        # Until its driver looked for the first time, what the backend shows is an earlier run, or nothing.
+        pending = self._unfinished()
+        fresh = pending is not None and _ticket_of(pending).step == "start"
+        return Phase.RUNNING.value if state is None or fresh else state.phase.value
 
     @property
     def progress(self) -> BatchState:
@@ -247,8 +249,11 @@ def _name_of(spec: BatchSpec) -> str:
 
 
 def _spec_of(record: Record) -> BatchSpec:
-    ticket: Ticket = from_json(SingleCursor, record.cursor).ticket
-    return from_json(BatchSpec, ticket.wanted["job"])
+    return from_json(BatchSpec, _ticket_of(record).wanted["job"])
+
+
+def _ticket_of(record: Record) -> Ticket:
+    return from_json(SingleCursor, record.cursor).ticket
 
 
 def _rows(state: BatchState) -> str:

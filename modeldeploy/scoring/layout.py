@@ -197,16 +197,22 @@ def _reading(
 ) -> pa.Schema:
     import pyarrow as pa
 
-    fields = [pa.field(each.name, _decoded(each.type)) for each in schema if each.name in names]
-    if not text:
-        return pa.schema(fields)
+    # In text, and where there is no value at all, the type is what the model needs.
     wide = {
         name: _widest(field)
         for field in signature.inputs
         for name in inputs[field.name]
         if not (field.shape and len(inputs[field.name]) == 1)
     }
-    return pa.schema([pa.field(each.name, wide.get(each.name, each.type)) for each in fields])
+    return pa.schema(
+        [
+            pa.field(each.name, wide[each.name])
+            if each.name in wide and (text or pa.types.is_null(each.type))
+            else pa.field(each.name, _decoded(each.type))
+            for each in schema
+            if each.name in names
+        ]
+    )
 
 
 def _decoded(kind: Any) -> Any:

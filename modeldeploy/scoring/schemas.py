@@ -69,7 +69,7 @@ def together(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
             raise ConfigurationError(
                 message, hint="give the files the same types, or score them in separate jobs"
             ) from error
-    return pa.schema([each.with_type(pa.string()) if pa.types.is_null(each.type) else each for each in whole])
+    return whole
 
 
 def _of_parquet(path: str, _form: Format) -> pa.Schema:
@@ -152,7 +152,7 @@ def _of_jsonl(path: str, form: Format) -> pa.Schema:
         schema = arrow_json.read_json(pa.py_buffer(lines), read_options=reading).schema
     except pa.ArrowInvalid:
         schema = _of_good_lines(lines)
-    return pa.schema([(field.name, _as_written(field.type)) for field in schema])
+    return pa.schema([_as_written(field) for field in schema])
 
 
 def _of_good_lines(lines: bytes) -> pa.Schema:
@@ -185,8 +185,10 @@ def _most(kinds: dict[pa.DataType, int]) -> pa.DataType:
     return max(known, key=lambda kind: known[kind], default=pa.string())
 
 
-def _as_written(kind: pa.DataType) -> pa.DataType:
-    """Keep dates as the text that they are in the file."""
+def _as_written(field: pa.Field) -> pa.Field:
+    """Keep dates as the text that they are in the file; a column without a value fits anything."""
     import pyarrow as pa
 
-    return pa.string() if pa.types.is_temporal(kind) or pa.types.is_null(kind) else kind
+    if pa.types.is_null(field.type):
+        return pa.field(field.name, pa.string(), metadata={LIKELY: "null"})
+    return field.with_type(pa.string()) if pa.types.is_temporal(field.type) else field

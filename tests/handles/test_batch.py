@@ -158,6 +158,17 @@ def test_it_goes_on_by_itself_and_is_found_by_name(model, here, table):
     assert found.output == here / "out.parquet"
 
 
+def test_a_job_that_nobody_drives_yet_is_taken_up_by_whoever_waits(model, here, table, monkeypatch):
+    table.to_parquet("in.parquet")
+    session = Session.of("local")
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "drive", lambda self, operation: None)
+        job = BatchJob.run(model, "in.parquet", "out.parquet", name="orphan", wait=False, backend=session)
+        assert job.status == "running"
+        assert job.progress.note == "about to begin"
+    assert BatchJob.get("orphan", backend=session).wait(60).status == "succeeded"
+
+
 def test_it_can_be_awaited(model, here, table):
     table.to_parquet("in.parquet")
 

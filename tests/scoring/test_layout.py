@@ -37,6 +37,13 @@ def test_the_key_is_kept_whatever_else_is():
     assert _layout(_spec(key="id", keep=("note",))).written.names == ["id", "note", "prediction"]
 
 
+def test_a_column_without_any_value_fits_a_model_that_takes_nulls():
+    schema = pa.schema([("x", pa.null()), ("q", pa.null())])
+    read = _layout(_spec(Field("x", DType.FLOAT64, nullable=True)), schema).read
+    assert read.field("x").type == pa.float64()
+    assert read.field("q").type == pa.string()
+
+
 def test_columns_that_nobody_needs_are_not_read():
     assert _layout(_spec(key="id", keep=())).read.names == ["id", "x", "y"]
 
