@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -197,12 +196,10 @@ class Model:
         return f"<Model {self.name} {self.version} ({self.flavour}, {short})>"
 
     def _repr_html_(self) -> str:
-        rows = [*_facts(self), ("takes", _fields(self.signature.inputs)), ("answers", _fields(self.signature.outputs))]
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
-            for key, value in rows
-        )
-        return f"<table><caption>Model {html.escape(str(self.identity))}</caption>{cells}</table>"
+        from modeldeploy.observe import notebook
+
+        takes, answers = _fields(self.signature.inputs), _fields(self.signature.outputs)
+        return notebook.definition(f"Model {self.identity}", [*_facts(self), ("takes", takes), ("answers", answers)])
 
 
 _SHOWN = 8
