@@ -15,6 +15,7 @@ import pytest
 import urllib3
 
 from modeldeploy.backends.local.backend import LocalBackend
+from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 from modeldeploy.values.serving import EndpointSpec, Payload, Revision, Scale, Traffic
@@ -73,19 +74,36 @@ def payload(*values: float) -> Payload:
     return Payload(json.dumps({"inputs": [tensor]}).encode(), {"content-type": "application/json"})
 
 
+class Shelf:
+    """Packages each model once for all tests."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._bundles: dict[str, Bundle] = {}
+
+    def bundle(self, model: object, version: str) -> Bundle:
+        key = f"{type(model).__name__}-{sorted(vars(model).items())}-{version}"
+        if key not in self._bundles:
+            store = Store(self._root / str(len(self._bundles)))
+            self._bundles[key] = package(
+                model, name="model", version=version, example=np.array([1.0, 2.0]), store=store
+            )
+        return self._bundles[key]
+
+
 class Local:
     """A backend with shorthands for what every test does."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, shelf: Shelf) -> None:
         self.home = home
         self.backend = LocalBackend(home)
         self.store = Store(home / "store")
+        self._shelf = shelf
 
     def revision(self, step: float = 1.0, *, workers: int = 1, model: object | None = None, **options: str) -> Revision:
-        """Package a model and give its revision; ``step`` makes the content."""
-        model = Obedient(step) if model is None else model
-        version = f"1.{int(step)}.0"
-        bundle = package(model, name="model", version=version, example=np.array([1.0, 2.0]), store=self.store)
+        """Give the revision of a model; ``step`` makes its content."""
+        bundle = self._shelf.bundle(Obedient(step) if model is None else model, f"1.{int(step)}.0")
+        self.store.trust(bundle.digest)
         return Revision.of(bundle.model_version(), scale=Scale(workers), options=options)
 
     def carry(self, ticket: Ticket, *, timeout: float = 30.0) -> Ticket:
@@ -124,12 +142,17 @@ def local(modeldeploy_home: Path, make_local: Callable[[Path], Local]) -> Local:
     return make_local(modeldeploy_home)
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("bundles"))
+
+
 @pytest.fixture
-def make_local(modeldeploy_home: Path) -> Iterator[Callable[[Path], Local]]:
+def make_local(modeldeploy_home: Path, shelf: Shelf) -> Iterator[Callable[[Path], Local]]:
     every: list[Local] = []
 
     def make(home: Path) -> Local:
-        every.append(Local(home))
+        every.append(Local(home, shelf))
         return every[-1]
 
     yield make
