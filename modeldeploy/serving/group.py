@@ -161,6 +161,8 @@ class Group:
             await self._loop.create_connection(lambda: link, host, int(port))
         else:
             await self._loop.create_unix_connection(lambda: link, address)
+        if link.ended:
+            raise ConnectionResetError
         self.links[worker] = link
         self.freed(link)
 
@@ -235,6 +237,7 @@ class Link(asyncio.Protocol):
     def __init__(self, group: Group, worker: str) -> None:
         self.worker = worker
         self.dismissed = False
+        self.ended = False
         self.batch: dict[int, _Pending] = {}
         self._group = group
         self._frames = Frames()
@@ -281,6 +284,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop passes it
         """Tell the group."""
+        self.ended = True
         self._quiet()
         self._group.lost(self)
 

@@ -9,14 +9,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
 
 from modeldeploy.backends.local.environment import of_process
 from modeldeploy.backends.local.fleet import back_off
-from modeldeploy.errors import BackendError, UnavailableError
+from modeldeploy.errors import BackendError, ModelDeployError, UnavailableError
 
 _LINE_LIMIT = 64 << 20
 _ANSWER_S = 30.0
@@ -30,7 +30,7 @@ class FrontProcess:
     def __init__(
         self,
         *,
-        started: Callable[[], Awaitable[None]],
+        started: Callable[[], Coroutine[Any, Any, None]],
         hung: Callable[[str], None],
         lost: Callable[[str, str], None],
         report: Callable[[str], None],
@@ -62,8 +62,12 @@ class FrontProcess:
 
     def listen(self, endpoint: str, listener: socket.socket) -> asyncio.Future[Any]:
         """Hand over a listening socket; we keep it too."""
-        if self._sockets is not None:
-            socket.send_fds(self._sockets, [b"."], [listener.fileno()])
+        try:
+            if self._sockets is not None:
+                socket.send_fds(self._sockets, [b"."], [listener.fileno()])
+        except OSError as error:
+            message = "the front ended"
+            raise UnavailableError(message, retry_after=0.1, hint="it is being started; try again") from error
         return self.send("listen", endpoint=endpoint)
 
     async def _keep(self) -> None:
@@ -73,7 +77,7 @@ class FrontProcess:
             try:
                 code = await self._live()
                 self._report(f"front: ended with {code}")
-            except OSError as error:
+            except (OSError, ModelDeployError) as error:
                 self._report(f"front: {error}")
             failures = 1 if time.monotonic() - began > _HEALTHY_S else failures + 1
             await asyncio.sleep(back_off(failures))
@@ -90,9 +94,9 @@ class FrontProcess:
         self.pid = process.pid
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
         self._sockets = ours_sockets
+        # Not one after the other: a front may die while it is being told what to do.
+        tasks = [asyncio.create_task(work) for work in (self._listen(reader), self._check(process), self._started())]
         try:
-            tasks = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._check(process))]
-            await self._started()
             return await process.wait()
         finally:
             for task in tasks:
@@ -110,6 +114,8 @@ class FrontProcess:
             except TimeoutError:
                 self._report(f"front: did not answer for {_CHECK_S:g} s; replacing it")
                 process.kill()
+            except ModelDeployError:  # it ended; whoever waits for that acts
+                return
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():

@@ -299,8 +299,9 @@ class Machine:
 
     async def _tell_all(self) -> None:
         self._told.clear()
-        for endpoint, listener in self._listeners.items():
-            _forget_result(self._front.listen(endpoint, listener))
+        with contextlib.suppress(UnavailableError):  # it ended again; the next one is told
+            for endpoint, listener in self._listeners.items():
+                _forget_result(self._front.listen(endpoint, listener))
         for endpoint in list(self.state.endpoints):
             await self._tell(endpoint)
 

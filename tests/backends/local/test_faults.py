@@ -93,6 +93,39 @@ def test_another_port_is_taken_when_somebody_else_has_ours(local):
         assert local.predict(1.0, timeout=20) == [2.0]
 
 
+def test_killing_the_front_again_and_again_while_endpoints_come_and_go_loses_none(local, wait_until):
+    for step in (1, 2, 3):
+        ticket = local.backend.put_revision(EndpointSpec(f"iris-{step}"), local.revision(step))
+        ticket = local.backend.advance(ticket)
+        os.kill(wait_until(lambda: local.backend.processes()["front"]), signal.SIGKILL)
+        assert local.carry(ticket).phase is Phase.SUCCEEDED
+    for step in (1, 2, 3):
+        assert local.predict(1.0, endpoint=f"iris-{step}", timeout=20) == [1.0 + step]
+
+
+def test_killing_the_fork_server_costs_its_workers_and_they_come_back(local, wait_until):
+    revision = local.revision(1)
+    local.deploy(revision)
+    (before,) = local.workers(revision)
+    for pid in local.backend.processes()["forkservers"]:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: local.workers(revision) not in ([], [before]), timeout=20)
+    assert local.predict(1.0, timeout=20) == [2.0]
+
+
+def test_a_stopped_worker_is_replaced_at_the_deadline(local, wait_until):
+    revision = local.revision(1, deadline="0.3")
+    local.deploy(revision)
+    (before,) = local.workers(revision)
+    os.kill(before, signal.SIGSTOP)
+    with pytest.raises(PredictionError) as caught:
+        local.predict(1.0)
+    assert caught.value.status == 504
+    wait_until(lambda: local.workers(revision) not in ([], [before]), timeout=20)
+    wait_until(lambda: local.backend.observe("iris").revision(revision.id).ready)
+    assert local.predict(1.0) == [2.0]
+
+
 def test_swapping_traffic_and_dropping_under_load_fails_no_request(local, under_load, wait_until):
     first, second = local.revision(1), local.revision(2)
     local.deploy(first, second)
