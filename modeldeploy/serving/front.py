@@ -146,10 +146,6 @@ class Front:
     async def ping(self) -> None:
         """Show that the loop turns."""
 
-    async def close(self, grace: float) -> None:
-        """End every endpoint."""
-        await asyncio.gather(*(self.forget(endpoint, grace) for endpoint in list(self._routers)))
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a front until the supervisor's side of the control channel closes."""
