@@ -16,6 +16,7 @@ from typing import ClassVar, Self
 
 import attrs
 
+from modeldeploy.backends.memory_world import Endpoint, Job, Member, Write, revision_at
 from modeldeploy.errors import (
     ConfigurationError,
     ConflictError,
@@ -29,7 +30,7 @@ from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities, Shadow
 from modeldeploy.values.codec import from_json, to_json
-from modeldeploy.values.metrics import Window, bucket_of
+from modeldeploy.values.metrics import Window, bucket_of, merge
 from modeldeploy.values.serving import (
     WHOLE,
     EndpointSpec,
@@ -37,7 +38,6 @@ from modeldeploy.values.serving import (
     LogLine,
     Payload,
     Revision,
-    RevisionState,
     Traffic,
 )
 from modeldeploy.values.ticket import Action, Phase, Ticket
@@ -60,62 +60,6 @@ EVERYTHING = Capabilities(
 # Coprime to 100: a hundred requests in a row visit every percent once, well mixed.
 _STRIDE = 61
 _JOB_ROWS = 1_000
-
-
-@attrs.define
-class _Member:
-    revision: Revision
-    looks: int
-    """How many looks until it is ready."""
-    failure: str = ""
-
-
-@attrs.define
-class _Endpoint:
-    spec: EndpointSpec
-    members: dict[str, _Member] = attrs.field(factory=dict)
-    traffic: Traffic = attrs.field(factory=Traffic)
-    pending: Traffic | None = None
-    looks: int = 0
-    changes: int = 0
-    asked: int = 0
-
-    @property
-    def target(self) -> Traffic:
-        """The table that holds once everything in flight has landed."""
-        return self.traffic if self.pending is None else self.pending
-
-    @property
-    def version(self) -> str:
-        return f"{self.spec.name}@{self.changes}"
-
-    @property
-    def settled(self) -> bool:
-        return self.pending is None and all(not member.looks for member in self.members.values())
-
-    def used(self) -> set[str]:
-        """Name the revisions that get requests or copies, now or when the table in flight has landed."""
-        tables = (self.traffic, self.target)
-        return {
-            name for table in tables for part in (table.live, table.shadow) for name, share in part.items() if share
-        }
-
-
-@attrs.define
-class _Job:
-    spec: BatchSpec
-    looks: int
-    steps: int
-    phase: Phase = Phase.RUNNING
-
-
-@attrs.frozen
-class Write:
-    """One change at the provider."""
-
-    verb: str
-    target: str
-    detail: str
 
 
 def respond(endpoint: str, revision: str, payload: Payload) -> Payload:
@@ -142,8 +86,8 @@ class MemoryBackend:
         self.capabilities = capabilities
         self.writes: list[Write] = []
         self._clock, self._steps, self._poll_after, self._responder = clock, steps, poll_after, responder
-        self._endpoints: dict[str, _Endpoint] = {}
-        self._jobs: dict[str, _Job] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._jobs: dict[str, Job] = {}
         self._samples: dict[tuple[str, str], list[Window]] = {}
         self._lines: dict[tuple[str, str], list[LogLine]] = {}
         self._doomed: dict[str, str] = {}
@@ -235,7 +179,8 @@ class MemoryBackend:
         if member.failure:
             return _failed(ticket, member.failure)
         if member.looks:
-            self._look(endpoint, member)
+            member.looks -= 1
+            self._welcome(endpoint)
             return attrs.evolve(ticket, fraction=1 - member.looks / (self._steps + 1))
         return _done(ticket)
 
@@ -244,19 +189,14 @@ class MemoryBackend:
         endpoint = self._endpoints.get(spec.name)
         if endpoint is None:
             self._write("create-endpoint", spec.name, "")
-            endpoint = self._endpoints[spec.name] = _Endpoint(spec)
+            endpoint = self._endpoints[spec.name] = Endpoint(spec)
         if revision.id not in endpoint.members:
             self._write("create-revision", spec.name, revision.id)
             failure = self._doomed.get(revision.id, "")
-            endpoint.members[revision.id] = _Member(revision, 0 if failure else self._steps, failure)
+            endpoint.members[revision.id] = Member(revision, 0 if failure else self._steps, failure)
             self._welcome(endpoint)
 
-    def _look(self, endpoint: _Endpoint, member: _Member) -> None:
-        member.looks -= 1
-        if not member.looks:
-            self._welcome(endpoint)
-
-    def _welcome(self, endpoint: _Endpoint) -> None:
+    def _welcome(self, endpoint: Endpoint) -> None:
         """Count the change, and give everything to a first revision that is ready."""
         endpoint.changes += 1
         ready = [name for name, member in endpoint.members.items() if not member.looks and not member.failure]
@@ -271,13 +211,13 @@ class MemoryBackend:
             self._aim(endpoint, wanted, ticket.wanted["expect"])
             return attrs.evolve(ticket, step="applying")
         if endpoint.pending is not None:
-            self._land(endpoint)
+            endpoint.land()
             return ticket
         if not endpoint.traffic.same_as(wanted):
             return _failed(ticket, f"traffic is {endpoint.traffic.live}: the provider or somebody else changed it")
         return _done(ticket)
 
-    def _aim(self, endpoint: _Endpoint, wanted: Traffic, expect: str | None) -> None:
+    def _aim(self, endpoint: Endpoint, wanted: Traffic, expect: str | None) -> None:
         if endpoint.target.same_as(wanted):
             return
         if expect is not None and expect != endpoint.version:
@@ -287,14 +227,7 @@ class MemoryBackend:
         endpoint.pending, endpoint.looks = wanted, self._steps
         endpoint.changes += 1
         if not self._steps:
-            self._land(endpoint)
-
-    @staticmethod
-    def _land(endpoint: _Endpoint) -> None:
-        endpoint.looks -= 1
-        if endpoint.looks <= 0 and endpoint.pending is not None:
-            endpoint.traffic, endpoint.pending = endpoint.pending, None
-            endpoint.changes += 1
+            endpoint.land()
 
     def _advance_drop_revision(self, ticket: Ticket) -> Ticket:
         name = ticket.wanted["revision"]
@@ -305,7 +238,7 @@ class MemoryBackend:
         self._remove(endpoint, name)
         return attrs.evolve(ticket, step="dropping")
 
-    def _remove(self, endpoint: _Endpoint, revision: str) -> None:
+    def _remove(self, endpoint: Endpoint, revision: str) -> None:
         """Drop a revision, and with the last one the endpoint, which cannot be without."""
         self._write("drop-revision", endpoint.spec.name, revision)
         del endpoint.members[revision]
@@ -327,7 +260,7 @@ class MemoryBackend:
             self._refuse_other_job(spec)
             if spec.name not in self._jobs:
                 self._write("create-job", spec.name, spec.output)
-                self._jobs[spec.name] = _Job(spec, self._steps, self._steps)
+                self._jobs[spec.name] = Job(spec, self._steps, self._steps)
             return attrs.evolve(ticket, step="scoring", fraction=0.0)
         job = self._jobs[spec.name]
         if job.phase is Phase.RUNNING:
@@ -340,27 +273,29 @@ class MemoryBackend:
         self.capabilities.require("cancel", backend=self.name)
         if ticket.phase.ended:
             return ticket
+        stops = {Action.PUT_REVISION: self._cancel_put, Action.PUT_JOB: self._cancel_job}
+        if ticket.action not in stops:
+            message = f"{ticket.action.value} cannot be stopped"
+            raise UnsupportedError(message, capability="cancel", hint="set the table that you want instead")
         with self._lock:
-            if ticket.action is Action.PUT_REVISION:
-                self._forget(ticket.target, ticket.wanted["revision"]["id"])
-            elif ticket.action is Action.PUT_JOB:
-                self._stop_job(ticket.target)
-            else:
-                message = f"{ticket.action.value} cannot be stopped"
-                raise UnsupportedError(message, capability="cancel", hint="set the table that you want instead")
+            return stops[ticket.action](ticket)
+
+    def _cancel_put(self, ticket: Ticket) -> Ticket:
+        """Remove what is not ready; a revision that is ready stays, and the ticket goes on to its success."""
+        endpoint = self._endpoints.get(ticket.target)
+        member = endpoint.members.get(ticket.wanted["revision"]["id"]) if endpoint else None
+        if endpoint is not None and member is not None:
+            if not (member.looks or member.failure):
+                return ticket
+            self._remove(endpoint, member.revision.id)
         return attrs.evolve(ticket, phase=Phase.CANCELLED)
 
-    def _forget(self, name: str, revision: str) -> None:
-        endpoint = self._endpoints.get(name)
-        member = endpoint.members.get(revision) if endpoint else None
-        if endpoint is not None and member is not None and (member.looks or member.failure):
-            self._remove(endpoint, revision)
-
-    def _stop_job(self, name: str) -> None:
-        job = self._jobs.get(name)
+    def _cancel_job(self, ticket: Ticket) -> Ticket:
+        job = self._jobs.get(ticket.target)
         if job is not None and job.phase is Phase.RUNNING:
-            self._write("cancel-job", name, "")
+            self._write("cancel-job", ticket.target, "")
             job.phase = Phase.CANCELLED
+        return attrs.evolve(ticket, phase=job.phase if job else Phase.CANCELLED)
 
     # Looking
 
@@ -368,7 +303,7 @@ class MemoryBackend:
         """Read the endpoint as it is."""
         with self._lock:
             found = self._endpoints.get(endpoint)
-            return _state(found) if found else None
+            return found.state() if found else None
 
     def endpoints(self) -> Iterable[str]:
         """Name every endpoint."""
@@ -390,14 +325,9 @@ class MemoryBackend:
     def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
         """Count what was recorded at or after ``since`` and before ``until``."""
         self.capabilities.require("meters", backend=self.name)
-        latency: dict[str, int] = {}
-        requests = errors = 0
-        for sample in self._samples.get((endpoint, revision), ()):
-            if since <= sample.since < until:
-                requests, errors = requests + sample.requests, errors + sample.errors
-                for bucket, count in sample.latency.items():
-                    latency[bucket] = latency.get(bucket, 0) + count
-        return Window(revision, since, until, requests, errors, latency)
+        samples = self._samples.get((endpoint, revision), ())
+        within = (sample for sample in samples if since <= sample.since < until)
+        return merge([Window(revision, since, until), *within])
 
     def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
         """Give the last lines of a revision's log."""
@@ -434,7 +364,7 @@ class MemoryBackend:
             raise UnavailableError(message, retry_after=1.0)
         at = found.asked * _STRIDE % WHOLE
         found.asked += 1
-        return _at(found.traffic.live, at), [copy for copy, share in found.traffic.shadow.items() if at < share]
+        return revision_at(found.traffic.live, at), [copy for copy, share in found.traffic.shadow.items() if at < share]
 
     def _answer(self, endpoint: str, revision: str, payload: Payload) -> Payload | Exception:
         try:
@@ -467,7 +397,7 @@ class MemoryBackend:
 
     # Refusals
 
-    def _found(self, name: str) -> _Endpoint:
+    def _found(self, name: str) -> Endpoint:
         found = self._endpoints.get(name)
         if found is None:
             message = f"there is no endpoint {name!r}"
@@ -501,31 +431,6 @@ class MemoryBackend:
         if known is not None and known.spec != job:
             message = f"there is a job {job.name!r} with other content"
             raise ConflictError(message, hint="give this one another name")
-
-
-def _state(endpoint: _Endpoint) -> EndpointState:
-    return EndpointState(
-        name=endpoint.spec.name,
-        url=f"memory://{endpoint.spec.name}",
-        revisions=tuple(
-            RevisionState(member.revision, ready=not (member.looks or member.failure), note=member.failure)
-            for member in endpoint.members.values()
-        ),
-        traffic=endpoint.traffic,
-        version=endpoint.version,
-        settled=endpoint.settled,
-    )
-
-
-def _at(live: Mapping[str, int], percent: int) -> str:
-    """Find the revision whose stretch of the table holds ``percent``."""
-    end = 0
-    for revision, share in live.items():
-        end += share
-        if percent < end:
-            return revision
-    message = f"traffic {dict(live)} does not reach {percent}"
-    raise AssertionError(message)
 
 
 def _failed(ticket: Ticket, note: str) -> Ticket:

@@ -11,6 +11,9 @@ from modeldeploy.engine.drivers import VirtualClock
 __all__ = ["FlowingClock", "VirtualClock"]
 
 
+_LEAST_S = 1e-6
+
+
 @attrs.define
 class FlowingClock(VirtualClock):
     """A virtual clock; ``flow(seconds)`` is called when time passes, to let that much traffic reach the provider."""
@@ -21,4 +24,5 @@ class FlowingClock(VirtualClock):
         """Let traffic flow, then move the clock."""
         if self.flow is not None:
             self.flow(seconds)
-        VirtualClock.sleep(self, seconds)
+        # A float of 1e9 seconds does not see steps below 1e-7: such a sleep would let no time pass, for ever.
+        VirtualClock.sleep(self, max(seconds, _LEAST_S))

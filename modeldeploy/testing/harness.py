@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from modeldeploy.engine.drivers import Clock, VirtualClock
+from modeldeploy.engine.drivers import Clock
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.spi import Serving
+from modeldeploy.testing.clock import FlowingClock
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Payload, Revision, Traffic
@@ -24,7 +25,7 @@ _names = itertools.count(1)
 class Harness:
     """A backend, revisions that it can serve, and how time passes there.
 
-    Give a ``VirtualClock`` when the provider moves on by being looked at, a ``RealClock`` when it needs time.
+    Give a ``FlowingClock`` when the provider moves on by being looked at, a ``RealClock`` when it needs time.
     """
 
     backend: Serving
@@ -33,7 +34,7 @@ class Harness:
     payload: Payload = attrs.field(default=Payload(b"{}"))
     broken: Revision | None = None
     """One that becomes ready and then fails every request; without it no gate is seen to fail."""
-    clock: Clock = attrs.field(factory=VirtualClock)
+    clock: Clock = attrs.field(factory=FlowingClock)
     writes: Callable[[], int] | None = None
     """Counts the writes at the provider so far, where that can be told."""
     reopen: Callable[[], Serving] | None = None

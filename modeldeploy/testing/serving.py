@@ -403,8 +403,13 @@ class ServingConformance(Conformance):
         if not harness.backend.capabilities.cancel:
             expect.unsupported(harness, "cancel", lambda: harness.backend.cancel(ticket))
             return
-        cancelled = harness.carry(harness.backend.cancel(harness.backend.advance(ticket)))
-        assert cancelled.phase is Phase.CANCELLED
+        before = harness.fingerprint()
+        assert harness.carry(harness.backend.cancel(ticket)).phase is Phase.CANCELLED
+        assert harness.fingerprint() == before, "cancelling what was not begun wrote something"
+        ended = harness.carry(harness.backend.cancel(harness.backend.advance(ticket)))
+        assert ended.phase in {Phase.CANCELLED, Phase.SUCCEEDED}
+        found = harness.state(spec).revision(second.id)
+        assert (found is not None and found.ready) is (ended.phase is Phase.SUCCEEDED)
         assert harness.state(spec).traffic.live == {first.id: 100}
 
     # Invocation, metrics, logs
