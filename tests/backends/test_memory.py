@@ -1,0 +1,163 @@
+"""The reference backend's own ways, beyond the suite: settings, writes, failures on demand, exact shares."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from modeldeploy.backends.memory import EVERYTHING, MemoryBackend
+from modeldeploy.errors import ConfigurationError, NotFoundError, PredictionError, UnavailableError, UnsupportedError
+from modeldeploy.values.batch import BatchSpec
+from modeldeploy.values.model import DType, Field, ModelVersion, Signature
+from modeldeploy.values.serving import EndpointSpec, Payload, Revision, Traffic
+from modeldeploy.values.ticket import Phase
+
+IRIS = EndpointSpec("iris")
+
+
+def revision(version):
+    signature = Signature((Field("x", DType.FLOAT64),), (Field("y", DType.FLOAT64),))
+    return Revision.of(ModelVersion("iris", version, "sha256:" + "ab" * 32, "/b", "function", signature))
+
+
+ONE, TWO = revision("1.0.0"), revision("2.0.0")
+
+
+def carry(backend, ticket):
+    while not ticket.phase.ended:
+        ticket = backend.advance(ticket)
+    return ticket
+
+
+@pytest.fixture
+def backend():
+    made = MemoryBackend(clock=lambda: 10.0)
+    for each in (ONE, TWO):
+        carry(made, made.put_revision(IRIS, each))
+    return made
+
+
+def test_a_home_has_one_backend_in_a_process(tmp_path):
+    made = MemoryBackend.configure(tmp_path, {"steps": "1"})
+    assert MemoryBackend.configure(tmp_path, {}) is made
+    assert MemoryBackend.configure(tmp_path / "other", {}) is not made
+
+
+@pytest.mark.parametrize(("settings", "part"), [({"step": "1"}, r"\['step'\]"), ({"steps": "few"}, "steps is 'few'")])
+def test_a_wrong_setting_is_refused(tmp_path, settings, part):
+    with pytest.raises(ConfigurationError, match=part):
+        MemoryBackend.configure(tmp_path, settings)
+
+
+def test_it_is_imported_without_heavy_modules():
+    code = "import sys, modeldeploy.backends.memory; print(sorted({'numpy', 'asyncio', 'tenacity'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_its_writes_are_told_in_order(backend):
+    carry(backend, backend.set_traffic("iris", Traffic.all_to(TWO.id)))
+    carry(backend, backend.drop_revision("iris", ONE.id))
+    carry(backend, backend.drop_endpoint("iris"))
+    assert [write.verb for write in backend.writes] == [
+        "create-endpoint",
+        "create-revision",
+        "create-revision",
+        "set-traffic",
+        "drop-revision",
+        "drop-endpoint",
+    ]
+
+
+def test_a_hundred_requests_follow_the_table_exactly(backend):
+    carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 93, TWO.id: 7})))
+    answers = (backend.invoke("iris", Payload(b""), timeout=1.0) for _ in range(100))
+    assert Counter(json.loads(answer.body)["revision"] for answer in answers) == {ONE.id: 93, TWO.id: 7}
+
+
+def test_copies_are_counted_and_never_answered(backend):
+    carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 100}, {TWO.id: 20})))
+    for _ in range(100):
+        assert backend.invoke("iris", Payload(b""), timeout=1.0).headers["modeldeploy-revision"] == ONE.id
+    assert backend.window("iris", TWO.id, 0.0, 11.0).requests == 20
+
+
+def test_a_failing_model_is_counted_as_an_error():
+    def fail(_endpoint, _revision, _payload):
+        message = "boom"
+        raise PredictionError(message)
+
+    backend = MemoryBackend(responder=fail, clock=lambda: 10.0)
+    carry(backend, backend.put_revision(IRIS, ONE))
+    with pytest.raises(PredictionError, match="boom"):
+        backend.invoke("iris", Payload(b""), timeout=1.0)
+    window = backend.window("iris", ONE.id, 10.0, 10.5)
+    assert (window.requests, window.errors) == (1, 1)
+
+
+def test_an_endpoint_whose_revision_is_not_ready_cannot_answer():
+    backend = MemoryBackend()
+    backend.advance(backend.put_revision(IRIS, ONE))
+    with pytest.raises(UnavailableError, match="no revision that takes traffic"):
+        backend.invoke("iris", Payload(b""), timeout=1.0)
+
+
+def test_a_doomed_revision_fails_for_its_reason_and_goes_with_its_endpoint():
+    backend = MemoryBackend()
+    backend.doom(ONE.id, "out of memory")
+    ended = carry(backend, backend.put_revision(IRIS, ONE))
+    assert (ended.phase, ended.note) == (Phase.FAILED, "out of memory")
+    assert backend.observe("iris").revision(ONE.id).note == "out of memory"
+    carry(backend, backend.drop_revision("iris", ONE.id))
+    assert backend.observe("iris") is None
+
+
+def test_a_revision_that_vanishes_while_it_is_made_is_a_failure(backend):
+    three = revision("3.0.0")
+    ticket = backend.advance(backend.put_revision(IRIS, three))
+    carry(backend, backend.drop_revision("iris", three.id))
+    assert carry(backend, ticket).phase is Phase.FAILED
+
+
+def test_cancelling_the_first_revision_leaves_no_endpoint():
+    backend = MemoryBackend()
+    ticket = backend.advance(backend.put_revision(IRIS, ONE))
+    assert backend.cancel(ticket).phase is Phase.CANCELLED
+    assert backend.observe("iris") is None
+
+
+def test_cancelling_what_ended_or_cannot_be_stopped(backend):
+    ended = carry(backend, backend.put_revision(IRIS, ONE))
+    assert backend.cancel(ended) == ended
+    with pytest.raises(UnsupportedError, match="set-traffic cannot be stopped"):
+        backend.cancel(backend.set_traffic("iris", Traffic.all_to(TWO.id)))
+
+
+def test_a_cancelled_job_stays_cancelled():
+    backend = MemoryBackend(steps=3)
+    ticket = backend.advance(backend.put_job(BatchSpec("job-1", ONE.model, ("in",), "out")))
+    assert backend.cancel(ticket).phase is Phase.CANCELLED
+    assert backend.advance(ticket).phase is Phase.CANCELLED
+    assert backend.observe_job("job-1").rows_done < backend.observe_job("job-1").rows_total
+
+
+def test_the_last_log_lines_are_given(backend):
+    for text in ("one", "two", "three"):
+        backend.log("iris", ONE.id, text)
+    assert [line.text for line in backend.lines("iris", ONE.id, since=0.0, limit=2)] == ["two", "three"]
+    assert list(backend.lines("iris", ONE.id, since=11.0, limit=2)) == []
+
+
+def test_traffic_to_an_endpoint_that_vanished_is_not_found(backend):
+    ticket = backend.set_traffic("iris", Traffic.all_to(TWO.id))
+    carry(backend, backend.drop_endpoint("iris"))
+    with pytest.raises(NotFoundError):
+        backend.advance(ticket)
+
+
+def test_everything_is_declared_but_what_it_has_not():
+    assert not EVERYTHING.durable
+    assert not EVERYTHING.edge
