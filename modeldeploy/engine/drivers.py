@@ -106,7 +106,9 @@ class World:
 
     def finish(self) -> None:
         """Give the operation back, with the events that were not written yet."""
-        self.journal.release(self.record, events=self._take_events())
+        # The write that ended it has given it back already.
+        if self._unsaved or not self.record.phase.ended:
+            self.journal.release(self.record, events=self._take_events())
 
     def _sleep(self, seconds: float) -> None:
         self.renew()

@@ -130,10 +130,17 @@ class Journal:
 
     # Operations
 
-    def create(self, record: Record, *, supersede: str | None = None) -> Record:
+    def create(
+        self,
+        record: Record,
+        *,
+        supersede: str | None = None,
+        owner: str | None = None,
+        events: Iterable[Event] = (),
+    ) -> Record:
         """Write a new operation. ConflictError while another one is unfinished on the same target, unless it is the superseded one.
 
-        The superseded operation ends here, in the same transaction, and its driver is fenced off.
+        The superseded operation ends here, in the same transaction, and its driver is fenced off. ``owner`` is the driver from the start.
         """
         at = self._clock()
         new = attrs.evolve(record, seq=1, created=at, updated=at, who=record.who or whoami())
@@ -150,8 +157,12 @@ class Journal:
             if other is not None:
                 message = f"{other[1]} {other[0]!r} of {record.target!r} is not finished"
                 raise ConflictError(message, hint=f"wait for it, or take it up with Operation.get({other[0]!r})")
-            marks = ", ".join("?" * 12)
-            connection.execute(f"INSERT INTO operation ({_COLUMNS}) VALUES ({marks})", _row(new))  # noqa: S608 - constants
+            marks = ", ".join("?" * 14)
+            connection.execute(
+                f"INSERT INTO operation ({_COLUMNS}, owner, lease_until) VALUES ({marks})",  # noqa: S608 - constants
+                (*_row(new), owner, at + LEASE_S if owner else 0),
+            )
+            _insert_events(connection, events)
         return new
 
     def read(self, operation: str) -> Record:
@@ -182,12 +193,16 @@ class Journal:
     def save(
         self, record: Record, *, events: Iterable[Event] = (), history: HistoryEntry | None = None, keep: bool = True
     ) -> Record:
-        """Write the record if nobody changed it since it was read; FencedError otherwise. ``keep`` renews the lease."""
+        """Write the record if nobody changed it since it was read; FencedError otherwise.
+
+        ``keep`` renews the driver's lease; without it the operation is given back.
+        """
         at = self._clock()
         new = attrs.evolve(record, seq=record.seq + 1, updated=at)
         with self._transaction() as connection:
             done = connection.execute(
-                "UPDATE operation SET cursor=?, phase=?, outcome=?, seq=?, updated=?, lease_until=? WHERE id=? AND seq=?",
+                "UPDATE operation SET cursor=?, phase=?, outcome=?, seq=?, updated=?, lease_until=?,"
+                " owner=CASE WHEN ? THEN owner END WHERE id=? AND seq=?",
                 (
                     _dump(new.cursor),
                     new.phase,
@@ -195,6 +210,7 @@ class Journal:
                     new.seq,
                     at,
                     at + LEASE_S if keep else 0,
+                    keep,
                     new.id,
                     record.seq,
                 ),

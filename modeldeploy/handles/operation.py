@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ from modeldeploy.errors import (
     OperationFailed,
     OperationTimeout,
     RolloutAborted,
+    UnsupportedError,
 )
-from modeldeploy.handles.session import Session
+from modeldeploy.handles.session import Drive, Session
 from modeldeploy.spi import Backend
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.events import Event
@@ -27,6 +29,9 @@ from modeldeploy.values.ticket import Phase
 
 _LOOK_S = 0.2
 """How often the journal is looked at while another process drives."""
+
+_HANDOVER_S = 5.0
+_HANDOVER_LOOK_S = 0.01
 
 
 class Operation:
@@ -104,13 +109,21 @@ class Operation:
 
     def start(self) -> Self:
         """Drive it in the background of this process, unless somebody does already."""
-        drive = self._session.driving(self.id)
-        if drive is not None and self.record.paused:
-            # It is about to let go, and may not have seen the word to go on.
-            drive.join(None)
+        if self._session.driving(self.id) is not None and not self.record.paused:
+            return self
+        self._let_go()
         if not (self.done or self._session.journal.driven(self.id)):
             self._session.drive(self.id)
         return self
+
+    def _let_go(self) -> None:
+        """Wait for the driver of a paused operation: it is about to let go, and may not have seen the word to go on."""
+        drive = self._session.driving(self.id)
+        if drive is not None:
+            drive.join(_HANDOVER_S)
+        until = time.monotonic() + _HANDOVER_S
+        while self.record.paused and self._session.journal.driven(self.id) and time.monotonic() < until:
+            time.sleep(_HANDOVER_LOOK_S)
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until it ended, driving it if nobody does; a paused one is not waited for.
@@ -150,7 +163,14 @@ class Operation:
 
     def _rests(self) -> bool:
         record = self.record
-        return record.phase.ended or (record.paused and self._session.driving(self.id) is None)
+        if record.phase.ended or not record.paused:
+            return record.phase.ended
+        return self._session.driving(self.id) is None and not self._called(record)
+
+    def _called(self, record: Record) -> bool:
+        """Whether somebody told a paused operation to go on and no driver has heard it yet."""
+        commands = self._session.journal.commands(self.id, after=int(record.cursor.get("seen", 0)))
+        return any(command.verb is not Verb.PAUSE for command in commands)
 
     def _wait_once(self, left: float | None) -> None:
         drive = self._session.driving(self.id)
@@ -176,6 +196,12 @@ class Operation:
         import asyncio
 
         while not await asyncio.to_thread(self._rests):
+            drive = self._session.driving(self.id)
+            if drive is not None:
+                await _until_done(drive)
+                if drive.error is not None:
+                    await asyncio.to_thread(self._raise_or_follow, drive.error)
+                continue
             if await asyncio.to_thread(self._session.journal.driven, self.id):
                 await asyncio.sleep(_LOOK_S)
                 continue
@@ -187,9 +213,15 @@ class Operation:
 
     def cancel(self, reason: str = "") -> None:
         """Ask it to stop; UnsupportedError when the backend cannot stop such work. What it began is taken back where that is possible."""
-        if self.kind not in {Kind.ROLLOUT, Kind.ROLLBACK}:
+        if self.kind is Kind.ROLLBACK:
+            message = f"{self.id} is a rollback, which cannot be stopped half-way"
+            raise UnsupportedError(
+                message, capability="cancel", hint="endpoint.rollback(to=...) goes to another revision"
+            )
+        if self.kind is not Kind.ROLLOUT:
             self._session.backend.capabilities.require("cancel", backend=self._session.backend.name)
         self.tell(Verb.CANCEL, reason)
+        self.start()
 
     def tell(self, verb: Verb, reason: str = "") -> None:
         """Leave a command for whoever drives it, and wake the driver when it is in this process."""
@@ -234,6 +266,21 @@ class Operation:
             ("outcome", record.outcome),
         ]
         return notebook.definition(f"Operation {record.id}", pairs)
+
+
+async def _until_done(drive: Drive) -> None:
+    """Wait for a background thread without holding another one."""
+    import asyncio
+
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        # The loop may be closed by the time that the thread ends.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    drive.when_done(tell)
+    await done.wait()
 
 
 def _failure(record: Record) -> ModelDeployError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 from modeldeploy import config, registry
 from modeldeploy.engine.drivers import RealClock, World, arun, run
-from modeldeploy.engine.effects import Flow
+from modeldeploy.engine.effects import Emit, Flow
 from modeldeploy.engine.journal import Journal, new_owner
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.retry import RetryPolicy, retrying
@@ -79,10 +82,14 @@ class Session:
     # Operations
 
     def begin(self, kind: Kind, target: str, cursor: Any, *, reason: str = "", supersede: str | None = None) -> Record:
-        """Journal a new operation; ConflictError while another one is unfinished on the target. Nothing is sent yet."""
+        """Journal a new operation and drive it by a background thread; ConflictError while another one is unfinished on the target."""
         made = Record(operation_id(kind.value), kind, self.backend.name, target, cursor, reason=reason)
-        record = self.journal.create(made, supersede=supersede)
-        self.sinks(self._event(Name.OPERATION_STARTED, record))
+        started = self._event(Name.OPERATION_STARTED, made)
+        record = self.journal.create(made, supersede=supersede, owner=new_owner(), events=[started])
+        self.sinks(started)
+        with self._lock:
+            drive = self._drives[record.id] = Drive(self, record.id, record)
+        drive.start()
         return record
 
     def drive(self, operation: str) -> Drive:
@@ -99,6 +106,12 @@ class Session:
         found = self._drives.get(operation)
         return found if found is not None and not found.done else None
 
+    def let_go(self, drive: Drive) -> None:
+        """Forget a thread that has ended."""
+        with self._lock:
+            if self._drives.get(drive.operation) is drive:
+                del self._drives[drive.operation]
+
     async def adrive(self, operation: str) -> None:
         """Drive an operation on the running event loop."""
         import asyncio
@@ -109,33 +122,40 @@ class Session:
         finally:
             await asyncio.shield(asyncio.to_thread(world.finish))
 
-    def _world(self, operation: str, wake: threading.Event | None = None) -> World:
-        record = self.journal.acquire(operation, new_owner())
-        return World(record, self.journal, sink=self.sinks, clock=RealClock(wake or threading.Event()))
+    def _world(self, operation: str, wake: threading.Event | None = None, record: Record | None = None) -> World:
+        taken = record or self.journal.acquire(operation, new_owner())
+        world = World(taken, self.journal, sink=self.sinks, clock=RealClock(wake or threading.Event()))
+        if record is None:
+            world.perform(Emit(Name.OPERATION_RESUMED))
+        return world
 
     def _flow(self, record: Record) -> Flow[Any]:
         return retrying(flows.of_record(record, self.backend), self.retry)
 
-    def _event(self, name: Name, record: Record, level: Level = Level.INFO) -> Event:
+    @staticmethod
+    def _event(name: Name, record: Record) -> Event:
         fields = {"kind": record.kind.value, "backend": record.backend, "target": record.target}
-        return Event(name, record.updated, record.id, level, fields)
+        return Event(name, time.time(), record.id, Level.INFO, fields)
 
 
 class Drive:
     """One operation being driven by a daemon thread: when the process ends the journal holds it, and any process can go on."""
 
-    def __init__(self, session: Session, operation: str) -> None:
+    def __init__(self, session: Session, operation: str, record: Record | None = None) -> None:
         self.operation = operation
         self.error: Exception | None = None
         self._session = session
+        self._record = record
+        self._pid = os.getpid()
+        self._waiting: list[Callable[[], object]] = []
         self._wake = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"modeldeploy {operation}", daemon=True)
 
     @property
     def done(self) -> bool:
-        """Whether the thread has let go of the operation."""
-        return self._done.is_set()
+        """Whether the thread has let go of the operation, or was lost in a fork."""
+        return self._done.is_set() or self._pid != os.getpid()
 
     def start(self) -> None:
         """Begin."""
@@ -145,13 +165,25 @@ class Drive:
         """Wait until the thread let go; False when ``timeout`` seconds were over first."""
         return self._done.wait(timeout)
 
+    def when_done(self, act: Callable[[], object]) -> None:
+        """Call ``act`` once when the thread let go; at once when it has."""
+        self._waiting.append(act)
+        if self._done.is_set():
+            self._release()
+
+    def _release(self) -> None:
+        while self._waiting:
+            # Each pop is one thread's, so each is called once.
+            with contextlib.suppress(IndexError):
+                self._waiting.pop()()
+
     def wake(self) -> None:
         """End a sleep early, so that a command is heeded at once."""
         self._wake.set()
 
     def _run(self) -> None:
         try:
-            world = self._session._world(self.operation, self._wake)  # noqa: SLF001 - the session's own thread
+            world = self._session._world(self.operation, self._wake, self._record)  # noqa: SLF001 - the session's own thread
             try:
                 run(self._session._flow(world.record), world)  # noqa: SLF001
             finally:
@@ -160,7 +192,9 @@ class Drive:
             self.error = error
             self._tell(error)
         finally:
+            self._session.let_go(self)
             self._done.set()
+            self._release()
 
     def _tell(self, error: Exception) -> None:
         log.write(
