@@ -149,13 +149,9 @@ def target(history: Iterable[HistoryLine], *, endpoint: str, stable: str | None,
 
 
 def _named(history: list[HistoryLine], endpoint: str, to: str) -> Revision:
-    known: dict[str, Revision] = {}
-    for line in history:
-        if "revision" in line.entry.evidence:
-            revision = from_json(Revision, line.entry.evidence["revision"])
-            known[revision.id] = revision
-    found = [revision for revision in known.values() if to in {revision.id, revision.model.version}]
-    if not found:
-        message = f"endpoint {endpoint!r} never had a revision {to!r}"
-        raise NotFoundError(message, hint=f"its history holds {sorted(known)}")
-    return found[-1]
+    known = [line.entry.evidence["revision"] for line in history if "revision" in line.entry.evidence]
+    for revision in reversed(known):
+        if to in {revision["id"], revision["model"]["version"]}:
+            return from_json(Revision, revision)
+    message = f"endpoint {endpoint!r} never had a revision {to!r}"
+    raise NotFoundError(message, hint=f"its history holds {sorted({revision['id'] for revision in known})}")

@@ -1,4 +1,4 @@
-"""The endpoint's verbs for ``await``: long ones are driven on the event loop, a prediction waits in a thread."""
+"""The endpoint's verbs for ``await``: long ones are driven in the background as ever, and no thread is held while they are awaited."""
 
 from __future__ import annotations
 

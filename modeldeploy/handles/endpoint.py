@@ -13,7 +13,7 @@ from modeldeploy.engine.record import HistoryEntry, Kind, Record
 from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.engine.single import SingleCursor
-from modeldeploy.errors import ConfigurationError, ConflictError, InvalidRequestError, NotFoundError
+from modeldeploy.errors import ConfigurationError, ConflictError, InvalidRequestError, ModelDeployError, NotFoundError
 from modeldeploy.handles import planning
 from modeldeploy.handles.aio import EndpointAio
 from modeldeploy.handles.coerce import as_model
@@ -21,7 +21,7 @@ from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.rollout import Rollout
 from modeldeploy.handles.session import Session
 from modeldeploy.handles.views import History, LogLines, Metrics
-from modeldeploy.spi import Backend, Logs, Meters
+from modeldeploy.spi import Backend
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.model import Signature
 from modeldeploy.values.rollout import RolloutPolicy
@@ -147,22 +147,16 @@ class Endpoint:
 
     def metrics(self, seconds: float = 300.0) -> Metrics:
         """Give requests, errors and latencies of each revision over the last ``seconds``."""
-        backend = self._session.backend
-        backend.capabilities.require("meters", backend=backend.name)
-        if not isinstance(backend, Meters):
-            raise TypeError(type(backend).__name__)
+        meters = self._session.meters
         state, at = self._state(), time.time()
-        windows = [backend.window(self.name, each.revision.id, at - seconds, at) for each in state.revisions]
+        windows = [meters.window(self.name, each.revision.id, at - seconds, at) for each in state.revisions]
         return Metrics(windows, state.traffic.live)
 
     def logs(self, *, revision: str | None = None, since: float = 0.0, limit: int = 200) -> LogLines:
         """Give the last ``limit`` lines that a revision (default: stable) wrote; ``since`` in seconds since the epoch."""
-        backend = self._session.backend
-        backend.capabilities.require("logs", backend=backend.name)
-        if not isinstance(backend, Logs):
-            raise TypeError(type(backend).__name__)
+        kept = self._session.logs
         name = self._revision(revision) if revision else self.stable.id
-        return LogLines(backend.lines(self.name, name, since=since, limit=limit))
+        return LogLines(kept.lines(self.name, name, since=since, limit=limit))
 
     # Predicting
 
@@ -182,9 +176,11 @@ class Endpoint:
         try:
             return predictor.predict(serving, self.name, data, signature, revision=revision, timeout=timeout)
         except InvalidRequestError:
-            self._signatures.pop(revision, None)
+            if not known:
+                raise
+            del self._signatures[revision]
             fresh = self._signature(revision)
-            if not known or fresh == signature:
+            if fresh == signature:
                 raise
         # Another model took over since the signature was read.
         return predictor.predict(serving, self.name, data, fresh, revision=revision, timeout=timeout)
@@ -289,7 +285,7 @@ class Endpoint:
             return Rollout(self._session, Operation(self._session, active.id).start())
         if active is None and not always and _is_there(state, revision):
             return None
-        planning.refuse_unsupported(self._session.backend, state, policy)
+        planning.refuse_unsupported(self._session.backend, state, policy, revision.id)
         if keep < 0:
             message = f"keep is {keep}"
             raise ConfigurationError(message, hint="use 0 or more earlier revisions")
@@ -321,13 +317,19 @@ class Endpoint:
     def _target(self, state: EndpointState, active: Record | None, to: str | None) -> Revision:
         if active is not None and active.kind is Kind.ROLLOUT and to is None:
             cursor = _cursor(active)
-            found = state.revision(cursor.stable) if cursor.stable else None
-            if found is None:
+            # One that has not begun has changed nothing yet.
+            name = cursor.stable if cursor.begun else state.stable
+            found = state.revision(name) if name else None
+            if found is None and name is None:
                 message = f"{active.id} deploys the first revision of {self.name!r}; there is nothing to go back to"
                 raise ConflictError(message, hint="wait for it, or delete the endpoint")
-            return found.revision
+            if found is not None:
+                return found.revision
         lines = self.history.lines
-        if lines or to is not None:
+        there = [each.revision for each in state.revisions if to in {each.revision.id, each.revision.model.version}]
+        if there:
+            return there[-1]
+        if to is not None or rollback.served(lines):
             return rollback.target(lines, endpoint=self.name, stable=state.stable, to=to)
         others = [each.revision for each in state.revisions if each.revision.id != state.stable and each.ready]
         if len(others) != 1:
@@ -358,8 +360,11 @@ class Endpoint:
         return self._signatures[revision]
 
     def __repr__(self) -> str:
-        state = self._session.serving.observe(self.name)
         where = f"{self.name!r} on {self._session.backend.name!r}"
+        try:
+            state = self._session.serving.observe(self.name)
+        except ModelDeployError as error:
+            return f"Endpoint({where}, not reached: {error})"
         if state is None:
             return f"Endpoint({where}, not there)"
         return f"Endpoint({where}, {state.url}, traffic {state.traffic.live})"
@@ -367,7 +372,10 @@ class Endpoint:
     def _repr_html_(self) -> str:
         from modeldeploy.observe import notebook
 
-        state = self._session.serving.observe(self.name)
+        try:
+            state = self._session.serving.observe(self.name)
+        except ModelDeployError as error:
+            return notebook.line(notebook.code(self.name), notebook.badge(f"not reached: {error}", "bad"))
         if state is None:
             return notebook.line(notebook.code(self.name), notebook.badge("not there", "bad"))
         rows = [

@@ -258,7 +258,10 @@ class Operation:
     def _repr_html_(self) -> str:
         from modeldeploy.observe import notebook
 
-        record = self.record
+        try:
+            record = self.record
+        except NotFoundError:
+            return notebook.line(notebook.code(self.id), notebook.badge("unknown", "bad"))
         pairs = [
             ("kind", record.kind.value),
             ("target", record.target),

@@ -69,11 +69,12 @@ def plan(
     )
 
 
-def refuse_unsupported(backend: Backend, state: EndpointState | None, policy: RolloutPolicy) -> None:
+def refuse_unsupported(backend: Backend, state: EndpointState | None, policy: RolloutPolicy, revision: str) -> None:
     """Hold a whole policy against the backend's capabilities before its first step; UnsupportedError with reason and alternative."""
     capabilities, name = backend.capabilities, backend.name
-    if state is not None and any(percent < WHOLE for percent in policy.steps):
-        capabilities.check_traffic(Traffic({"stable": WHOLE - 1, "new": 1}), backend=name)
+    if state is not None and state.traffic.live not in ({}, {revision: WHOLE}):
+        for percent in policy.steps:
+            capabilities.check_traffic(state.traffic.shift(revision, percent), backend=name)
     if policy.gates:
         capabilities.require("meters", backend=name)
     if policy.gates and not (policy.bake or any(percent < WHOLE for percent in policy.steps)):

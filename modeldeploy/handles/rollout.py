@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from modeldeploy.engine.record import Kind, Record, Verb
 from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.rollout import RolloutCursor
-from modeldeploy.errors import ConflictError, OperationCancelled, RolloutAborted
+from modeldeploy.errors import ConflictError, ModelDeployError, NotFoundError, OperationCancelled, RolloutAborted
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
 from modeldeploy.spi import Backend, Meters
@@ -86,6 +86,7 @@ class Rollout:
 
     def pause(self, reason: str = "") -> Self:
         """Stop where it is; traffic stays as it is until ``resume``, ``promote`` or ``abort``."""
+        self._refuse_rollback()
         self.operation.tell(Verb.PAUSE, reason)
         return self
 
@@ -105,12 +106,15 @@ class Rollout:
             return self
 
     def _tell(self, verb: Verb, reason: str, *, wait: bool, timeout: float | None) -> Self:
-        if self.operation.kind is Kind.ROLLBACK:
-            message = f"{self.id} is a rollback, which has no steps"
-            raise ConflictError(message, hint="endpoint.rollback(to=...) goes to another revision")
+        self._refuse_rollback()
         self.operation.tell(verb, reason)
         self.operation.start()
         return self.wait(timeout) if wait else self
+
+    def _refuse_rollback(self) -> None:
+        if self.operation.kind is Kind.ROLLBACK:
+            message = f"{self.id} is a rollback, which has no steps"
+            raise ConflictError(message, hint="endpoint.rollback(to=...) goes to another revision")
 
     def _cursor(self, record: Record) -> RolloutCursor | RollbackCursor:
         if record.kind is Kind.ROLLBACK:
@@ -121,28 +125,35 @@ class Rollout:
         return self._session.serving.observe(self.endpoint)
 
     def __repr__(self) -> str:
-        record = self.operation.record
+        try:
+            record = self.operation.record
+        except NotFoundError:
+            return f"Rollout({self.id!r}, unknown)"
         revision = self._cursor(record).revision
         return f"Rollout({self.id!r}, {revision.model} on {record.target!r}, {self.status})"
 
     def _repr_html_(self) -> str:
         from modeldeploy.observe import notebook
 
-        record = self.operation.record
+        try:
+            record, live = self.operation.record, self.traffic
+        except ModelDeployError as error:
+            return notebook.line(notebook.code(self.id), notebook.badge(f"not reached: {error}", "bad"))
         cursor = self._cursor(record)
         title = notebook.join(
             notebook.code(self.id), notebook.Html(" "), notebook.badge(self.status, _TONES.get(self.status, "plain"))
         )
         columns = ("revision", "role", "traffic", "requests", "errors", "p50", "p95")
-        rows = [self._row(cursor, name, percent) for name, percent in self._shares(cursor)]
+        rows = [self._row(cursor, name, percent) for name, percent in self._shares(cursor, live)]
         note = record.outcome or (str(cursor.policy) if isinstance(cursor, RolloutCursor) else "")
         table = notebook.table(title, rows, columns, note=note)
         return table + self._gates_html(cursor)
 
-    def _shares(self, cursor: RolloutCursor | RollbackCursor) -> list[tuple[str, int]]:
+    @staticmethod
+    def _shares(cursor: RolloutCursor | RollbackCursor, live: Mapping[str, int]) -> list[tuple[str, int]]:
         baseline = cursor.baseline.live if isinstance(cursor, RolloutCursor) and cursor.baseline else {}
         before = dict.fromkeys(baseline, 0)
-        return sorted({**before, cursor.revision.id: 0, **self.traffic}.items(), key=lambda item: item[0] == cursor.revision.id)
+        return sorted({**before, cursor.revision.id: 0, **live}.items(), key=lambda item: item[0] == cursor.revision.id)
 
     def _row(self, cursor: RolloutCursor | RollbackCursor, name: str, percent: int) -> list[object]:
         from modeldeploy.observe import notebook

@@ -21,7 +21,7 @@ from modeldeploy.errors import UnsupportedError
 from modeldeploy.handles import flows
 from modeldeploy.observe import log
 from modeldeploy.observe.sinks import Sinks
-from modeldeploy.spi import Backend, Batch, Serving
+from modeldeploy.spi import Backend, Batch, Logs, Meters, Serving
 from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.names import operation_id
 
@@ -77,6 +77,22 @@ class Session:
         self.backend.capabilities.require("batch", backend=self.backend.name)
         if not isinstance(self.backend, Batch):
             raise _undeclared(self.backend, "batch")
+        return self.backend
+
+    @property
+    def meters(self) -> Meters:
+        """The backend, if it measures its revisions; else UnsupportedError."""
+        self.backend.capabilities.require("meters", backend=self.backend.name)
+        if not isinstance(self.backend, Meters):
+            raise _undeclared(self.backend, "meters")
+        return self.backend
+
+    @property
+    def logs(self) -> Logs:
+        """The backend, if it keeps logs; else UnsupportedError."""
+        self.backend.capabilities.require("logs", backend=self.backend.name)
+        if not isinstance(self.backend, Logs):
+            raise _undeclared(self.backend, "logs")
         return self.backend
 
     # Operations
