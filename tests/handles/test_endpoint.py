@@ -367,7 +367,7 @@ def test_an_operation_that_nobody_drives_is_driven_by_whoever_waits(endpoint, se
         (left,) = Operation.unfinished(backend=session)
         wait(left)
         assert left.status == "succeeded"
-        assert [event.name.value for event in left.events()][0] == "operation.resumed"
+        assert left.events()[0].name.value == "operation.resumed"
     assert versions(endpoint) == {"1.2.0": 100}
 
 
