@@ -95,8 +95,8 @@ class World:
                 return self._emit(effect)
             case Save():
                 return self._save(effect)
-            case Inbox(seen=seen):
-                return self._inbox(seen)
+            case _:
+                return self._inbox(effect)
 
     def renew(self) -> None:
         """Keep the lease when half of it is over."""
@@ -134,8 +134,8 @@ class World:
         events, self._unsaved = self._unsaved, []
         return events
 
-    def _inbox(self, seen: int) -> tuple[Command, ...]:
-        return self.journal.commands(self.record.id, after=seen)
+    def _inbox(self, effect: Inbox) -> tuple[Command, ...]:
+        return self.journal.commands(self.record.id, after=effect.seen)
 
 
 def run(flow: Flow[T], world: World) -> T:
@@ -190,6 +190,6 @@ async def _whole(world: World, effect: Effect) -> Any:
         return await asyncio.shield(act)
     except asyncio.CancelledError:
         await asyncio.wait([act])
-        if not act.cancelled():
-            act.exception()
+        # Looked at, so that nobody warns of an error that nobody heard.
+        act.exception()
         raise

@@ -297,11 +297,6 @@ class Journal:
         )  # fmt: skip
         return tuple(Command(number, Verb(verb), reason, who, at) for number, verb, reason, who, at in rows)
 
-    def record_events(self, events: Iterable[Event]) -> None:
-        """Append events."""
-        with self._transaction() as connection:
-            _insert_events(connection, events)
-
     def events(self, operation: str) -> tuple[Event, ...]:
         """Read what happened in an operation, oldest first."""
         rows = self._read("SELECT body FROM event WHERE operation=? ORDER BY number", operation)

@@ -276,11 +276,9 @@ class RolloutFlow:
         if cursor.forced or blind or not policy.gates:
             return (), at - since
         new = yield from self._window(cursor.revision.id, since, at)
-        stable = None
-        if cursor.stable is not None:
-            whole = cursor.percent == WHOLE
-            span = (since - max(policy.bake, _BASELINE_S), since) if whole else (since, at)
-            stable = yield from self._window(cursor.stable, *span)
+        whole = cursor.percent == WHOLE
+        span = (since - max(policy.bake, _BASELINE_S), since) if whole else (since, at)
+        stable = (yield from self._window(cursor.stable, *span)) if cursor.stable else None
         judged = (gates.judge(gate, new, stable, min_sample=policy.min_sample) for gate in policy.gates)
         return tuple(judged), at - since
 

@@ -311,6 +311,21 @@ def test_a_file_that_somebody_holds_for_too_long_is_refused(path, monkeypatch):
     other.close()
 
 
+def test_a_file_that_somebody_is_just_switching_is_waited_for():
+    class Busy:
+        calls = 0
+
+        def execute(self, _sql):
+            self.calls += 1
+            if self.calls == 1:
+                message = "database is locked"
+                raise sqlite3.OperationalError(message)
+
+    busy = Busy()
+    journals._write_ahead(busy)
+    assert busy.calls == 2
+
+
 def test_a_failed_write_leaves_no_transaction_open(journal):
     journal.create(record())
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -496,3 +511,16 @@ def test_a_fork_writes_beside_its_parent(journal, path):
     ended(journal, "rollout-parent", target="parent")
     assert journal.read("rollout-child").phase is Phase.SUCCEEDED
     assert journal._read("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_after_a_fork_the_file_is_opened_anew(path, in_memory):
+    """The same as seen from the child, in one process."""
+    journal = Journal(None if in_memory else path)
+    journal.create(record())
+    before, journal._pid = journal._connection, -1
+    assert journal.read("rollout-1").id == "rollout-1"
+    assert (journal._connection is before) is in_memory
+    assert journals._inherited.pop() is before
+    journal.close()
+    before.close()

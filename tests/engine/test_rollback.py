@@ -139,6 +139,26 @@ def test_a_rollback_fences_the_driver_of_a_running_rollout(scene, v1, v2):
     assert [json.loads(table)["weights"].get(v2.id, 0) for table in scene.tables] == [10, 50, 0]
 
 
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("call", ["advance put-revision", "advance set-traffic"])
+def test_another_driver_goes_on_where_the_first_was_killed(serving, meets, v1, call):
+    serving.carry(serving.backend.drop_revision("iris", v1.id))
+    record, seen, wanted = back(serving, v1), [], meets.call(call)
+    serving.backend.writes.clear()
+
+    def die():
+        raise KilledError
+
+    serving.once(lambda effect: wanted(effect) and (seen.append(1) or len(seen) == 2), die)
+    with pytest.raises(KilledError):
+        serving.drive(record)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert [write.verb for write in serving.backend.writes] == ["create-revision", "set-traffic"]
+
+
 # ---------------------------------------------------------------- where "back" is
 
 

@@ -621,3 +621,55 @@ def test_single_faults_are_survived(serving, v2, fault):
     ended = serving.drive(serving.rollout(v2, CANARY), backend=faulty)
     assert ended.phase in {Phase.SUCCEEDED, Phase.FAILED} or ended.paused
     assert faulty.seen
+
+
+# ---------------------------------------------------------------- taken up again
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+def kill_at(scene, wanted, number):
+    """End the driver just before the ``number``-th effect of this kind."""
+    seen = []
+
+    def die():
+        raise KilledError
+
+    scene.once(lambda effect: wanted(effect) and (seen.append(1) or len(seen) == number), die)
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("advance put-revision", 2), ("advance set-traffic", 2), ("read metrics", 9), ("advance drop-revision", 2)],
+)
+def test_another_driver_goes_on_where_the_first_was_killed(serving, meets, v2, call, number):
+    record = serving.rollout(v2, CANARY, keep=0)
+    kill_at(serving, meets.call(call), number)
+    with pytest.raises(KilledError):
+        serving.drive(record)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert [table.get(v2.id) for table in tables(serving)] == [10, 50, 100]
+    assert [write.verb for write in serving.backend.writes].count("create-revision") == 1
+    assert serving.there == [v2.id]
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+def test_a_word_that_comes_just_before_the_check_is_heeded(serving, meets, v1, v2, fenced):
+    record, seen = serving.rollout(v2, CANARY), []
+
+    def say():
+        serving.tell(record, Verb.RESUME if fenced else Verb.ABORT, "no")
+        if fenced:
+            serving.journal.create(attrs.evolve(record, id="other", cursor={}), supersede=record.id)
+
+    ready = meets.saved("check")
+    # After that save and before the check.
+    serving.once(lambda effect: bool(seen) or (ready(effect) and seen.append(1)), say)
+    if fenced:
+        with pytest.raises(FencedError):
+            serving.drive(record, check=refuse)
+    else:
+        assert serving.drive(record, check=refuse).outcome == "no"
+        assert serving.there == [v1.id]
