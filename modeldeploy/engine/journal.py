@@ -150,13 +150,7 @@ class Journal:
                     "UPDATE operation SET phase=?, outcome=?, seq=seq+1, updated=?, owner=NULL WHERE id=? AND phase=?",
                     (Phase.CANCELLED, f"superseded by {record.id}", at, supersede, Phase.RUNNING),
                 )
-            other = connection.execute(
-                "SELECT id, kind FROM operation WHERE backend=? AND target=? AND phase=?",
-                (record.backend, record.target, Phase.RUNNING),
-            ).fetchone()
-            if other is not None:
-                message = f"{other[1]} {other[0]!r} of {record.target!r} is not finished"
-                raise ConflictError(message, hint=f"wait for it, or take it up with Operation.get({other[0]!r})")
+            _refuse_unfinished(connection, record)
             marks = ", ".join("?" * 14)
             connection.execute(
                 f"INSERT INTO operation ({_COLUMNS}, owner, lease_until) VALUES ({marks})",  # noqa: S608 - constants
@@ -216,10 +210,7 @@ class Journal:
                 ),
             )
             if done.rowcount != 1:
-                message = f"operation {record.id!r} was taken over or changed by somebody else"
-                raise FencedError(
-                    message, hint="this driver stops; the other one goes on", context={"operation": record.id}
-                )
+                raise _fenced(record)
             _insert_events(connection, events)
             if history is not None:
                 _append_history(connection, new, history, at)
@@ -261,10 +252,7 @@ class Journal:
                 (self._clock() + LEASE_S, record.id, record.seq),
             )
             if done.rowcount != 1:
-                message = f"operation {record.id!r} was taken over by somebody else"
-                raise FencedError(
-                    message, hint="this driver stops; the other one goes on", context={"operation": record.id}
-                )
+                raise _fenced(record)
 
     def release(self, record: Record, *, events: Iterable[Event] = ()) -> None:
         """Stop being the driver; nothing happens if somebody else is it by now."""
@@ -335,6 +323,21 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.005)
         else:
             return
+
+
+def _refuse_unfinished(connection: sqlite3.Connection, record: Record) -> None:
+    other = connection.execute(
+        "SELECT id, kind FROM operation WHERE backend=? AND target=? AND phase=?",
+        (record.backend, record.target, Phase.RUNNING),
+    ).fetchone()
+    if other is not None:
+        message = f"{other[1]} {other[0]!r} of {record.target!r} is not finished"
+        raise ConflictError(message, hint=f"wait for it, or take it up with Operation.get({other[0]!r})")
+
+
+def _fenced(record: Record) -> FencedError:
+    message = f"operation {record.id!r} was taken over or changed by somebody else"
+    return FencedError(message, hint="this driver stops; the other one goes on", context={"operation": record.id})
 
 
 def whoami() -> str:
