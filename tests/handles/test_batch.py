@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeldeploy import BatchJob, Model, Session
+from modeldeploy.engine.record import Record
 from modeldeploy.errors import (
     ConfigurationError,
     ConflictError,
@@ -24,6 +25,7 @@ from modeldeploy.errors import (
     OperationFailed,
     OperationTimeout,
 )
+from modeldeploy.values.names import operation_id
 from modeldeploy.values.ticket import Phase
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the local backend needs POSIX")
@@ -158,11 +160,16 @@ def test_it_goes_on_by_itself_and_is_found_by_name(model, here, table):
     assert found.output == here / "out.parquet"
 
 
+def begun_by_a_process_that_died(session, kind, target, cursor, **_options):
+    made = Record(operation_id(kind.value), kind, session.backend.name, target, cursor)
+    return session.journal.create(made)
+
+
 def test_a_job_that_nobody_drives_yet_is_taken_up_by_whoever_waits(model, here, table, monkeypatch):
     table.to_parquet("in.parquet")
     session = Session.of("local")
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "drive", lambda self, operation: None)
+        patch.setattr(Session, "begin", begun_by_a_process_that_died)
         job = BatchJob.run(model, "in.parquet", "out.parquet", name="orphan", wait=False, backend=session)
         assert job.status == "running"
         assert job.progress.note == "about to begin"
