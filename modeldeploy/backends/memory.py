@@ -16,6 +16,7 @@ from typing import ClassVar, Self
 
 import attrs
 
+from modeldeploy.backends.memory_models import InProcess
 from modeldeploy.backends.memory_world import Endpoint, Job, Member, Write, revision_at
 from modeldeploy.errors import (
     ConfigurationError,
@@ -95,13 +96,15 @@ class MemoryBackend:
 
     @classmethod
     def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
-        """Give the one instance of this process for ``home``; the setting ``steps`` counts when it is made."""
+        """Give the one instance of this process for ``home``, which answers with the real models; ``steps`` counts when it is made."""
         unknown = sorted(set(settings) - {"steps"})
         steps = settings.get("steps", "0")
         if unknown or not steps.isdecimal():
             message = f"settings {unknown} of backend 'memory' are not known" if unknown else f"steps is {steps!r}"
             raise ConfigurationError(message, hint="the only setting is steps, a whole number")
-        return cls._shared.setdefault(home, cls(steps=int(steps)))  # type: ignore[return-value]  # one class, no subclasses
+        made = cls(steps=int(steps))
+        made._responder = InProcess(made._revision)
+        return cls._shared.setdefault(home, made)  # type: ignore[return-value]  # one class, no subclasses
 
     def check(self) -> Identity:
         """Say who and where we are."""
@@ -396,6 +399,9 @@ class MemoryBackend:
         self.writes.append(Write(verb, target, detail))
 
     # Refusals
+
+    def _revision(self, endpoint: str, revision: str) -> Revision:
+        return self._found(endpoint).members[revision].revision
 
     def _found(self, name: str) -> Endpoint:
         found = self._endpoints.get(name)

@@ -7,10 +7,21 @@ import subprocess
 import sys
 from collections import Counter
 
+import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
+from modeldeploy import Endpoint, Model
 from modeldeploy.backends.memory import EVERYTHING, MemoryBackend
-from modeldeploy.errors import ConfigurationError, NotFoundError, PredictionError, UnavailableError, UnsupportedError
+from modeldeploy.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    NotFoundError,
+    OperationFailed,
+    PredictionError,
+    UnavailableError,
+    UnsupportedError,
+)
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.serving import EndpointSpec, Payload, Revision, Traffic
@@ -161,3 +172,19 @@ def test_traffic_to_an_endpoint_that_vanished_is_not_found(backend):
 def test_everything_is_declared_but_what_it_has_not():
     assert not EVERYTHING.durable
     assert not EVERYTHING.edge
+
+
+def test_asked_for_by_name_it_answers_with_the_real_models(modeldeploy_home):
+    rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
+    model = LogisticRegression().fit(rows, [0, 0, 1, 1])
+    endpoint = Endpoint.deploy(Model(model, name="m", version="1.0.0", example=rows), name="real", backend="memory")
+    assert endpoint.predict(rows).tolist() == model.predict(rows).tolist()
+    with pytest.raises(InvalidRequestError, match="'a'"):
+        endpoint.predict(rows.drop(columns="a"))
+
+
+def test_it_loads_no_pickled_code_into_this_process(modeldeploy_home):
+    rows = pd.DataFrame({"a": [0.0, 1.0]})
+    model = Model(lambda frame: frame["a"] * 2, name="m", version="1.0.0", example=rows)
+    with pytest.raises(OperationFailed, match="pickled"):
+        Endpoint.deploy(model, name="pickled", backend="memory")
