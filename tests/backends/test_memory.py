@@ -177,7 +177,7 @@ def test_everything_is_declared_but_what_it_has_not():
 def test_asked_for_by_name_it_answers_with_the_real_models(modeldeploy_home):
     rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
     model = LogisticRegression().fit(rows, [0, 0, 1, 1])
-    endpoint = Endpoint.deploy(Model(model, name="m", version="1.0.0", example=rows), name="real", backend="memory")
+    endpoint = Endpoint.deploy(Model(model, name="double", version="1.0.0", example=rows), name="real", backend="memory")
     assert endpoint.predict(rows).tolist() == model.predict(rows).tolist()
     with pytest.raises(InvalidRequestError, match="'a'"):
         endpoint.predict(rows.drop(columns="a"))
@@ -185,6 +185,6 @@ def test_asked_for_by_name_it_answers_with_the_real_models(modeldeploy_home):
 
 def test_it_loads_no_pickled_code_into_this_process(modeldeploy_home):
     rows = pd.DataFrame({"a": [0.0, 1.0]})
-    model = Model(lambda frame: frame["a"] * 2, name="m", version="1.0.0", example=rows)
+    model = Model(lambda frame: frame["a"] * 2, name="double", version="1.0.0", example=rows)
     with pytest.raises(OperationFailed, match="pickled"):
         Endpoint.deploy(model, name="pickled", backend="memory")
