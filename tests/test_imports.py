@@ -123,3 +123,19 @@ def test_every_module_imports_on_its_own():
         [sys.executable, "-c", code, json.dumps(runnable)], capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_package_imports_where_the_posix_modules_are_missing():
+    code = """
+import importlib, os, pkgutil, platformdirs, signal, socket, sys
+sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp", "termios")))
+for module, names in ((signal, ("SIGKILL", "SIGHUP", "SIGCHLD")), (os, ("fork", "getuid", "geteuid")), (socket, ("AF_UNIX", "send_fds", "recv_fds"))):
+    for name in names:
+        delattr(module, name) if hasattr(module, name) else None
+import modeldeploy
+programs = ("__main__", "supervisor", "forkserver")
+for found in pkgutil.walk_packages(modeldeploy.__path__, "modeldeploy."):
+    if not found.name.endswith(programs):
+        importlib.import_module(found.name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -177,7 +177,9 @@ def test_everything_is_declared_but_what_it_has_not():
 def test_asked_for_by_name_it_answers_with_the_real_models(modeldeploy_home):
     rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
     model = LogisticRegression().fit(rows, [0, 0, 1, 1])
-    endpoint = Endpoint.deploy(Model(model, name="double", version="1.0.0", example=rows), name="real", backend="memory")
+    endpoint = Endpoint.deploy(
+        Model(model, name="double", version="1.0.0", example=rows), name="real", backend="memory"
+    )
     assert endpoint.predict(rows).tolist() == model.predict(rows).tolist()
     with pytest.raises(InvalidRequestError, match="'a'"):
         endpoint.predict(rows.drop(columns="a"))

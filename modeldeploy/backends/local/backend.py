@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy.backends.local import logs
-from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone
+from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, refuse_windows
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths
@@ -103,9 +103,7 @@ class LocalBackend:
 
     def check(self) -> Identity:
         """Say who and where we are; UnsupportedError on a system that it cannot run on."""
-        if sys.platform == "win32":
-            message = "backend 'local' needs Unix sockets and process groups, which Windows lacks"
-            raise UnsupportedError(message, capability="serving", hint="use WSL, or a cloud backend")
+        refuse_windows()
         return Identity(self.name, str(os.getuid()), str(self.home))
 
     def close(self) -> None:

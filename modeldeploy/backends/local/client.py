@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from modeldeploy.backends.local.paths import Paths, check_private
-from modeldeploy.errors import UnavailableError
+from modeldeploy.errors import UnavailableError, UnsupportedError
 
 IDLE_EXIT_S = 60.0
 """How long a supervisor that we start stays when there is nothing to serve."""
@@ -29,10 +29,19 @@ _POLL_S = 0.005
 # A supervisor that ended without serving leaves the lock to another; this long until we start one more.
 _AGAIN_S = 0.5
 _LOG_TAIL = 2_000
+_WINDOWS = os.name == "nt"
+
+
+def refuse_windows() -> None:
+    """Raise UnsupportedError where the processes of this backend cannot run."""
+    if _WINDOWS:
+        message = "backend 'local' needs Unix sockets that pass descriptors on, which Windows lacks"
+        raise UnsupportedError(message, capability="serving", hint="use WSL, or a cloud backend")
 
 
 def connect(paths: Paths) -> socket.socket | None:
     """Connect to the supervisor; None when there is none."""
+    refuse_windows()
     try:
         control = Path(json.loads(paths.info.read_bytes())["control"])
         check_private(control.parent)

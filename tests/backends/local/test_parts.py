@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeploy import errors
-from modeldeploy.backends.local import logs, state, wire
+from modeldeploy.backends.local import client, logs, state, wire
+from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.local.fleet import back_off
 from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths, check_private, make_private
-from modeldeploy.errors import ConfigurationError, IntegrityError, QuotaError, ThrottledError
+from modeldeploy.errors import ConfigurationError, IntegrityError, QuotaError, ThrottledError, UnsupportedError
 from modeldeploy.values.serving import Traffic
 
 
@@ -156,3 +157,12 @@ def test_the_backend_is_light_to_import():
     code = "import sys, modeldeploy.backends.local.backend as _; print([m for m in ('numpy', 'asyncio', 'urllib3') if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"
+
+
+def test_windows_is_refused_with_the_reason_before_anything_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr(client, "_WINDOWS", True)
+    backend = LocalBackend(tmp_path / "home")
+    for refused in (backend.check, lambda: backend.observe("iris"), lambda: list(backend.endpoints())):
+        with pytest.raises(UnsupportedError, match="Windows"):
+            refused()
+    assert not (tmp_path / "home").exists()
