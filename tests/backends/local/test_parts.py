@@ -162,7 +162,7 @@ def test_the_backend_is_light_to_import():
 def test_windows_is_refused_with_the_reason_before_anything_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(client, "_WINDOWS", True)
     backend = LocalBackend(tmp_path / "home")
-    for refused in (backend.check, lambda: backend.observe("iris"), lambda: list(backend.endpoints())):
+    for refused in (backend.check, lambda: backend.put_revision(None, None), lambda: backend.warm("sklearn")):
         with pytest.raises(UnsupportedError, match="Windows"):
             refused()
     assert not (tmp_path / "home").exists()
