@@ -134,7 +134,6 @@ class LocalBackend:
 
     def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
         """Ask for a revision to be ready; the bundle is looked at, nothing is written."""
-        refuse_windows()
         self.check()
         read(EndpointOptions, endpoint.options, "endpoint")
         read(RevisionOptions, revision.options, "revision")
