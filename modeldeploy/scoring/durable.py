@@ -1,7 +1,6 @@
 """Writes that survive a kill at any moment: whole or absent, never half.
 
-A file is written under a temporary name, flushed to the disk, renamed, and its directory flushed. ``step`` is called between any two of
-these; a test kills the process there, at each in turn.
+A file is written under a temporary name, flushed to the disk, renamed, and its directory flushed. A process may die between any two of these.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -18,22 +16,6 @@ import attrs
 import orjson
 
 from modeldeploy.errors import ConflictError
-
-KILL_AT = "MODELDEPLOY_SCORING_KILL_AT"
-"""Environment variable for tests: the process kills itself at this durable step, counted from 1."""
-
-_taken = 0
-
-
-def step() -> None:
-    """Mark a place where the process may be killed without loss."""
-    global _taken  # noqa: PLW0603 - a count for the whole process
-    wanted = os.environ.get(KILL_AT)
-    if wanted is None:
-        return
-    _taken += 1
-    if _taken == int(wanted):
-        os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
 
 
 def flush(file: IO[bytes]) -> None:
@@ -55,9 +37,7 @@ def flush_directory(path: Path) -> None:
 
 def rename(source: Path, target: Path) -> None:
     """Give a complete file its name and make that durable."""
-    step()
     source.replace(target)
-    step()
     flush_directory(target.parent)
 
 
@@ -109,7 +89,6 @@ class Ledger:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; it is on the disk when this returns."""
-        step()
         new = not self.path.exists()
         with self.path.open("ab") as file:
             start = file.tell()
@@ -123,7 +102,6 @@ class Ledger:
         if new:
             flush_directory(self.path.parent)
         self.rows.append(dict(row))
-        step()
 
     def last(self, kind: str) -> Mapping[str, Any] | None:
         """Find the newest row of a kind."""

@@ -41,9 +41,7 @@ def publish(job: Job, request: Request, ledger: durable.Ledger, *, result: Path,
     rows = ledger_rows(ledger)
     quarantine.write()
     ledger.append({"kind": "publish", "identity": to_json(identity), **rows})
-    durable.step()
     _move(result, job.output, job.parts / "replaced")
-    durable.step()
     durable.flush_directory(job.output.parent)
     finish(job, ledger)
 
