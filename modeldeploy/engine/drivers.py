@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from modeldeploy.engine.effects import Call, Effect, Emit, Flow, Inbox, Now, Save, Sleep
+from modeldeploy.engine.effects import Call, Dialogue, Effect, Emit, Flow, Inbox, Now, Save, Sleep
 from modeldeploy.engine.journal import LEASE_S, Journal
 from modeldeploy.engine.record import Command, Record
 from modeldeploy.values.events import Event
@@ -140,42 +140,33 @@ class World:
 
 def run(flow: Flow[T], world: World) -> T:
     """Drive a flow to its end in this thread."""
-    answer: Any = None
-    error: Exception | None = None
-    while True:
+    dialogue = Dialogue(flow)
+    while dialogue.goes_on():
         try:
-            effect = flow.send(answer) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        answer, error = None, None
-        try:
-            answer = world.perform(effect)
+            dialogue.answer = world.perform(dialogue.effect)
         except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
-            error = raised
+            dialogue.error = raised
+    return dialogue.value
 
 
 async def arun(flow: Flow[T], world: World) -> T:
     """Drive a flow to its end on the running event loop; no thread is held while it waits."""
+    dialogue = Dialogue(flow)
+    while dialogue.goes_on():
+        try:
+            dialogue.answer = await _aperform(world, dialogue.effect)
+        except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
+            dialogue.error = raised
+    return dialogue.value
+
+
+async def _aperform(world: World, effect: Effect) -> Any:
     import asyncio
 
-    answer: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            effect = flow.send(answer) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        answer, error = None, None
-        try:
-            if isinstance(effect, Sleep):
-                await asyncio.to_thread(world.renew)
-                await asyncio.sleep(effect.seconds)
-            else:
-                answer = await _whole(world, effect)
-        except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
-            error = raised
+    if not isinstance(effect, Sleep):
+        return await _whole(world, effect)
+    await asyncio.to_thread(world.renew)
+    return await asyncio.sleep(effect.seconds)
 
 
 async def _whole(world: World, effect: Effect) -> Any:

@@ -71,6 +71,28 @@ Effect: TypeAlias = Call[Any] | Sleep | Now | Emit | Save | Inbox
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
+@attrs.define
+class Dialogue(Generic[T]):
+    """A flow being answered: while ``goes_on()``, perform ``effect`` and set ``answer`` or ``error``; ``value`` is its end."""
+
+    flow: Flow[T]
+    effect: Effect = attrs.field(init=False)
+    answer: Any = None
+    error: Exception | None = None
+    value: T = attrs.field(init=False)
+
+    def goes_on(self) -> bool:
+        """Tell the flow what came of its effect and let it ask for the next; False when it has ended."""
+        answer, error = self.answer, self.error
+        self.answer = self.error = None
+        try:
+            self.effect = self.flow.send(answer) if error is None else self.flow.throw(error)
+        except StopIteration as stop:
+            self.value = stop.value
+            return False
+        return True
+
+
 def call(what: str, fn: Callable[[], T]) -> Flow[T]:
     """Ask for a call and give its answer, typed."""
     return cast("T", (yield Call(fn, what)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from modeldeploy.engine.effects import Call, Effect, Emit, Flow, Sleep, now
+from modeldeploy.engine.effects import Call, Dialogue, Effect, Emit, Flow, Sleep, now
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.values.events import Level, Name
 
@@ -38,19 +38,19 @@ class RetryPolicy:
 def retrying(flow: Flow[T], policy: RetryPolicy, *, rng: random.Random | None = None) -> Flow[T]:
     """Wrap a flow so that its calls are repeated by the policy; every other effect passes through."""
     draw = rng or random.Random()  # noqa: S311 - jitter is no secret
-    answer: Any = None
-    error: Exception | None = None
-    while True:
+    dialogue = Dialogue(flow)
+    while dialogue.goes_on():
         try:
-            effect = flow.send(answer) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        answer, error = None, None
-        try:
-            answer = (yield from _attempts(effect, policy, draw)) if isinstance(effect, Call) else (yield effect)
+            dialogue.answer = yield from _performed(dialogue.effect, policy, draw)
         except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
-            error = raised
+            dialogue.error = raised
+    return dialogue.value
+
+
+def _performed(effect: Effect, policy: RetryPolicy, rng: random.Random) -> Flow[Any]:
+    if isinstance(effect, Call):
+        return (yield from _attempts(effect, policy, rng))
+    return (yield effect)
 
 
 def _attempts(effect: Call[Any], policy: RetryPolicy, rng: random.Random) -> Flow[Any]:

@@ -16,7 +16,7 @@ import pytest
 
 from modeldeploy.backends.memory import MemoryBackend
 from modeldeploy.engine.drivers import World, run
-from modeldeploy.engine.effects import Call, Effect, Emit, Flow, Save
+from modeldeploy.engine.effects import Call, Dialogue, Effect, Emit, Flow, Save
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.record import Kind, Record, Verb
 from modeldeploy.engine.retry import RetryPolicy, retrying
@@ -143,19 +143,14 @@ class Scene:
         return self.journal.read(record.id)
 
     def _meeting(self, flow: Flow[Any]) -> Flow[Any]:
-        answer: Any = None
-        error: Exception | None = None
-        while True:
+        dialogue = Dialogue(flow)
+        while dialogue.goes_on():
+            self.meet(dialogue.effect)
             try:
-                effect = flow.send(answer) if error is None else flow.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            answer, error = None, None
-            self.meet(effect)
-            try:
-                answer = yield effect
+                dialogue.answer = yield dialogue.effect
             except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
-                error = raised
+                dialogue.error = raised
+        return dialogue.value
 
     def once(self, wanted: Callable[[Effect], bool], act: Callable[[], object]) -> None:
         """Do something once, just before the first effect that ``wanted`` tells."""
