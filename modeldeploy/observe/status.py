@@ -11,7 +11,7 @@ from modeldeploy.values.events import Event, Name
 
 _MINUTE = 60
 _HOUR = 3600
-_ENDS = frozenset({Name.OPERATION_SUCCEEDED, Name.OPERATION_FAILED, Name.OPERATION_CANCELLED, Name.OPERATION_TIMEOUT})
+_ENDS = frozenset({Name.OPERATION_SUCCEEDED, Name.OPERATION_FAILED, Name.OPERATION_CANCELLED})
 # Parts of a rollout that end at once; their own share would make the bar jump.
 _SMALL_STEPS = frozenset({"set-traffic", "drop-revision"})
 _WORDS = {
@@ -20,13 +20,11 @@ _WORDS = {
     Name.OPERATION_SUCCEEDED: "done",
     Name.OPERATION_FAILED: "failed",
     Name.OPERATION_CANCELLED: "cancelled",
-    Name.OPERATION_TIMEOUT: "still going on; no longer waited for",
     Name.REVISION_READY: "revision ready",
     Name.ROLLOUT_PAUSED: "paused",
     Name.ROLLOUT_RESUMED: "resumed",
     Name.ROLLOUT_PROMOTED: "promoted",
     Name.ROLLOUT_ROLLED_BACK: "rolled back",
-    Name.ARTIFACT_UPLOADED: "artifact uploaded",
 }
 
 
@@ -99,9 +97,6 @@ def _rolled_back_as_asked(event: Event) -> bool:
 def _fraction(event: Event, before: float | None) -> float | None:
     if event.name is Name.OPERATION_SUCCEEDED or _rolled_back_as_asked(event):
         return 1.0
-    if event.name is Name.BATCH_PROGRESS:
-        done, total = event.fields.get("rows_done"), event.fields.get("rows_total")
-        return min(1.0, done / total) if isinstance(done, int) and isinstance(total, int) and total else before
     if event.name is Name.ROLLOUT_STEP:
         return _share(event.fields.get("percent"), 100, before)
     if event.name is Name.OPERATION_PROGRESS and event.fields.get("action") not in _SMALL_STEPS:
@@ -137,17 +132,6 @@ def _golden(fields: Mapping[str, Any]) -> str:
     return "golden outputs reproduced" if fields.get("ok") else _with_reason("golden outputs differ", fields)
 
 
-def _rows(fields: Mapping[str, Any]) -> str:
-    words = [f"{fields.get('rows_done', 0):,} rows"]
-    if fields.get("rows_per_second"):
-        words.append(f"{fields['rows_per_second']:,.0f} rows/s")
-    if fields.get("seconds_left") is not None:
-        words.append(f"{duration(fields['seconds_left'])} left")
-    if fields.get("bad_rows"):
-        words.append(f"{fields['bad_rows']:,} set aside")
-    return ", ".join(words)
-
-
 _TELLS: dict[Name, Callable[[Mapping[str, Any]], str]] = {
     Name.OPERATION_PROGRESS: lambda fields: str(fields.get("note") or ""),
     Name.OPERATION_RETRY: lambda fields: f"trying again: {fields.get('error', '')}",
@@ -155,5 +139,4 @@ _TELLS: dict[Name, Callable[[Mapping[str, Any]], str]] = {
     Name.GOLDEN_CHECKED: _golden,
     Name.ROLLOUT_STEP: lambda fields: f"step {fields['percent']} %" if "percent" in fields else "next step",
     Name.ROLLOUT_VERDICT: lambda fields: _with_reason(f"gates: {fields.get('verdict', 'unknown')}", fields),
-    Name.BATCH_PROGRESS: _rows,
 }

@@ -28,7 +28,6 @@ class Name(enum.StrEnum):
     OPERATION_SUCCEEDED = "operation.succeeded"
     OPERATION_FAILED = "operation.failed"
     OPERATION_CANCELLED = "operation.cancelled"
-    OPERATION_TIMEOUT = "operation.timeout"
     REVISION_READY = "revision.ready"
     GOLDEN_CHECKED = "golden.checked"
     TRAFFIC_CHANGED = "traffic.changed"
@@ -38,8 +37,6 @@ class Name(enum.StrEnum):
     ROLLOUT_RESUMED = "rollout.resumed"
     ROLLOUT_PROMOTED = "rollout.promoted"
     ROLLOUT_ROLLED_BACK = "rollout.rolled_back"
-    ARTIFACT_UPLOADED = "artifact.uploaded"
-    BATCH_PROGRESS = "batch.progress"
 
 
 @attrs.frozen

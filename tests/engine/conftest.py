@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,15 @@ from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
 
 SPEC = EndpointSpec("iris")
+EVENTS = Path(__file__).resolve().parents[2] / "docs" / "events.md"
+# What users are told that an event holds, by its name.
+EVENT_FIELDS = {
+    name: set(re.findall(r"`(\w+)`", fields))
+    for name, fields in re.findall(
+        r"^\| `(\w+\.\w+)` \|[^|]*\|([^|]*)\|", EVENTS.read_text(encoding="utf-8"), re.MULTILINE
+    )
+}
+COMMON_FIELDS = {"kind", "backend", "target"}
 
 
 def make_revision(version: str) -> Revision:
@@ -189,6 +199,8 @@ def make_scene():
     yield make
     for scene in made:
         scene.journal.close()
+        for event in scene.emitted:
+            assert set(event.fields) <= COMMON_FIELDS | EVENT_FIELDS[event.name.value], event
 
 
 @pytest.fixture

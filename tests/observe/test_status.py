@@ -55,21 +55,16 @@ def test_every_event_can_be_shown_even_without_fields(event, name):
         (Name.ROLLOUT_VERDICT, {"verdict": "fail", "reason": "error_rate 4% > 1%"}, "gates: fail: error_rate 4% > 1%"),
         (Name.OPERATION_RETRY, {"error": "busy"}, "trying again: busy"),
         (Name.OPERATION_FAILED, {"error": "quota"}, "failed: quota"),
-        (
-            Name.BATCH_PROGRESS,
-            {"rows_done": 12_000, "rows_total": 48_000, "rows_per_second": 6_000.4, "seconds_left": 6.0, "bad_rows": 2},
-            "12,000 rows, 6,000 rows/s, 6 s left, 2 set aside",
-        ),
     ],
 )
 def test_events_are_told_in_words(event, name, fields, note):
     assert Status.of("x", 0.0).after(event(name, **fields)).note == note
 
 
-def test_rows_make_the_share_of_a_batch_job(event):
-    status = Status.of("score", 0.0).after(event(Name.BATCH_PROGRESS, rows_done=12, rows_total=48))
+def test_the_rows_of_a_batch_job_are_its_share(event):
+    status = Status.of("score", 0.0).after(event(Name.OPERATION_PROGRESS, action="put-job", fraction=0.25))
     assert status.fraction == 0.25
-    assert status.after(event(Name.BATCH_PROGRESS, rows_done=24)).fraction == 0.25
+    assert status.after(event(Name.OPERATION_PROGRESS, action="put-job", fraction=None)).fraction == 0.25
 
 
 def test_the_step_of_a_rollout_is_its_share_and_small_steps_do_not_move_it(event):
