@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Iterable
 
@@ -71,6 +72,11 @@ class Gate:
     metric: Metric
     limit: float
     relative: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.limit < math.inf:
+            message = f"limit of a gate on {self.metric.value} is {self.limit!r}"
+            raise ConfigurationError(message, hint="use a finite number of 0 or more")
 
     @classmethod
     def parse(cls, text: str) -> Gate:

@@ -22,7 +22,7 @@ from modeldeploy.errors import ConfigurationError
 from modeldeploy.values.codec import SCHEMA, from_document, from_json, to_document, to_json
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.names import check_name
-from modeldeploy.values.rollout import Gate, RolloutPolicy, Strategy
+from modeldeploy.values.rollout import Gate, Metric, RolloutPolicy, Strategy
 from modeldeploy.values.serving import EndpointSpec, Payload, Scale, Traffic
 from modeldeploy.values.ticket import Action, Phase, Ticket
 
@@ -60,12 +60,14 @@ st.register_type_strategy(
 st.register_type_strategy(Traffic, tables)
 st.register_type_strategy(Scale, st.builds(Scale, st.integers(1, 9)))
 st.register_type_strategy(EndpointSpec, st.builds(EndpointSpec, names, mappings))
+gates = st.builds(Gate, st.sampled_from(Metric), numbers, st.booleans())
+st.register_type_strategy(Gate, gates)
 st.register_type_strategy(
     RolloutPolicy,
     st.builds(
         lambda steps, gates: RolloutPolicy(Strategy.CANARY, tuple(sorted(steps)), soak=1.5, gates=tuple(gates)),
         st.sets(st.integers(1, 100), min_size=1, max_size=3),
-        st.lists(st.from_type(Gate), max_size=2),
+        st.lists(gates, max_size=2),
     ),
 )
 
@@ -90,7 +92,7 @@ def _of(cls: type, name: str, hint: object) -> st.SearchStrategy:
     return st.dictionaries(texts, plain, max_size=2) if "Any" in str(hint) else st.from_type(hint)
 
 
-BY_HAND = {Field, Signature, ModelVersion, Traffic, Scale, EndpointSpec, RolloutPolicy}
+BY_HAND = {Field, Signature, ModelVersion, Traffic, Scale, EndpointSpec, Gate, RolloutPolicy}
 for each in set(CLASSES) - BY_HAND:
     st.register_type_strategy(each, _fields)
 

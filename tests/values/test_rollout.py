@@ -132,3 +132,9 @@ def test_a_policy_is_read_by_people():
     policy = RolloutPolicy.canary((5,), gates=["error_rate <= 1%", "p95_latency <= 1.2x", "p99_latency <= 80ms"])
     assert str(policy) == "canary 5 % > 100 %, gates: error_rate <= 1%; p95_latency <= 1.2x; p99_latency <= 80ms"
     assert str(RolloutPolicy.all_at_once()) == "all-at-once 100 %"
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.1])
+def test_a_gate_with_a_limit_that_nothing_can_be_held_against_is_refused(limit):
+    with pytest.raises(ConfigurationError, match="limit of a gate on error_rate is"):
+        Gate(Metric.ERROR_RATE, limit)
