@@ -19,6 +19,8 @@ def cast(field: Field, values: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:
     """Give ``values`` (rows first) as the array that ``field`` asks for."""
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         _refuse(field, f"is the single {type(values).__name__} {values!r:.60}, not a list or an array of its rows")
+    if not isinstance(values, np.ndarray) and not len(values):
+        return empty(field)
     if field.dtype is DType.STRING:
         return _strings(field, values)
     array = values if isinstance(values, np.ndarray) else _as_array(field, values)
@@ -34,6 +36,12 @@ def cast(field: Field, values: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:
     if array.dtype.kind == "f" and not field.nullable and not np.isfinite(array).all():
         _refuse_not_finite(field, array)
     return array
+
+
+def empty(field: Field) -> NDArray[Any]:
+    """Give the array of no rows; an axis of any length has none either."""
+    shape = (0, *(size or 0 for size in field.shape))
+    return np.empty(shape, dtype=object if field.dtype is DType.STRING else field.dtype.value)
 
 
 def _as_array(field: Field, values: Sequence[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from modeldeploy.errors import IntegrityError, InvalidRequestError, PredictionError
 from modeldeploy.packaging import containers, outputs
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.casting import empty
 from modeldeploy.packaging.flavours.table import Files, find
 from modeldeploy.packaging.golden import Golden
 from modeldeploy.packaging.manifest import ARTIFACTS, GOLDEN, Manifest
@@ -54,7 +55,7 @@ class LoadedModel:
         """Answer for columns that ``check`` accepted; PredictionError when the model fails or breaks its signature."""
         rows = len(next(iter(inputs.values())))
         if rows == 0:
-            return {field.name: _empty(field) for field in self.signature.outputs}
+            return {field.name: empty(field) for field in self.signature.outputs}
         try:
             answers = self.answer(inputs)
         except (InvalidRequestError, PredictionError):
@@ -63,11 +64,6 @@ class LoadedModel:
             message = f"the model failed: {type(error).__name__}: {error}"
             raise PredictionError(message, hint="see the cause; the request fits the signature") from error
         return {field.name: _conform(field, answers, rows) for field in self.signature.outputs}
-
-
-def _empty(field: Field) -> NDArray[Any]:
-    shape = (0, *(size or 0 for size in field.shape))
-    return np.empty(shape, dtype=object if field.dtype is DType.STRING else field.dtype.value)
 
 
 def _conform(field: Field, answers: Mapping[str, NDArray[Any]], rows: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeldeploy.errors import InvalidRequestError
+from modeldeploy.packaging.casting import empty
 from modeldeploy.serving.messages import RefusedError, Response, failure
 from modeldeploy.values.model import Signature
 
@@ -104,6 +105,8 @@ class Batcher:
         return _encode(call, outputs)
 
     def _predict(self, inputs: Columns, rows: int) -> Columns:
+        if not rows:
+            return {field.name: empty(field) for field in self.model.signature.outputs}
         outputs = self.model.predict(inputs)
         for field in self.model.signature.outputs:
             _check_output(field.name, outputs.get(field.name), rows, nullable=field.nullable)

@@ -36,8 +36,20 @@ def decode(body: bytes, content_type: str, signature: Signature) -> Raw:
     if kind == CSV_TYPE:
         return _from_csv(body, signature)
     if kind == LINES_TYPE:
-        return _from_rows([load_json(line) for line in body.splitlines() if line.strip()], signature)
+        return _from_lines(body, signature)
     return _from_json(load_json(body), signature)
+
+
+def _from_lines(body: bytes, signature: Signature) -> Raw:
+    rows = [load_json(line) for line in body.splitlines() if line.strip()]
+    if not rows:
+        raise _empty_body(signature)
+    return _from_rows(rows, signature)
+
+
+def _empty_body(signature: Signature) -> RefusedError:
+    # More often a mistake than a table without rows, which a CSV header or an empty list can say.
+    return RefusedError(422, "the body is empty", hint=f"send {examples.instances(signature)}")
 
 
 def plain_type(content_type: str) -> str:
@@ -99,10 +111,10 @@ def _check_rest(document: dict[str, Any], key: str) -> None:
 def _from_rows(rows: Any, signature: Signature) -> Raw:
     if not isinstance(rows, list):
         raise _unknown_shape(signature)
-    if not rows:
-        raise RefusedError(422, "the request holds no rows", hint=f"send {examples.instances(signature)}")
     kinds = set(map(type, rows))
     fields = signature.inputs
+    if not rows:
+        return {field.name: [] for field in fields}
     if kinds == {dict}:
         return _from_records(rows, signature)
     if len(fields) == 1 and (fields[0].shape or kinds != {list}):
@@ -176,6 +188,8 @@ def _from_split(table: Any, signature: Signature) -> Raw:
         raise RefusedError(400, "'columns' must be a list of different names")
     if not isinstance(rows, list) or set(map(type, rows)) - {list}:
         raise RefusedError(400, "'data' must be a list of rows")
+    if not rows:
+        _check_records([dict.fromkeys(names)], signature.inputs)
     return _from_rows([_record(names, row, at) for at, row in enumerate(rows)], signature)
 
 
@@ -216,7 +230,7 @@ def _from_csv(body: bytes, signature: Signature) -> Raw:
     if header is not None:
         return _by_header(header, rows[1:], signature)
     if not rows:
-        raise RefusedError(422, "the request holds no rows", hint=f"send {examples.csv_row(signature)}")
+        raise _empty_body(signature)
     return _by_position(rows, signature)
 
 
@@ -231,9 +245,7 @@ def _by_header(header: list[str], rows: list[list[str]], signature: Signature) -
     records = [_record(header, row, at) for at, row in enumerate(rows)]
     if len(set(header)) < len(header):
         raise RefusedError(400, "the header names a column twice")
-    if not records:
-        raise RefusedError(422, "the request holds no rows", hint=f"send {examples.csv_row(signature)}")
-    _check_records(records, signature.inputs)
+    _check_records(records or [dict.fromkeys(header)], signature.inputs)
     return {name: _cells(field, [record[name] for record in records]) for name, field in fields.items()}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from modeldeploy.serving.app import App, Routes
 from modeldeploy.serving.messages import Request
-from modeldeploy.values.model import DType, Field
+from modeldeploy.values.model import DType, Field, Signature
 
 JSON = {"content-type": "application/json"}
 BODY = b'{"instances":[{"a":1,"b":2}]}'
@@ -144,15 +144,48 @@ def test_what_does_not_fit_the_signature_is_422_with_the_column(app, body, field
     assert (answer.status, json.loads(answer.body)["field"]) == (422, field)
 
 
-def test_no_rows_are_422_in_every_form(app):
-    empty = b'{"inputs":[{"name":"x","shape":[0,2],"datatype":"FP64","data":[]}]}'
-    for path, body in (
-        ("/invocations", b'{"instances":[]}'),
-        ("/score", b'{"a":[],"b":[]}'),
-        ("/v2/models/ep/infer", empty),
-    ):
-        answer = ask(app, "POST", path, body)
-        assert (answer.status, b"no rows" in answer.body) == (422, True)
+EMPTY = b'{"inputs":[{"name":"x","shape":[0,2],"datatype":"FP64","data":[]}]}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/invocations", b'{"instances":[]}'), ("/score", b'{"a":[],"b":[]}'), ("/invocations", b"a,b\n")],
+)
+def test_no_rows_are_answered_with_no_predictions_and_without_the_model(stub, path, body):
+    model = stub()
+    kind = "text/csv" if body == b"a,b\n" else "application/json"
+    app = App(model, name="ep", version="1.0.0", revision="r1")
+    answer = ask(app, "POST", path, body, **{"content-type": kind, "accept": "application/json"})
+    assert (answer.status, answer.body) == (200, b'{"predictions":[]}')
+    assert model.sizes == []
+
+
+def test_a_tensor_of_no_rows_is_answered_with_one(app):
+    answer = ask(app, "POST", "/v2/models/ep/infer", EMPTY)
+    (tensor,) = json.loads(answer.body)["outputs"]
+    assert (answer.status, tensor["shape"], tensor["data"]) == (200, [0], [])
+    texts = App(Texts(), name="ep", version="1", revision="r")
+    binary = EMPTY.replace(b"0,2", b"0").replace(b"FP64", b"BYTES")[:-1] + b',"parameters":{"binary_data_output":true}}'
+    answer = ask(texts, "POST", "/v2/models/ep/infer", binary)
+    assert answer.status == 200
+    (tensor,) = json.loads(answer.body)["outputs"]
+    assert (tensor["shape"], tensor["datatype"], tensor["parameters"]) == ([0, 2], "BYTES", {"binary_data_size": 0})
+
+
+class Texts:
+    """A model from text to pairs of text that must never be asked."""
+
+    signature = Signature((Field("x", DType.STRING),), (Field("pair", DType.STRING, (2,)),))
+
+
+def test_a_request_without_rows_among_others_gets_its_own_answer(app):
+    requests = [Request("POST", "/invocations", "", JSON, body) for body in (BODY, b'{"instances":[]}', BODY)]
+    answers = app.respond_many(requests)
+    assert [json.loads(each.body) for each in answers] == [
+        {"predictions": [3.0]},
+        {"predictions": []},
+        {"predictions": [3.0]},
+    ]
 
 
 def test_good_and_bad_requests_together_each_get_their_own_answer(stub):

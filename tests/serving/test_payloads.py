@@ -85,6 +85,54 @@ def test_one_object_of_scalars_is_one_row():
     }
 
 
+VECTORS = Signature((Field("tags", DType.STRING, (2,)), Field("any", DType.INT64, (None,))), OUT)
+NO_ROWS = {
+    "instances": {"instances": []},
+    "inputs": {"inputs": []},
+    "data": {"data": []},
+    "input_data": {"input_data": []},
+    "dataframe_records": {"dataframe_records": []},
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize("signature", [FRAME, ARRAY, SCALAR, VECTORS], ids=["frame", "array", "scalar", "vectors"])
+def test_no_rows_are_a_table_of_the_right_types_in_every_shape(signature):
+    names = [field.name for field in signature.inputs]
+    columns = {name: [] for name in names}
+    split = {"columns": names, "data": []}
+    bodies = [*NO_ROWS.values(), columns, {"inputs": columns}, {"input_data": split}, {"dataframe_split": split}]
+    header = (",".join(names) + "\n").encode()
+    for found in [read(body, signature) for body in bodies] + [read(header, signature, "text/csv")]:
+        shapes = {name: column.shape for name, column in found.items()}
+        assert shapes == {field.name: (0, *(size or 0 for size in field.shape)) for field in signature.inputs}
+        kinds = {name: column.dtype.name for name, column in found.items()}
+        assert kinds == {
+            field.name: {"string": "object"}.get(field.dtype.value, field.dtype.value) for field in signature.inputs
+        }
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/jsonlines"])
+def test_an_empty_body_is_refused_with_a_right_one(content_type):
+    with pytest.raises(RefusedError, match="the body is empty; send") as caught:
+        read(b" \n" if content_type != "text/csv" else b"\n", SCALAR, content_type)
+    assert caught.value.status == 422
+
+
+def test_a_header_alone_must_name_the_columns():
+    with pytest.raises(RefusedError) as caught:
+        read(b"age,height\n", FRAME, "text/csv")
+    assert (caught.value.status, caught.value.field) == (422, "city")
+
+
+def test_no_predictions_are_written_in_every_form():
+    outputs = {"label": np.empty(0, dtype=object), "probability": np.empty((0, 3))}
+    for form, body in (("application/json", b'{"predictions":[]}'), ("text/csv", b""), ("application/jsonlines", b"")):
+        assert payloads.encode(outputs, form).body == body
+        for name, array in outputs.items():
+            assert payloads.encode({name: array}, form).body == body
+
+
 def test_a_column_may_bear_the_name_of_an_envelope():
     odd = Signature((Field("data", DType.FLOAT64), Field("inputs", DType.FLOAT64)), OUT)
     assert read({"data": [1.0], "inputs": [2.0]}, odd)["inputs"].tolist() == [2.0]
@@ -100,7 +148,7 @@ WRONG = {
     "something beside": ({"instances": [LIST], "signature_name": "x"}, 400, "signature_name"),
     "parameters with content": ({"instances": [LIST], "parameters": {"a": 1}}, 400, "parameters"),
     "instances no list": ({"instances": "x"}, 400, None),
-    "no rows": ({"instances": []}, 422, None),
+    "split without rows and a column": ({"dataframe_split": {"columns": ["age", "height"], "data": []}}, 422, "city"),
     "mixed rows": ({"instances": [LIST, RECORD]}, 400, None),
     "a missing column": ({"instances": [RECORD, {"age": 1, "height": 1.0}]}, 422, "city"),
     "an extra column": ({"instances": [{**RECORD, "sex": "f"}]}, 422, "sex"),
@@ -192,7 +240,6 @@ def test_an_empty_cell_is_null_where_the_column_takes_one():
 
 WRONG_CSV = {
     "nothing": (b"", 422, None),
-    "only a header": (b"age,height,city\n", 422, None),
     "a short row": (b"1,2.0,a\n1,2.0\n", 422, "city"),
     "a word for a number": (b"1,tall,a\n", 422, "height"),
     "a float for an integer": (b"1.5,2.0,a\n", 422, "age"),

@@ -200,7 +200,7 @@ CORPUS = {
     "a flag": (ROW % b"true", 422),
     "a list": (ROW % b"[1]", 422),
     "an object": (ROW % b"{}", 422),
-    "no rows": (b'{"instances":[]}', 422),
+    "a row without values": (b'{"instances":[[]]}', 422),
     "ragged": (b'{"instances":[[1,2,3,4],[1,2,3]]}', 422),
     "a null byte": (b"\x00", 400),
 }
