@@ -67,6 +67,10 @@ Happening = Ready | Finished | Failed | Died
 class Pool(Protocol):
     """Something that scores parts."""
 
+    def start(self) -> None:
+        """Add a worker."""
+        ...
+
     def idle(self) -> list[int]:
         """Name the workers that wait for an order."""
         ...
@@ -91,6 +95,9 @@ class InlinePool:
         self._work = work
         self._order: Order | None = None
         self._started = False
+
+    def start(self) -> None:
+        """Add none: this process is there."""
 
     def idle(self) -> list[int]:
         """Name the worker unless it has an order."""
@@ -128,18 +135,20 @@ class _Worker:
 
 
 class ProcessPool:
-    """Workers in processes of their own."""
+    """Workers in processes of their own, at most ``most``, among whom the cores are shared."""
 
-    def __init__(self, job: Path, size: int) -> None:
+    def __init__(self, job: Path, most: int) -> None:
         self._job = job
-        self._size = size
+        self._most = most
         self._queue: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._workers: dict[int, _Worker] = {}
-        for number in range(size):
-            self._start(number)
+
+    def start(self) -> None:
+        """Add a worker."""
+        self._start(len(self._workers))
 
     def _start(self, number: int) -> None:
-        share = str(max(1, (os.cpu_count() or 1) // self._size))
+        share = str(max(1, (os.cpu_count() or 1) // self._most))
         environ = {**dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
         process = subprocess.Popen(
             [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job)],

@@ -15,6 +15,7 @@ from modeldeploy.scoring import durable, publish
 from modeldeploy.scoring import plan as planning
 from modeldeploy.scoring.assemble import Assembly
 from modeldeploy.scoring.blame import Blame
+from modeldeploy.scoring.growth import Growth
 from modeldeploy.scoring.job import RESULT, Job, Request, bad_name, data_name
 from modeldeploy.scoring.layout import Layout
 from modeldeploy.scoring.meter import Meter
@@ -92,6 +93,7 @@ class _Run:
         self._bad = 0
         self._last: dict[int, int] = {}
         self._in_hand: set[int] = set()
+        self._taken = 0
         self._blame = Blame(f"{os.getpid()}-{time.time_ns():x}")
 
     def score(self, pool_of: PoolOf) -> bool:
@@ -145,19 +147,34 @@ class _Run:
 
     def _score_parts(self, pool_of: PoolOf, assembly: Assembly | None) -> bool:
         self._check_limit()
-        pool = pool_of(self._job, _size(self._request.spec.workers, len(self._todo)))
+        pool = self._start(pool_of)
         try:
             while self._in_hand or (self._todo and not self._job.stopping):
                 self._hand_out(pool)
                 happening = pool.wait(_LOOK)
                 if happening is not None:
                     self._heed(happening, assembly)
+                self._grow(pool)
                 if assembly is not None:
                     assembly.check()
                 self._meter.show()
         finally:
             pool.close()
         return not self._todo
+
+    def _start(self, pool_of: PoolOf) -> Pool:
+        """Start as many workers as were asked for; one, to begin with, where that is left to us."""
+        asked = self._request.spec.workers
+        most = _most(asked, len(self._todo))
+        pool, self._growth = pool_of(self._job, most), Growth(0 if asked else most)
+        for _worker in range(most if asked else 1):
+            pool.start()
+        return pool
+
+    def _grow(self, pool: Pool) -> None:
+        waiting = sum(self._plan.parts[part].size for part in self._todo)
+        if not self._job.stopping and self._growth.pays(waiting=waiting, taken=self._taken):
+            pool.start()
 
     def _hand_out(self, pool: Pool) -> None:
         for worker in pool.idle():
@@ -167,6 +184,7 @@ class _Run:
             del self._todo[part]
             self._last[worker] = part
             self._in_hand.add(part)
+            self._taken += self._plan.parts[part].size
             pool.submit(worker, self._blame.order(part, self._allowed()))
 
     def _allowed(self) -> int | None:
@@ -177,6 +195,7 @@ class _Run:
         match happening:
             case Ready():
                 self._meter.ready()
+                self._growth.ready()
             case Finished(done=done) if done.too_many:
                 self._refuse(done)
             case Finished(done=done):
@@ -257,6 +276,6 @@ def _middle(missing: Iterable[int]) -> int:
     return longest[len(longest) // 2]
 
 
-def _size(asked: int, parts: int) -> int:
+def _most(asked: int, parts: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(asked or cores, parts))
