@@ -178,14 +178,14 @@ class MemoryBackend:
         endpoint = self._endpoints.get(spec.name)
         member = endpoint.members.get(revision.id) if endpoint else None
         if endpoint is None or member is None or member.revision != revision:
-            return _failed(ticket, f"revision {revision.id!r} is not there any more")
+            return ticket.failed(f"revision {revision.id!r} is not there any more")
         if member.failure:
-            return _failed(ticket, member.failure)
+            return ticket.failed(member.failure)
         if member.looks:
             member.looks -= 1
             self._welcome(endpoint)
             return attrs.evolve(ticket, fraction=1 - member.looks / (self._steps + 1))
-        return _done(ticket)
+        return ticket.done()
 
     def _create(self, spec: EndpointSpec, revision: Revision) -> None:
         self._refuse_other_content(spec.name, revision)
@@ -217,8 +217,8 @@ class MemoryBackend:
             endpoint.land()
             return ticket
         if not endpoint.traffic.same_as(wanted):
-            return _failed(ticket, f"traffic is {endpoint.traffic.live}: the provider or somebody else changed it")
-        return _done(ticket)
+            return ticket.failed(f"traffic is {endpoint.traffic.live}: the provider or somebody else changed it")
+        return ticket.done()
 
     def _aim(self, endpoint: Endpoint, wanted: Traffic, expect: str | None) -> None:
         if endpoint.target.same_as(wanted):
@@ -237,7 +237,7 @@ class MemoryBackend:
         self._refuse_used(ticket.target, name)
         endpoint = self._endpoints.get(ticket.target)
         if endpoint is None or name not in endpoint.members:
-            return _done(ticket)
+            return ticket.done()
         self._remove(endpoint, name)
         return attrs.evolve(ticket, step="dropping")
 
@@ -252,7 +252,7 @@ class MemoryBackend:
 
     def _advance_drop_endpoint(self, ticket: Ticket) -> Ticket:
         if ticket.target not in self._endpoints:
-            return _done(ticket)
+            return ticket.done()
         self._write("drop-endpoint", ticket.target, "")
         del self._endpoints[ticket.target]
         return attrs.evolve(ticket, step="dropping")
@@ -437,11 +437,3 @@ class MemoryBackend:
         if known is not None and known.spec != job:
             message = f"there is a job {job.name!r} with other content"
             raise ConflictError(message, hint="give this one another name")
-
-
-def _failed(ticket: Ticket, note: str) -> Ticket:
-    return attrs.evolve(ticket, phase=Phase.FAILED, note=note)
-
-
-def _done(ticket: Ticket) -> Ticket:
-    return attrs.evolve(ticket, step="done", phase=Phase.SUCCEEDED, fraction=1.0)

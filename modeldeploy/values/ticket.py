@@ -51,3 +51,11 @@ class Ticket:
     """What is going on, or why it failed, in words for the user."""
     poll_after: float = 0.0
     """Seconds after which looking again is useful."""
+
+    def done(self) -> Ticket:
+        """Give this ticket as one whose wanted state is observed."""
+        return attrs.evolve(self, step="done", phase=Phase.SUCCEEDED, fraction=1.0)
+
+    def failed(self, note: str) -> Ticket:
+        """Give this ticket as one that failed, for the reason in ``note``."""
+        return attrs.evolve(self, phase=Phase.FAILED, note=note)

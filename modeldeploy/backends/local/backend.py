@@ -214,11 +214,11 @@ class LocalBackend:
         state = from_json(EndpointState, seen["state"]) if seen else None
         found = state.revision(revision.id) if state else None
         if state is None or found is None or found.revision != revision:
-            return _failed(ticket, f"revision {revision.id!r} is not there any more: somebody else dropped it")
+            return ticket.failed(f"revision {revision.id!r} is not there any more: somebody else dropped it")
         failed = seen["failed"].get(revision.id)
         if failed:
-            return _failed(ticket, f"revision {revision.id!r} could not be loaded: {failed}")
-        return _done(ticket) if found.ready and seen["told"] else ticket
+            return ticket.failed(f"revision {revision.id!r} could not be loaded: {failed}")
+        return ticket.done() if found.ready and seen["told"] else ticket
 
     def _put(self, endpoint: EndpointSpec, revision: Revision) -> None:
         host = {} if self.host == LOOPBACK else {"host": self.host}
@@ -234,21 +234,21 @@ class LocalBackend:
         state = from_json(EndpointState, seen["state"]) if seen else None
         if state is None or not state.traffic.same_as(wanted):
             now = state.traffic.live if state else "gone with its endpoint"
-            return _failed(ticket, f"traffic is {now}: somebody else changed it")
-        return _done(ticket) if seen["told"] else attrs.evolve(ticket, step="applying", poll_after=_POLL_S)
+            return ticket.failed(f"traffic is {now}: somebody else changed it")
+        return ticket.done() if seen["told"] else attrs.evolve(ticket, step="applying", poll_after=_POLL_S)
 
     def _advance_drop(self, ticket: Ticket) -> Ticket:
         if not self._wanted_endpoints() and not self._control.ask_if_there("ping"):
-            return _done(ticket)
+            return ticket.done()
         gone = self._control.ask("drop", endpoint=ticket.target, revision=ticket.wanted["revision"])
-        return _done(ticket) if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
+        return ticket.done() if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
 
     def _advance_drop_endpoint(self, ticket: Ticket) -> Ticket:
         self._urls.pop(ticket.target, None)
         if not self._wanted_endpoints() and not self._control.ask_if_there("ping"):
-            return _done(ticket)
+            return ticket.done()
         gone = self._control.ask("drop_endpoint", endpoint=ticket.target)
-        return _done(ticket) if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
+        return ticket.done() if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
 
     def _advance_job(self, ticket: Ticket) -> Ticket:
         return self._batch.advance(ticket)
@@ -351,11 +351,3 @@ class LocalBackend:
             del self._urls[endpoint]
             message = f"endpoint {endpoint!r} does not answer at {url}"
             raise UnavailableError(message, retry_after=0.1, hint="try again, or look at its logs") from error
-
-
-def _done(ticket: Ticket) -> Ticket:
-    return attrs.evolve(ticket, step="done", phase=Phase.SUCCEEDED, fraction=1.0)
-
-
-def _failed(ticket: Ticket, why: str) -> Ticket:
-    return attrs.evolve(ticket, phase=Phase.FAILED, note=why)
