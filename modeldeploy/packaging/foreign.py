@@ -24,17 +24,10 @@ class Foreign:
 
 
 def read(path: Path, *, method: str | None, trust: Collection[str]) -> Foreign:
-    """Read a model file or an MLflow directory; ConfigurationError names what is accepted.
+    """Read a model file; ConfigurationError names what is accepted.
 
     A pickle is taken only when ``trust`` holds its digest; it is never opened here.
     """
-    if path.is_dir():
-        if not (path / "MLmodel").is_file():
-            message = f"directory {str(path)!r} is neither a bundle nor an MLflow model"
-            raise ConfigurationError(message, hint="it should hold manifest.json or MLmodel")
-        from modeldeploy.packaging import mlflow
-
-        return mlflow.read(path, method=method, trust=trust)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         message = f"{str(path)!r} is not a model file that can be taken as it is"

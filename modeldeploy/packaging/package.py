@@ -19,6 +19,7 @@ from modeldeploy.packaging.flavours.table import Files, Predict, Saved, detect, 
 from modeldeploy.packaging.golden import ROWS, Golden
 from modeldeploy.packaging.loading import LoadedModel, answerer
 from modeldeploy.packaging.manifest import ARTIFACTS, GOLDEN, MANIFEST, Column, FileEntry, Manifest
+from modeldeploy.packaging.rehearse import compare, rehearse
 from modeldeploy.packaging.signature import INPUT, has_gaps, infer
 from modeldeploy.packaging.store import Store
 from modeldeploy.values.model import Signature
@@ -124,8 +125,6 @@ def finish(draft: Draft, golden: Golden, store: Store) -> Bundle:
         _prove(manifest, draft.saved, golden)
     with stage(draft, golden, store) as staged:
         if manifest.pickled:
-            from modeldeploy.packaging.rehearse import rehearse
-
             rehearse(staged)
         bundle = store.add(staged)
     if manifest.pickled or draft.saved.trusted:
@@ -168,20 +167,6 @@ def _same(existing: Bundle, manifest: Manifest, golden: Golden) -> bool:
 def _prove(manifest: Manifest, saved: Saved, golden: Golden) -> None:
     answer = answerer(manifest, Files.of(saved.files), trusted=True)
     compare(LoadedModel(manifest.signature, golden, answer))
-
-
-def compare(model: LoadedModel) -> None:
-    """Raise ConfigurationError when a model read from its files does not answer its golden inputs as recorded."""
-    try:
-        answers = model.predict({key: array.copy() for key, array in model.golden.inputs.items()})
-    except PredictionError as error:
-        message = f"the packaged model cannot answer its example: {error.message}"
-        raise ConfigurationError(message, hint="the cause tells where it fails when it is loaded again") from error
-    differences = model.golden.differences(answers)
-    if differences:
-        message = f"the packaged model does not answer as the model in memory: {differences[0]}"
-        hint = "its format loses something, or it does not give the same answer twice; set its random_state, or wrap it in a function"
-        raise ConfigurationError(message, hint=hint)
 
 
 def read_example(example: object, *, nullable: Collection[str], adapt: Any) -> Sample:

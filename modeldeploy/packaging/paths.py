@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from modeldeploy.errors import ConfigurationError, PredictionError
-from modeldeploy.packaging import foreign
+from modeldeploy.packaging import foreign, mlflow
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.flavours.table import Files, find
 from modeldeploy.packaging.golden import Golden
 from modeldeploy.packaging.loading import answerer
 from modeldeploy.packaging.manifest import MANIFEST
 from modeldeploy.packaging.package import Draft, adapt, finish, read_example, stage
+from modeldeploy.packaging.rehearse import answer
 from modeldeploy.packaging.store import Store
 from modeldeploy.values.names import check_name, check_version
 
@@ -50,7 +51,7 @@ def package_path(  # noqa: PLR0913 - each is the user's own choice
         raise ConfigurationError(message, hint="pass all three; example= is a few rows of what the model takes")
     check_name(name, "model name")
     check_version(version)
-    found = foreign.read(path, method=method, trust=trusted)
+    found = _read(path, method, trusted)
     sample = read_example(example, nullable=nullable, adapt=lambda table: _adapt(found, table))
     draft = Draft(
         name=name,
@@ -87,6 +88,15 @@ def _bring(path: Path, to: Path) -> Bundle:
     return Bundle.open(to)
 
 
+def _read(path: Path, method: str | None, trust: Collection[str]) -> foreign.Foreign:
+    if not path.is_dir():
+        return foreign.read(path, method=method, trust=trust)
+    if not (path / "MLmodel").is_file():
+        message = f"directory {str(path)!r} is neither a bundle nor an MLflow model"
+        raise ConfigurationError(message, hint="it should hold manifest.json or MLmodel")
+    return mlflow.read(path, method=method, trust=trust)
+
+
 def _adapt(found: foreign.Foreign, table: Any) -> Any:
     if found.saved.pickled:
         return adapt(table.kind, table)
@@ -101,8 +111,6 @@ def _golden(draft: Draft, store: Store) -> Golden:
     """Ask the model that was read for its answers to the example, in another process when it is pickled."""
     unanswered = Golden(draft.sample.columns, {})
     if draft.saved.pickled:
-        from modeldeploy.packaging.rehearse import answer
-
         with stage(draft, unanswered, store) as staged:
             # Its inputs come back sorted by name, and the order of the columns is that of the example.
             return Golden(draft.sample.columns, answer(staged).outputs)

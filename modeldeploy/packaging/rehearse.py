@@ -1,4 +1,7 @@
-"""Load a pickled bundle in a process of its own and compare its answers: a controlling process never unpickles."""
+"""Compare what a packaged model answers with what it answered before; a pickled one in a process of its own.
+
+A controlling process never unpickles.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,27 @@ import sys
 import tempfile
 from pathlib import Path
 
-from modeldeploy.errors import ConfigurationError, ModelDeployError
+from modeldeploy.errors import ConfigurationError, ModelDeployError, PredictionError
+from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.golden import Golden
+from modeldeploy.packaging.loading import LoadedModel, load
 
 TIMEOUT = 300.0
 """Seconds that loading and answering the example may take."""
+
+
+def compare(model: LoadedModel) -> None:
+    """Raise ConfigurationError when a model read from its files does not answer its golden inputs as recorded."""
+    try:
+        answers = model.predict({key: array.copy() for key, array in model.golden.inputs.items()})
+    except PredictionError as error:
+        message = f"the packaged model cannot answer its example: {error.message}"
+        raise ConfigurationError(message, hint="the cause tells where it fails when it is loaded again") from error
+    differences = model.golden.differences(answers)
+    if differences:
+        message = f"the packaged model does not answer as the model in memory: {differences[0]}"
+        hint = "its format loses something, or it does not give the same answer twice; set its random_state, or wrap it in a function"
+        raise ConfigurationError(message, hint=hint)
 
 
 def rehearse(directory: Path) -> None:
@@ -50,10 +69,6 @@ _SHOWN = 2_000
 
 
 def _perform(task: str, directory: Path) -> str:
-    from modeldeploy.packaging.bundle import Bundle
-    from modeldeploy.packaging.loading import load
-    from modeldeploy.packaging.package import compare
-
     bundle = Bundle.open(directory)
     model = load(bundle, trust={bundle.digest})
     if task == "compare":
