@@ -56,7 +56,10 @@ def header(path: str, form: Format) -> Header:
     except UnicodeDecodeError as error:
         message = f"input file {path!r} is not UTF-8 text"
         raise ConfigurationError(message, hint="save it as UTF-8") from error
-    names = next(csv.reader(io.StringIO(text, newline=""), delimiter=form.delimiter), [])
+    names, *more = list(csv.reader(io.StringIO(text, newline=""), delimiter=form.delimiter)) or [[]]
+    if any(more):
+        message = f"the lines of input file {path!r} end in a carriage return alone"
+        raise ConfigurationError(message, hint="save it with line feeds, as CSV for Windows or Unix")
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:
         message = (

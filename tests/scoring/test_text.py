@@ -106,7 +106,15 @@ def test_headers_are_read_as_they_are_written(tmp_path, data, names):
     assert csvtext.header(str(path), CSV).names == names
 
 
-@pytest.mark.parametrize(("data", "said"), [(b"", "no header"), (b"a,a\n1,2\n", "twice"), (b"\xff,b\n", "UTF-8")])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no header"),
+        (b"a,a\n1,2\n", "twice"),
+        (b"\xff,b\n", "UTF-8"),
+        (b"a,b\r1,2\r3,4\r", "carriage return alone"),
+    ],
+)
 def test_a_header_that_cannot_be_used_is_refused(tmp_path, data, said):
     path = tmp_path / "in.csv"
     path.write_bytes(data)
