@@ -47,14 +47,14 @@ class Format:
         return cls(kind[0], kind[1], gzip)
 
     @classmethod
-    def of(cls, path: str, given: str | None = None) -> Format:
-        """Tell the format of a file from ``given`` or from its name; ConfigurationError when the name does not tell."""
+    def of(cls, path: str, given: str | None = None, *, argument: str = "format=") -> Format:
+        """Tell the format of a file from ``given`` or from its name; ConfigurationError names the ``argument`` when the name does not tell."""
         if given:
             return cls.named(given)
         found = guess(path)
         if found is None:
             message = f"the name of {path!r} does not say its format"
-            raise ConfigurationError(message, hint=f"give format= as one of {list(NAMES)}")
+            raise ConfigurationError(message, hint=f"give {argument} as one of {list(NAMES)}")
         return found
 
 

@@ -100,7 +100,9 @@ def target_of(spec: BatchSpec) -> tuple[Format, bool]:
     if directory:
         form = Format.named(given) if given else source_of(spec)
         return form, True
-    return Format.of(spec.output, given), False
+    return Format.of(
+        spec.output, given, argument="a name that ends in a slash for a directory, or output_format="
+    ), False
 
 
 def source_of(spec: BatchSpec) -> Format:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from modeldeploy.errors import ConflictError
 from modeldeploy.scoring import durable
+from modeldeploy.scoring.formats import guess
 from modeldeploy.scoring.job import Job, Request
 from modeldeploy.scoring.quarantine import Quarantine
 from modeldeploy.values.codec import from_json, to_json
@@ -25,12 +26,24 @@ def is_ours(job: Job, output: Path) -> bool:
 def check_free(job: Job, request: Request) -> None:
     """Raise ConflictError when something else bears the output's name and may not be replaced."""
     output = Path(request.spec.output)
-    if not output.exists() or request.overwrite or is_ours(job, output):
+    if not output.exists() or (not request.overwrite and is_ours(job, output)):
+        return
+    if request.overwrite:
+        _check_tables_only(output)
         return
     if output.is_dir() and not any(output.iterdir()):
         return
     message = f"output {str(output)!r} exists and was not made by this job"
     raise ConflictError(message, hint="choose another output, or replace it with overwrite=True")
+
+
+def _check_tables_only(output: Path) -> None:
+    """Raise ConflictError for a directory that holds more than tables: it is replaced as a whole, and may be somebody's home."""
+    for path in sorted(output.iterdir()) if output.is_dir() else ():
+        hidden = path.name.startswith((".", "_"))
+        if path.is_dir() or (not hidden and guess(path.name) is None):
+            message = f"output directory {str(output)!r} holds {path.name!r}, which is no table, and is not replaced"
+            raise ConflictError(message, hint="choose another output, or empty the directory yourself")
 
 
 def publish(job: Job, request: Request, ledger: durable.Ledger, *, result: Path, quarantine: Quarantine) -> None:

@@ -235,9 +235,10 @@ MISTAKES = [
     ({"name": "No Name"}, ConfigurationError, "No Name"),
     ({"format": "orc"}, ConfigurationError, "orc"),
     ({"source": "gone.parquet"}, ConfigurationError, "does not exist"),
-    ({"output": "out"}, ConfigurationError, "does not say its format"),
+    ({"output": "out"}, ConfigurationError, "does not say its format; .* a slash for a directory, or output_format="),
     ({"output": "in.parquet", "overwrite": True}, ConfigurationError, "one of the input files"),
     ({"output": "theirs.parquet"}, ConflictError, "overwrite=True"),
+    ({"output": "./", "overwrite": True}, ConfigurationError, "in.parquet' lies in it"),
 ]
 
 

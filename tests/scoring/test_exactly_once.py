@@ -151,6 +151,17 @@ def test_an_output_that_is_not_ours_is_replaced_when_asked(lab, output):
     lab.check(table, output=output)
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "more/part-00000.parquet"])
+def test_a_directory_that_holds_more_than_tables_is_never_replaced(lab, name):
+    job = lab.job(lab.write(lab.table(100)), output="out/", overwrite=True)
+    theirs = job.output / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"precious")
+    assert lab.run(job) is Phase.FAILED
+    assert f"holds {theirs.relative_to(job.output).parts[0]!r}" in job.progress().note
+    assert theirs.read_bytes() == b"precious"
+
+
 def test_an_empty_directory_may_become_the_output(lab):
     table = lab.table(100)
     job = lab.job(lab.write(table), output="out/")

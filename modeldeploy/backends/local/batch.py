@@ -202,6 +202,9 @@ class LocalBatch:
         return job.log
 
 
+_ELSEWHERE = "write to another directory, or name the input files more narrowly"
+
+
 def _check_output(spec: BatchSpec) -> None:
     output = Path(spec.output)
     if not output.parent.is_dir():
@@ -209,7 +212,11 @@ def _check_output(spec: BatchSpec) -> None:
         raise ConfigurationError(message, hint="make it first")
     if str(output) in spec.source:
         message = f"output {spec.output!r} is one of the input files"
-        raise ConfigurationError(message, hint="write to another directory, or name the input files more narrowly")
+        raise ConfigurationError(message, hint=_ELSEWHERE)
+    inside = next((file for file in spec.source if output.resolve() in Path(file).resolve().parents), None)
+    if inside is not None:
+        message = f"output directory {spec.output!r} would be replaced, and input file {inside!r} lies in it"
+        raise ConfigurationError(message, hint=_ELSEWHERE)
 
 
 def _begins_anew(job: Job, request: Request) -> bool:
