@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class Journal:
             raise ConfigurationError(message, hint="use the version of modeldeploy that wrote it, or a newer one")
         if schema == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+        # Python 3.13 warns of a connection that is collected open. Not at exit: a thread may still be driving then.
+        weakref.finalize(self, _close, connection, os.getpid()).atexit = False
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> int:
@@ -309,6 +312,11 @@ class Journal:
                 message = f"history of {target!r} was changed at line {expected}"
                 raise ConflictError(message, hint="restore the journal from a backup")
         return len(rows)
+
+
+def _close(connection: sqlite3.Connection, pid: int) -> None:
+    if pid == os.getpid():
+        connection.close()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -524,3 +525,12 @@ def test_after_a_fork_the_file_is_opened_anew(path, in_memory):
     assert journals._inherited.pop() is before
     journal.close()
     before.close()
+
+
+def test_a_journal_that_nobody_holds_any_more_closes_its_file(path):
+    journal = Journal(path)
+    connection = journal._connection
+    del journal
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
