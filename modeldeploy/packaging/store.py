@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -12,11 +13,12 @@ from typing import Any, NoReturn
 
 import orjson
 
-from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError
+from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError, QuotaError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.values.names import check_name, check_version
 
 _PREFIX = "sha256:"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Store:
@@ -32,8 +34,20 @@ class Store:
         staged.mkdir(mode=0o700)
         try:
             yield staged
+        except OSError as error:
+            if error.errno in _FULL:
+                self._refuse_full(staged, error)
+            raise
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+    def _refuse_full(self, staged: Path, error: OSError) -> NoReturn:
+        shutil.rmtree(staged, ignore_errors=True)
+        free = shutil.disk_usage(self.root).free
+        message = f"no space for the model in {str(self.root)!r} ({free / 1e6:,.0f} MB free): {error.strerror}"
+        raise QuotaError(
+            message, hint="free some space, or choose another disk with home= or MODELDEPLOY_HOME"
+        ) from error
 
     def add(self, staged: Path) -> Bundle:
         """Take a complete bundle directory into the store; adding the same content again is the same bundle.

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import stat
@@ -5,7 +6,7 @@ import stat
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError
+from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError, QuotaError
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 
@@ -26,6 +27,19 @@ def test_an_alias_is_moved_and_found(versions):
     versions.set_alias("iris", "champion", "2.0.0")
     assert versions.get("iris", "champion").manifest.version == "2.0.0"
     assert versions.aliases("iris") == {"champion": "2.0.0"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named_and_leaves_nothing(classifier, iris, store, monkeypatch, code):
+    def full(_handle):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(QuotaError, match=r"no space for the model in .*store.* MB free.*MODELDEPLOY_HOME"):
+            package(classifier, name="iris", version="1.0.0", example=iris[0].head(), store=store)
+    assert [path.name for path in store.root.rglob("*")] == ["staging"]
+    assert package(classifier, name="iris", version="1.0.0", example=iris[0].head(), store=store)
 
 
 def test_what_is_not_there_lists_what_is(versions):
