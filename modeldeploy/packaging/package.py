@@ -245,7 +245,10 @@ def golden_of(predict: Predict, sample: Sample, method: str) -> Golden:
     for key, array in answers.items():
         if len(array) != rows:
             message = f"output {key!r} has {len(array)} rows for the example's {rows}"
-            raise ConfigurationError(message, hint="a model answers each row with one entry")
+            hint = "a model answers each row with one entry"
+            if sample.container in _BRINGS and len(sample.columns) == 1:
+                hint += "; for a model that takes a list of texts, pass a list: example=column.tolist()"
+            raise ConfigurationError(message, hint=hint)
     return Golden(inputs=sample.columns, outputs=answers)
 
 

@@ -70,8 +70,10 @@ def _of_array(array: NDArray[Any], signature: Signature) -> dict[str, NDArray[An
     return {field.name: array[:, at] for at, field in enumerate(fields)}
 
 
-def _stack(table: tables.Table, field: Field) -> NDArray[Any]:
-    """Put the columns of a table side by side for a model that takes one array."""
+def _stack(table: tables.Table, field: Field) -> tables.Values:
+    """Put the columns of a table side by side for a model that takes one array; one column is the list that a model of single values takes."""
+    if not field.shape and field.name == INPUT and len(table.columns) == 1:
+        return next(iter(table.columns.values()))
     if len(field.shape) != 1:
         message = f"a table was given where the array {field.name!r} of shape (rows, {field.shape}) is expected"
         raise InvalidRequestError(message, field=field.name, hint="pass a numpy array of that shape")

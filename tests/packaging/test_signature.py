@@ -274,3 +274,19 @@ def test_a_wide_frame_is_read_in_well_under_a_second():
 def test_a_sparse_matrix_is_an_array():
     scipy_sparse = pytest.importorskip("scipy.sparse")
     assert to_columns(scipy_sparse.csr_matrix(np.eye(3)), VECTOR)["input"].tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pd.Series(["a", "b"], name="text", index=[3, 4]),
+        pd.DataFrame({"text": ["a", "b"]}),
+        pl.Series("text", ["a", "b"]),
+    ],
+    ids=["series", "frame", "polars"],
+)
+def test_one_column_of_any_name_is_the_list_that_a_model_of_texts_takes(data):
+    texts = signature(Field("input", DType.STRING))
+    assert to_columns(data, texts)["input"].tolist() == ["a", "b"]
+    with pytest.raises(InvalidRequestError):
+        to_columns(pd.DataFrame({"text": ["a"], "more": ["b"]}), texts)

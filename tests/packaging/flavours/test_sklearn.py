@@ -233,3 +233,14 @@ def test_importing_skops_does_not_import_torch(run_python):
     )
     assert run_python(code) == "False"
     assert sys.modules
+
+
+def test_a_model_of_texts_wants_a_list_as_its_example(store):
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    texts = pd.Series(["good thing", "bad thing", "good day"], name="text")
+    model = make_pipeline(CountVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1])
+    with pytest.raises(ConfigurationError, match=r"example=column.tolist\(\)"):
+        package(model, name="texts", version="1.0.0", example=texts, store=store)
+    bundle = package(model, name="texts", version="1.0.0", example=texts.tolist(), store=store)
+    assert bundle.manifest.signature.inputs[0].name == "input"
