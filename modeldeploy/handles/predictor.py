@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modeldeploy.packaging.casting import empty
 from modeldeploy.packaging.signature import to_columns
 from modeldeploy.serving import caller
 from modeldeploy.spi import Serving
-from modeldeploy.values.model import DType, Signature
+from modeldeploy.values.model import Signature
 
 _REVISION = "modeldeploy-revision"
 
@@ -26,7 +27,7 @@ def predict(
     rows = [data] if _is_one_row(data) else data
     columns = to_columns(rows, signature)
     if not len(next(iter(columns.values()))):
-        return natural(rows, _nothing(signature))
+        return natural(rows, {field.name: empty(field) for field in signature.outputs})
     outputs, _answered = infer(backend, endpoint, columns, signature, revision=revision, timeout=timeout)
     answer = natural(rows, outputs)
     return answer[0] if rows is not data else answer
@@ -64,15 +65,6 @@ def natural(data: object, outputs: Mapping[str, NDArray[Any]]) -> Any:
     if isinstance(data, Mapping):
         return lists
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-
-
-def _nothing(signature: Signature) -> dict[str, NDArray[Any]]:
-    """Make the outputs of no rows; they need no server."""
-    kinds = {field.name: object if field.dtype is DType.STRING else field.dtype.value for field in signature.outputs}
-    return {
-        field.name: np.empty((0, *(size or 0 for size in field.shape)), dtype=kinds[field.name])
-        for field in signature.outputs
-    }
 
 
 def _is_one_row(data: object) -> bool:
