@@ -20,6 +20,9 @@ def as_model(given: object, *, name: str | None, version: str, example: object, 
         return given
     if isinstance(given, str) and given.startswith(_SCHEME):
         return _from_store(given, home)
+    if isinstance(given, str | Path) and example is None:
+        # Without an example it can only be a bundle, which brings its name and version.
+        return Model.from_path(given, home=home)
     if isinstance(given, str | Path):
         return Model.from_path(given, name=name, version=version, example=example, home=home)
     if name is None or example is None:

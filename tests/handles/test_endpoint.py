@@ -196,6 +196,19 @@ def test_a_new_models_signature_is_learned(endpoint, session, table):
 # ---------------------------------------------------------------- rolling out and back
 
 
+def test_gates_without_time_to_look_are_refused_before_anything_starts(endpoint, model):
+    hasty = RolloutPolicy.blue_green(bake=0, gates=["error_rate <= 1%"])
+    with pytest.raises(ConfigurationError, match="has gates and no time in which they could look"):
+        endpoint.rollout(model(2), hasty)
+    assert endpoint.operation.record.kind.value == "rollout"
+    assert len(endpoint.history) == 1
+
+
+def test_the_path_of_a_bundle_can_be_rolled_out(endpoint, model):
+    endpoint.rollout(model(2).uri)
+    assert endpoint.stable.model.digest == model(2).digest
+
+
 def test_a_plan_changes_nothing(endpoint, session, model):
     made, before = model(2), list(session.backend.writes)
     plan = endpoint.plan(made, RolloutPolicy.canary((10, 50), gates=["error_rate <= 1%"]))
