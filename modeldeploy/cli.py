@@ -137,3 +137,7 @@ def _session(options: argparse.Namespace) -> Session:
 
 def _say(text: str, *, error: bool = False) -> None:
     (sys.stderr if error else sys.stdout).write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,123 @@
+"""The command, verb by verb; what it says is for people, what it returns is for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from modeldeploy import Endpoint, Model, Operation
+from modeldeploy.cli import main
+
+ROWS = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
+DRIVER = """
+import sys
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from modeldeploy import Endpoint, Model, RolloutPolicy
+
+rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
+model = Model(LogisticRegression(C=0.5).fit(rows, [0, 0, 1, 1]), name="double", version="1.1.0", example=rows)
+rollout = Endpoint.get("cli").rollout(model, RolloutPolicy.canary((50,), soak=0.2, interval=0.05), wait=False)
+while rollout.traffic.get(rollout.revision.id) != 50:
+    pass
+print(rollout.id, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def model(modeldeploy_home):
+    return Model(LogisticRegression().fit(ROWS, [0, 0, 1, 1]), name="double", version="1.0.0", example=ROWS)
+
+
+@pytest.fixture
+def endpoint(model):
+    yield Endpoint.deploy(model, name="cli")
+    main(["stop"])
+
+
+def test_list_shows_endpoints_and_what_is_unfinished(endpoint, capsys):
+    assert main(["list"]) == 0
+    assert "'cli' on 'local'" in capsys.readouterr().out
+
+
+def test_history_is_shown_and_verified(endpoint, capsys):
+    assert main(["history", "cli", "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert "promoted" in out
+    assert "1 lines verified" in out
+
+
+def test_stop_ends_the_processes_and_the_next_call_brings_the_endpoint_back(endpoint):
+    before = endpoint.predict(ROWS).tolist()
+    assert main(["stop"]) == 0
+    assert endpoint.predict(ROWS).tolist() == before
+
+
+def test_stop_says_that_the_reference_backend_runs_nothing(modeldeploy_home, capsys):
+    assert main(["stop", "--backend", "memory"]) == 1
+    assert "runs nothing on this machine" in capsys.readouterr().err
+
+
+def test_doctor_says_what_is_there(modeldeploy_home, capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "scikit-learn: " in out
+    assert f"home: {modeldeploy_home}" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["deploy"], ["history"], ["list", "--no-such"]], ids=str)
+def test_a_wrong_call_ends_with_2_and_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: modeldeploy" in capsys.readouterr().err
+
+
+def test_an_unknown_backend_ends_with_1_and_the_remedy(modeldeploy_home, capsys):
+    assert main(["list", "--backend", "locl"]) == 1
+    assert "did you mean 'local'" in capsys.readouterr().err
+
+
+def test_an_unknown_operation_ends_with_1(modeldeploy_home, capsys):
+    assert main(["drive", "rollout-none"]) == 1
+    assert "no operation 'rollout-none'" in capsys.readouterr().err
+
+
+def test_drive_ends_what_a_killed_process_began(endpoint, capsys):
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        operation = killed.stdout.readline().strip()
+        killed.send_signal(signal.SIGKILL)
+    assert Operation.get(operation).status == "running"
+    assert main(["drive"]) == 0
+    assert f"{operation}: succeeded" in capsys.readouterr().out
+    assert endpoint.stable.model.version == "1.1.0"
+    assert Operation.unfinished() == ()
+
+
+def test_serve_serves_a_bundle_as_a_container_does(model):
+    command = [sys.executable, "-m", "modeldeploy.cli", "serve", "--bundle", model.uri, "--port", "0", "--announce"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ
+    ) as server:
+        try:
+            at = json.loads(server.stdout.readline())
+            body = json.dumps({"instances": [{"a": 3.0}]}).encode()
+            request = urllib.request.Request(
+                f"http://{at['host']}:{at['port']}/invocations", body, {"content-type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert json.load(answer) == {"predictions": [1]}
+        finally:
+            server.terminate()
+    assert server.returncode == 0
