@@ -248,3 +248,18 @@ def python():
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def v1(revision):
+    return revision("1.0.0")
+
+
+@pytest.fixture
+def v2(revision):
+    return revision("1.1.0")
+
+
+@pytest.fixture
+def v3(revision):
+    return revision("1.2.0")

@@ -17,21 +17,6 @@ from modeldeploy.values.ticket import Action, Phase
 
 
 @pytest.fixture
-def v1(revision):
-    return revision("1.0.0")
-
-
-@pytest.fixture
-def v2(revision):
-    return revision("1.1.0")
-
-
-@pytest.fixture
-def v3(revision):
-    return revision("1.2.0")
-
-
-@pytest.fixture
 def serving(scene, v1, v2):
     """v2 serves, v1 is warm."""
     scene.put(v1, v2)
