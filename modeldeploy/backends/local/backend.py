@@ -223,6 +223,7 @@ class LocalBackend:
     def _put(self, endpoint: EndpointSpec, revision: Revision) -> None:
         host = {} if self.host == LOOPBACK else {"host": self.host}
         deployed = {"revision": to_json(revision), "python": sys.executable, "trust": self._trusted(revision)}
+        self._urls.pop(endpoint.name, None)  # it may come back elsewhere
         self._control.ask("put", endpoint=endpoint.name, options={**host, **endpoint.options}, deployed=deployed)
 
     def _advance_traffic(self, ticket: Ticket) -> Ticket:

@@ -26,6 +26,9 @@ _LONGEST_WAIT_S = 10.0
 # A new revision may die this often before it said why; then it has failed.
 _TRIES = 3
 _WORKER_GRACE_S = 5.0
+# What a worker wrote last may be read a moment after its end; a child that it left may hold the pipe for ever.
+_LAST_WORDS_S = 1.0
+_LAST_WORDS = 500
 
 
 class LoadError(Exception):
@@ -131,7 +134,7 @@ class Replicas:
                     failures = 0
             failures += 1
             if not self.proven and failures >= _TRIES and not self.failed:
-                self._trouble(f"{self.trouble}, {failures} times; see the log", final=True)
+                self._trouble(f"{self.trouble}, {failures} times; see {str(self._log.path)!r}", final=True)
             await asyncio.sleep(back_off(failures))
 
     def _trouble(self, text: str, *, final: bool) -> None:
@@ -174,7 +177,7 @@ class Replicas:
             os.close(log_write)
         self.processes[worker] = process
         ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        await _read_lines(log_read, lambda text: self._say(process.pid, text))
+        process.silent = await _read_lines(log_read, lambda text: self._take_down(process, text))
         await _read_lines(ready_read, lambda text: self._hear(process.pid, text, ready))
         return process, ready
 
@@ -210,11 +213,10 @@ class Replicas:
         if ready.done():
             self._judge(process.pid, ready.result())
         elif process.exited.done():
-            message = f"a worker ended with {_describe(process.exited.result())} while it loaded the model"
-            raise ChildProcessError(message)
+            raise ChildProcessError(await _last_words(process))
         else:
             process.signal(signal.SIGKILL)
-            message = f"the model was not loaded after {limit:g} s"
+            message = f"the model was not loaded after {limit:g} s; the option start_timeout gives it more"
             raise LoadError(message)
 
     def _judge(self, pid: int, said: dict[str, Any]) -> None:
@@ -231,8 +233,20 @@ class Replicas:
             self.proven = True
         self._changed()
 
+    def _take_down(self, process: Process, text: str) -> None:
+        process.said = text.strip() or process.said
+        self._say(process.pid, text)
+
     def _say(self, pid: int, text: str) -> None:
         self._log.write(f"worker {pid}: {text}")
+
+
+async def _last_words(process: Process) -> str:
+    """Say how a worker ended that told nothing of its model, and what it wrote last."""
+    if process.silent is not None:
+        await asyncio.wait([process.silent], timeout=_LAST_WORDS_S)
+    said = f", after it wrote {process.said[:_LAST_WORDS]!r}" if process.said else ""
+    return f"a worker ended with {_describe(process.exited.result())} while it loaded the model{said}"
 
 
 def _describe(code: int) -> str:
@@ -247,6 +261,7 @@ class _Lines(asyncio.Protocol):
     def __init__(self, take: Callable[[str], None]) -> None:
         self._take = take
         self._rest = b""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -259,14 +274,18 @@ class _Lines(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop passes it
         if self._rest:
             self._take(self._rest.decode(errors="replace"))
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 _LONGEST_LINE = 1 << 20
 
 
-async def _read_lines(fd: int, take: Callable[[str], None]) -> None:
+async def _read_lines(fd: int, take: Callable[[str], None]) -> asyncio.Future[None]:
+    """Take every line until the other side closes; what it gives is done then."""
     stream = os.fdopen(fd, "rb", buffering=0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(take), stream)
+    _transport, lines = await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(take), stream)
+    return lines.ended
 
 
 def prove(deployed: Deployed) -> Deployed:

@@ -44,6 +44,10 @@ class Process:
         self.pid = pid
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.watcher: asyncio.Task[None] | None = None
+        self.silent: asyncio.Future[None] | None = None
+        """Done when nothing more can come from it."""
+        self.said = ""
+        """The last line that it wrote."""
         self._life = life
 
     def ended(self, code: int) -> None:

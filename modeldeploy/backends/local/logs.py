@@ -22,7 +22,7 @@ class LogFile:
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.dropped = 0
-        self._path = path
+        self.path = path
         self._max_bytes = max_bytes
         self._stream: FileIO | None = None
 
@@ -40,8 +40,8 @@ class LogFile:
 
     def _open(self) -> FileIO:
         if self._stream is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._stream = self._path.open("ab", buffering=0)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._stream = self.path.open("ab", buffering=0)
         return self._stream
 
     def _rotate_for(self, size: int) -> None:
@@ -49,8 +49,8 @@ class LogFile:
             return
         self.close()
         for number in range(KEPT, 0, -1):
-            older = _numbered(self._path, number)
-            newer = _numbered(self._path, number - 1)
+            older = _numbered(self.path, number)
+            newer = _numbered(self.path, number - 1)
             with contextlib.suppress(FileNotFoundError):
                 newer.replace(older)
 

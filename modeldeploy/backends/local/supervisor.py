@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import socket
@@ -92,8 +93,8 @@ class Server:
             raise ConfigurationError(message, hint="another version of modeldeploy started it; shut it down")
         return command
 
-    async def until_done(self, idle_exit: float) -> None:
-        """Wait until it is told to stop, or has had nothing to do for ``idle_exit`` seconds."""
+    async def until_done(self, idle_exit: float, is_ours: Callable[[], bool]) -> None:
+        """Wait until it is told to stop, has had nothing to do for ``idle_exit`` seconds, or its home was deleted."""
         busy = time.monotonic()
         while not self.stopping.is_set():
             with contextlib.suppress(TimeoutError):
@@ -102,6 +103,9 @@ class Server:
                 busy = time.monotonic()
             if time.monotonic() - max(busy, self.asked) > idle_exit:
                 report("nothing to serve; ending")
+                return
+            if not is_ours():
+                report("the state directory was deleted; ending")
                 return
 
 
@@ -122,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lock is None:
         return 0
     with lock:
-        asyncio.run(_run(paths, float(idle_exit)))
+        asyncio.run(_run(paths, float(idle_exit), lock))
     return 0
 
 
@@ -143,7 +147,15 @@ def _lock(paths: Paths) -> IO[bytes] | None:
     return None
 
 
-async def _run(paths: Paths, idle_exit: float) -> None:
+def _is_ours(paths: Paths, lock: IO[bytes]) -> bool:
+    """Whether the lock that we hold is still the one of this home: who deletes the directory lets another supervisor in."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), paths.lock.stat())
+    except FileNotFoundError:
+        return False
+
+
+async def _run(paths: Paths, idle_exit: float, lock: IO[bytes]) -> None:
     runtime = make_private(paths.runtime())
     for stale in runtime.iterdir():
         stale.unlink()
@@ -155,11 +167,12 @@ async def _run(paths: Paths, idle_exit: float) -> None:
     listening = await asyncio.start_unix_server(server.serve, sock=control, limit=wire.LINE_LIMIT)
     write_file(paths.info, orjson.dumps({"pid": os.getpid(), "control": str(runtime / "control")}))
     try:
-        await server.until_done(idle_exit)
+        await server.until_done(idle_exit, functools.partial(_is_ours, paths, lock))
     finally:
         listening.close()
-        (runtime / "control").unlink(missing_ok=True)
-        paths.info.unlink(missing_ok=True)
+        if _is_ours(paths, lock) or not paths.info.exists():
+            (runtime / "control").unlink(missing_ok=True)
+            paths.info.unlink(missing_ok=True)
         await machine.close()
         with contextlib.suppress(OSError):
             runtime.rmdir()

@@ -68,6 +68,23 @@ class Unloadable:
             raise RuntimeError("the weights are of another kind")
 
 
+class Dying:
+    """Can be packaged, and takes its process with it when it is loaded where the environment says so."""
+
+    def __init__(self) -> None:
+        self.kind = "dying"
+
+    def predict(self, x):
+        return np.asarray(x, dtype=float)
+
+    def __setstate__(self, state):
+        import os
+
+        if os.environ.get("DIE_WHILE_LOADING"):
+            os.write(2, b"libgpu: no device found\n")
+            os._exit(7)
+
+
 def payload(*values: float) -> Payload:
     """Write an infer request with these rows."""
     tensor = {"name": "input", "shape": [len(values)], "datatype": "FP64", "data": list(values)}
@@ -224,6 +241,11 @@ def under_load(local: Local, wait_until: Callable) -> Callable[..., Load]:
 @pytest.fixture
 def unloadable() -> object:
     return Unloadable()
+
+
+@pytest.fixture
+def dying() -> object:
+    return Dying()
 
 
 @pytest.fixture

@@ -117,6 +117,16 @@ def test_a_port_that_is_asked_for_and_taken_is_a_conflict(local):
     assert local.backend.observe("other") is None
 
 
+def test_a_model_that_kills_its_worker_while_it_loads_is_quoted_and_its_log_named(local, monkeypatch, dying):
+    revision = local.revision(1, model=dying)
+    monkeypatch.setenv("DIE_WHILE_LOADING", "1")
+    ticket = local.carry(local.backend.put_revision(EndpointSpec("iris"), revision))
+    assert ticket.phase is Phase.FAILED
+    assert "exit code 7" in ticket.note
+    assert "libgpu: no device found" in ticket.note
+    assert str(local.home / "local" / "logs" / "iris" / f"{revision.id}.log") in ticket.note
+
+
 def test_a_revision_that_cannot_be_loaded_fails_and_leaves_stable_alone(local, monkeypatch, unloadable):
     stable = local.revision(1)
     monkeypatch.setenv("REFUSE_TO_LOAD", "1")
@@ -125,7 +135,7 @@ def test_a_revision_that_cannot_be_loaded_fails_and_leaves_stable_alone(local, m
     broken = local.revision(2, model=unloadable)
     ticket = local.carry(local.backend.put_revision(EndpointSpec("iris"), broken))
     assert ticket.phase is Phase.FAILED
-    assert "the weights are of another kind" in ticket.note
+    assert "RuntimeError: the weights are of another kind" in ticket.note
     state = local.backend.observe("iris")
     assert state.traffic.live == {stable.id: 100}
     assert not state.revision(broken.id).ready

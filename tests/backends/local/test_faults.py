@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,19 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_call_brings_all_ba
     after = local.backend.observe("iris")
     assert (after.url, after.traffic, after.version) == (before.url, before.traffic, before.version)
     wait_until(lambda: all(each.ready for each in local.backend.observe("iris").revisions))
+
+
+def test_deleting_the_home_ends_what_serves_it_and_the_next_deployment_is_another_one(local, wait_until):
+    local.deploy(local.revision(1))
+    assert local.predict(1.0) == [2.0]
+    processes = local.backend.processes()
+    shutil.rmtree(local.home)
+    local.deploy(local.revision(2))
+    assert local.predict(1.0) == [3.0]
+    wait_until(lambda: not _alive(processes["supervisor"]), timeout=30, what="the end of the old supervisor")
+    assert not _alive(processes["front"])
+    assert local.backend.processes()["supervisor"] != processes["supervisor"]
+    assert local.predict(1.0) == [3.0]
 
 
 def test_endpoints_come_back_after_a_shutdown(local):
