@@ -285,10 +285,8 @@ class Endpoint:
             return Rollout(self._session, Operation(self._session, active.id).start())
         if active is None and not always and _is_there(state, revision):
             return None
+        _check_kinds(policy, keep)
         planning.refuse_unsupported(self._session.backend, state, policy, revision.id)
-        if keep < 0:
-            message = f"keep is {keep}"
-            raise ConfigurationError(message, hint="use 0 or more earlier revisions")
         spec = EndpointSpec(self.name)
         # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
         ticket = self._session.serving.put_revision(spec, revision)
@@ -389,6 +387,16 @@ class Endpoint:
         ]
         title = f"{self.name} on {self._session.backend.name}"
         return notebook.table(title, rows, ("revision", "model", "state", "traffic"), note=state.url)
+
+
+def _check_kinds(policy: object, keep: object) -> None:
+    """Refuse what a notebook, which no type checker reads, gives most often."""
+    if not isinstance(policy, RolloutPolicy):
+        message = f"policy is {policy!r}"
+        raise ConfigurationError(message, hint="make one, for example RolloutPolicy.canary((5, 50), soak=60)")
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+        message = f"keep is {keep!r}"
+        raise ConfigurationError(message, hint="use a whole number of earlier revisions, 0 or more")
 
 
 def _cursor(record: Record) -> RolloutCursor:

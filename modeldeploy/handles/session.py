@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from modeldeploy import config, registry
 from modeldeploy.engine.drivers import RealClock, World, arun, run
@@ -17,7 +17,7 @@ from modeldeploy.engine.effects import Emit, Flow
 from modeldeploy.engine.journal import Journal, new_owner
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.retry import RetryPolicy, retrying
-from modeldeploy.errors import UnsupportedError
+from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles import flows
 from modeldeploy.observe import log
 from modeldeploy.observe.sinks import Sinks
@@ -57,7 +57,17 @@ class Session:
     @classmethod
     def _open(cls, backend: Backend, home: Path) -> Session:
         durable = backend.capabilities.durable
-        return cls(backend, Journal(home / JOURNAL if durable else None), home=home)
+        try:
+            journal = Journal(home / JOURNAL if durable else None)
+        except OSError as error:
+            message = f"state directory {str(home)!r} cannot be used: {error.strerror or error}"
+            hint = "name one that you can write to: home=, --home or MODELDEPLOY_HOME"
+            raise ConfigurationError(message, hint=hint) from error
+        return cls(backend, journal, home=home)
+
+    def __reduce__(self) -> NoReturn:
+        message = "a handle holds connections and cannot be pickled; send its name and find it there with get()"
+        raise TypeError(message)
 
     def subscribe(self, sink: Callable[[Event], object]) -> Callable[[], None]:
         """Call ``sink`` with every event from now on; gives the function that ends it. One that raises is dropped."""
@@ -100,6 +110,8 @@ class Session:
     def begin(self, kind: Kind, target: str, cursor: Any, *, reason: str = "", supersede: str | None = None) -> Record:
         """Journal a new operation and drive it by a background thread; ConflictError while another one is unfinished on the target."""
         made = Record(operation_id(kind.value), kind, self.backend.name, target, cursor, reason=reason)
+        # What no process can read again would block its target for good, so it is not written at all.
+        flows.of_record(made, self.backend)
         started = self._event(Name.OPERATION_STARTED, made)
         record = self.journal.create(made, supersede=supersede, owner=new_owner(), events=[started])
         self.sinks(started)

@@ -31,9 +31,9 @@ class Scale:
     workers: int = 1
 
     def __attrs_post_init__(self) -> None:
-        if self.workers < 1:
-            message = f"workers is {self.workers}"
-            raise ConfigurationError(message, hint="use 1 or more")
+        if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1:
+            message = f"workers is {self.workers!r}"
+            raise ConfigurationError(message, hint="use a whole number, 1 or more")
 
 
 @attrs.frozen
@@ -57,7 +57,9 @@ class Revision:
         options: Mapping[str, str] | None = None,
     ) -> Revision:
         """Make the revision of ``model`` with this shape; the same arguments always give the same id."""
-        scale, hardware, options = scale or Scale(), hardware or Hardware(), dict(options or {})
+        scale, hardware = scale or Scale(), hardware or Hardware()
+        # A number says itself; whoever reads an option knows what kind it is.
+        options = {name: str(value) for name, value in (options or {}).items()}
         shape = [repr(scale), repr(hardware), *(f"{key}={options[key]}" for key in sorted(options))]
         name = revision_id(model.version, model.name, model.digest, *shape)
         return cls(id=name, model=model, scale=scale, hardware=hardware, options=options)
