@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelDeployError as error:
         _say(f"{type(error).__name__}: {error}", error=True)
         return 1
+    except KeyboardInterrupt:
+        _say("interrupted; what was begun is in the journal: modeldeploy drive takes it up", error=True)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
