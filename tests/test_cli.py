@@ -87,6 +87,24 @@ def test_an_unknown_backend_ends_with_1_and_the_remedy(modeldeploy_home, capsys)
     assert "did you mean 'local'" in capsys.readouterr().err
 
 
+def test_a_home_that_is_no_directory_ends_with_1_and_the_remedy(tmp_path):
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "modeldeploy.cli", "list", "--home", str(tmp_path / "file" / "home")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ConfigurationError: state directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_driving_says_who_goes_on(modeldeploy_home, monkeypatch, capsys):
+    def interrupt(**_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Operation, "unfinished", interrupt)
+    assert main(["drive"]) == 130
+    assert "modeldeploy drive takes it up" in capsys.readouterr().err
+
+
 def test_an_unknown_operation_ends_with_1(modeldeploy_home, capsys):
     assert main(["drive", "rollout-none"]) == 1
     assert "no operation 'rollout-none'" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def predict(
 
     InvalidRequestError, before anything is sent, names the column that does not fit.
     """
-    rows = [data] if _is_one_row(data) else data
+    rows = [dict(data)] if _is_one_row(data, signature) else data  # type: ignore[call-overload]  # a mapping, or a Series with names
     columns = to_columns(rows, signature)
     if not len(next(iter(columns.values()))):
         return natural(rows, {field.name: empty(field) for field in signature.outputs})
@@ -67,8 +67,10 @@ def natural(data: object, outputs: Mapping[str, NDArray[Any]]) -> Any:
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
-def _is_one_row(data: object) -> bool:
-    """Recognise one row: a dict of scalars."""
+def _is_one_row(data: object, signature: Signature) -> bool:
+    """Recognise one row: a dict of scalars, or a pandas Series whose labels are the columns."""
+    if type(data).__name__ == "Series" and type(data).__module__.partition(".")[0] == "pandas":
+        return list(data.index) == [field.name for field in signature.inputs]  # type: ignore[attr-defined]  # it is a Series
     return (
         isinstance(data, Mapping) and bool(data) and all(np.isscalar(value) or value is None for value in data.values())
     )
