@@ -70,7 +70,8 @@ def natural(data: object, outputs: Mapping[str, NDArray[Any]]) -> Any:
 def _is_one_row(data: object, signature: Signature) -> bool:
     """Recognise one row: a dict of scalars, or a pandas Series whose labels are the columns."""
     if type(data).__name__ == "Series" and type(data).__module__.partition(".")[0] == "pandas":
-        return list(data.index) == [field.name for field in signature.inputs]  # type: ignore[attr-defined]  # it is a Series
+        # Any other Series is a column: a text model takes one, whatever its labels are.
+        return set(data.index) >= {field.name for field in signature.inputs}  # type: ignore[attr-defined]  # it is a Series
     return (
         isinstance(data, Mapping) and bool(data) and all(np.isscalar(value) or value is None for value in data.values())
     )
