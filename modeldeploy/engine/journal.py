@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 
 from modeldeploy.engine.record import Command, HistoryEntry, HistoryLine, Kind, Record, Verb
-from modeldeploy.errors import ConfigurationError, ConflictError, FencedError, NotFoundError
+from modeldeploy.errors import ConfigurationError, ConflictError, FencedError, NotFoundError, QuotaError
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.events import Event
 from modeldeploy.values.ticket import Phase
@@ -113,8 +113,13 @@ class Journal:
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+            except BaseException as error:
+                # On a full disk SQLite has rolled back by itself, and its own complaint would hide the reason.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+                    message = f"journal {str(self.path)!r} cannot be written: {error}"
+                    raise QuotaError(message, hint="free some space, then do the same again") from error
                 raise
 
     def _read(self, sql: str, *arguments: object) -> list[Any]:

@@ -16,7 +16,7 @@ import pytest
 from modeldeploy.engine import journal as journals
 from modeldeploy.engine.journal import LEASE_S, Journal, new_owner, whoami
 from modeldeploy.engine.record import HistoryEntry, Kind, Record, Verb
-from modeldeploy.errors import ConfigurationError, ConflictError, FencedError, NotFoundError
+from modeldeploy.errors import ConfigurationError, ConflictError, FencedError, NotFoundError, QuotaError
 from modeldeploy.values.events import Event, Name
 from modeldeploy.values.ticket import Phase
 
@@ -355,8 +355,17 @@ def test_a_failed_commit_leaves_no_transaction_open(journal, monkeypatch):
             self.inner.close()
 
     monkeypatch.setattr(journal, "_connection", Full(journal._connection))
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(QuotaError, match="free some space"):
         journal.create(record())
+    journal.create(record())
+    assert journal.read("rollout-1").seq == 1
+
+
+def test_a_full_disk_is_named_and_forgotten_when_there_is_space_again(journal):
+    journal._connection.execute("PRAGMA max_page_count=1")
+    with pytest.raises(QuotaError, match="full"):
+        journal.create(attrs.evolve(record(), cursor={"much": "x" * 100_000}))
+    journal._connection.execute("PRAGMA max_page_count=100000")
     journal.create(record())
     assert journal.read("rollout-1").seq == 1
 
