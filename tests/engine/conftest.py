@@ -263,3 +263,11 @@ def v2(revision):
 @pytest.fixture
 def v3(revision):
     return revision("1.2.0")
+
+
+@pytest.fixture
+def serving(scene, v1):
+    """A scene in which v1 serves."""
+    scene.put(v1)
+    scene.backend.writes.clear()
+    return scene

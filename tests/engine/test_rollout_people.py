@@ -16,14 +16,6 @@ from modeldeploy.values.ticket import Phase
 CANARY = RolloutPolicy.canary((10, 50), soak=60.0, gates=["error_rate <= 1%"])
 
 
-@pytest.fixture
-def serving(scene, v1):
-    """A scene in which v1 serves."""
-    scene.put(v1)
-    scene.backend.writes.clear()
-    return scene
-
-
 def tables(scene):
     return [json.loads(table)["weights"] for table in scene.tables]
 
