@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from modeldeploy.handles.session import Session as Session
     from modeldeploy.observe.log import log_to_console as log_to_console
     from modeldeploy.registry import register as register
-    from modeldeploy.values.rollout import Gate as Gate
+    from modeldeploy.values.analysis import Analysis as Analysis
+    from modeldeploy.values.gate import Gate as Gate
     from modeldeploy.values.rollout import RolloutPolicy as RolloutPolicy
     from modeldeploy.values.serving import Hardware as Hardware
     from modeldeploy.values.serving import Scale as Scale
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
 # Where each public name lives; the module is imported when the name is first asked for.
 _HOMES = {
+    "Analysis": "modeldeploy.values.analysis",
     "BatchJob": "modeldeploy.handles.batch",
     "Endpoint": "modeldeploy.handles.endpoint",
-    "Gate": "modeldeploy.values.rollout",
+    "Gate": "modeldeploy.values.gate",
     "Hardware": "modeldeploy.values.serving",
     "Model": "modeldeploy.handles.model",
     "Operation": "modeldeploy.handles.operation",
@@ -41,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Analysis",
     "BatchJob",
     "Endpoint",
     "Gate",

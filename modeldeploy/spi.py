@@ -127,8 +127,14 @@ class Batch(Backend, Protocol):
 class Meters(Protocol):
     """A backend that measures its revisions."""
 
-    def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
-        """Count what the revision answered in this time (seconds since the epoch); zeros when it answered nothing."""
+    def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:
+        """Count what the revision answered in this time (seconds since the epoch); zeros when it answered nothing.
+
+        With ``share`` only what the traffic table gave to it while it had exactly that percentage: no pinned call, no second answer to a
+        request that a canary failed, no copy; 0 counts the copies alone. Where assignment sticks to a key the unit is the key: counted once
+        in ``requests`` and ``latency`` (its first answer), once in ``errors`` (its first failure) and once in ``assigned``. A backend that
+        cannot tell them apart counts all.
+        """
         ...
 
 

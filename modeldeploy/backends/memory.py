@@ -16,8 +16,9 @@ from typing import ClassVar, Self
 
 import attrs
 
+from modeldeploy.backends.memory_meters import COPY, Samples, Units, per_key, sample
 from modeldeploy.backends.memory_models import InProcess
-from modeldeploy.backends.memory_world import Endpoint, Job, Member, Write, revision_at
+from modeldeploy.backends.memory_world import Endpoint, Job, Member, Write, key_of, revision_at
 from modeldeploy.errors import (
     ConfigurationError,
     ConflictError,
@@ -28,10 +29,11 @@ from modeldeploy.errors import (
     UnsupportedError,
 )
 from modeldeploy.spi import Identity
+from modeldeploy.values.assignment import assign
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities, Shadow
 from modeldeploy.values.codec import from_json, to_json
-from modeldeploy.values.metrics import Window, bucket_of, merge
+from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import (
     WHOLE,
     EndpointSpec,
@@ -51,6 +53,7 @@ EVERYTHING = Capabilities(
     split=100,
     shadow=Shadow(max_targets=100),
     pinned_invoke=True,
+    sticky=True,
     expect_is_atomic=True,
     cancel=True,
     meters=True,
@@ -89,7 +92,8 @@ class MemoryBackend:
         self._clock, self._steps, self._poll_after, self._responder = clock, steps, poll_after, responder
         self._endpoints: dict[str, Endpoint] = {}
         self._jobs: dict[str, Job] = {}
-        self._samples: dict[tuple[str, str], list[Window]] = {}
+        self._samples = Samples()
+        self._units: dict[str, Units] = {}
         self._lines: dict[tuple[str, str], list[LogLine]] = {}
         self._doomed: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -228,6 +232,8 @@ class MemoryBackend:
             raise ConflictError(message, hint="observe it again and decide anew")
         self._write("set-traffic", endpoint.spec.name, json.dumps(to_json(wanted), sort_keys=True))
         endpoint.pending, endpoint.looks = wanted, self._steps
+        if len(wanted.live) <= 1:
+            self._units.pop(endpoint.spec.name, None)
         endpoint.changes += 1
         if not self._steps:
             endpoint.land()
@@ -325,12 +331,10 @@ class MemoryBackend:
         """Name every job."""
         return sorted(self._jobs)
 
-    def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
+    def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:
         """Count what was recorded at or after ``since`` and before ``until``."""
         self.capabilities.require("meters", backend=self.name)
-        samples = self._samples.get((endpoint, revision), ())
-        within = (sample for sample in samples if since <= sample.since < until)
-        return merge([Window(revision, since, until), *within])
+        return self._samples.window(endpoint, revision, since, until, share)
 
     def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
         """Give the last lines of a revision's log."""
@@ -346,15 +350,18 @@ class MemoryBackend:
             message = f"timeout is {timeout!r}"
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
         with self._lock:
-            chosen, copies = self._route(endpoint, revision)
-        for copy in copies:
-            self._answer(endpoint, copy, payload)
+            key = key_of(self._found(endpoint).traffic.key, payload)
+            chosen, copies = self._route(endpoint, revision, key)
+            share = None if revision else self._found(endpoint).traffic.share(chosen)
         answer = self._answer(endpoint, chosen, payload)
+        self._count(endpoint, chosen, answer, share, key)
+        for copy in copies:
+            self._compare(endpoint, copy, answer, self._answer(endpoint, copy, payload))
         if isinstance(answer, Exception):
             raise answer
         return attrs.evolve(answer, headers={**answer.headers, "modeldeploy-revision": chosen})
 
-    def _route(self, name: str, pinned: str | None) -> tuple[str, list[str]]:
+    def _route(self, name: str, pinned: str | None, key: str) -> tuple[str, list[str]]:
         found = self._found(name)
         if pinned is not None:
             self.capabilities.require("pinned_invoke", backend=self.name)
@@ -367,25 +374,46 @@ class MemoryBackend:
             raise UnavailableError(message, retry_after=1.0)
         at = found.asked * _STRIDE % WHOLE
         found.asked += 1
-        return revision_at(found.traffic.live, at), [copy for copy, share in found.traffic.shadow.items() if at < share]
+        chosen = assign(found.traffic.live, key) if key else None
+        copies = [copy for copy, share in found.traffic.shadow.items() if at < share]
+        return chosen or revision_at(found.traffic.live, at), copies
 
     def _answer(self, endpoint: str, revision: str, payload: Payload) -> Payload | Exception:
         try:
             answer: Payload | Exception = self._responder(endpoint, revision, payload)
         except (PredictionError, UnavailableError, InvalidRequestError) as error:
             answer = error
-        self.record(endpoint, revision, errors=int(isinstance(answer, PredictionError | UnavailableError)))
         return answer
+
+    def _count(self, endpoint: str, revision: str, answer: Payload | Exception, share: int | None, key: str) -> None:
+        seen = self._seen(revision, answer, assigned=1)
+        if share is None:
+            self._samples.add(endpoint, attrs.evolve(seen, assigned=0))
+        elif key:
+            with self._lock:
+                self._samples.add(endpoint, per_key(seen, key, self._units.setdefault(endpoint, Units())), share)
+        else:
+            self._samples.add(endpoint, seen, share)
+
+    def _compare(self, endpoint: str, copy: str, answer: Payload | Exception, other: Payload | Exception) -> None:
+        seen = self._seen(copy, other)
+        if isinstance(answer, Payload) and isinstance(other, Payload):
+            seen = attrs.evolve(seen, compared=1, disagreed=int(answer.body != other.body))
+        self._samples.add(endpoint, seen, COPY)
+
+    def _seen(self, revision: str, answer: Payload | Exception, *, assigned: int = 0) -> Window:
+        failed = isinstance(answer, PredictionError | UnavailableError)
+        return sample(revision, self._clock(), requests=1, errors=int(failed), latency=0.001, assigned=assigned)
 
     # What a test may do to this provider
 
     def record(
         self, endpoint: str, revision: str, *, requests: int = 1, errors: int = 0, latency: float = 0.001
     ) -> None:
-        """Count requests of a revision now, each answered after ``latency`` seconds."""
-        at = self._clock()
-        sample = Window(revision, at, at, requests, errors, {str(bucket_of(latency)): requests})
-        self._samples.setdefault((endpoint, revision), []).append(sample)
+        """Count requests that the traffic table gave to a revision now, each answered after ``latency`` seconds."""
+        seen = sample(revision, self._clock(), requests=requests, errors=errors, latency=latency, assigned=requests)
+        found = self._endpoints.get(endpoint)
+        self._samples.add(endpoint, seen, found.traffic.share(revision) if found else None)
 
     def log(self, endpoint: str, revision: str, text: str) -> None:
         """Add a line to a revision's log."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 
 import attrs
 
+from modeldeploy.values.assignment import KEY_HEADER
 from modeldeploy.values.batch import BatchSpec
-from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, RevisionState, Traffic
+from modeldeploy.values.serving import EndpointSpec, EndpointState, Payload, Revision, RevisionState, Traffic
 from modeldeploy.values.ticket import Phase
 
 
@@ -95,6 +97,21 @@ class Write:
     verb: str
     target: str
     detail: str
+
+
+def key_of(spec: str, payload: Payload) -> str:
+    """Read the key of a request: from our own header, from the one that ``spec`` names, or from a field of a JSON body."""
+    if not spec:
+        return ""
+    source, _colon, name = spec.partition(":")
+    given = payload.headers.get(KEY_HEADER) or (payload.headers.get(name) if source == "header" else None)
+    if given or source == "header":
+        return given or ""
+    try:
+        data = json.loads(payload.body)
+    except ValueError:
+        return ""
+    return str(data.get(name, "")) if isinstance(data, dict) else ""
 
 
 def revision_at(live: Mapping[str, int], percent: int) -> str:

@@ -6,7 +6,8 @@ import enum
 
 import attrs
 
-from modeldeploy.values.rollout import GateResult, RolloutPolicy, Verdict
+from modeldeploy.values.gate import GateResult, Verdict
+from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from modeldeploy.engine.effects import Call, Dialogue, Effect, Emit, Flow, Inbox, Now, Save, Sleep
+from modeldeploy.engine.effects import Call, Dialogue, Effect, Emit, Flow, Inbox, Now, Outcomes, Save, Sleep
 from modeldeploy.engine.journal import LEASE_S, Journal
 from modeldeploy.engine.record import Command, Record
 from modeldeploy.values.events import Event
@@ -82,7 +82,7 @@ class World:
         self._unsaved: list[Event] = []
         self._renewed = self.clock.now()
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Any:  # noqa: PLR0911 - one return for each kind of effect
         """Do what the flow asks for and give the answer."""
         match effect:
             case Call(fn=fn):
@@ -95,7 +95,9 @@ class World:
                 return self._emit(effect)
             case Save():
                 return self._save(effect)
-            case _:
+            case Outcomes():
+                return self.journal.outcomes(self.record.id)
+            case Inbox():
                 return self._inbox(effect)
 
     def renew(self) -> None:

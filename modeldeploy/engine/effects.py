@@ -24,6 +24,8 @@ class Call(Generic[T]):
 
     fn: Callable[[], T]
     what: str
+    patient: bool = True
+    """Whether transient errors are waited out here; if not, the flow sees the first one."""
 
 
 @attrs.frozen
@@ -67,7 +69,12 @@ class Inbox:
     seen: int
 
 
-Effect: TypeAlias = Call[Any] | Sleep | Now | Emit | Save | Inbox
+@attrs.frozen
+class Outcomes:
+    """Ask for what users reported of each revision's answers: ``{revision: Tally}``."""
+
+
+Effect: TypeAlias = Call[Any] | Sleep | Now | Emit | Save | Inbox | Outcomes
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
@@ -96,6 +103,11 @@ class Dialogue(Generic[T]):
 def call(what: str, fn: Callable[[], T]) -> Flow[T]:
     """Ask for a call and give its answer, typed."""
     return cast("T", (yield Call(fn, what)))
+
+
+def attempt(what: str, fn: Callable[[], T]) -> Flow[T]:
+    """Ask for a call that is made once: its first error is the answer."""
+    return cast("T", (yield Call(fn, what, patient=False)))
 
 
 def now() -> Flow[float]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
 from modeldeploy.values.metrics import Window
-from modeldeploy.values.rollout import Gate, GateResult, Metric, Verdict
 
 
 def judge(gate: Gate, new: Window, stable: Window | None, *, min_sample: int) -> GateResult:

@@ -25,6 +25,7 @@ class Verb(enum.StrEnum):
 
     PAUSE = "pause"
     RESUME = "resume"
+    SKIP = "skip"
     PROMOTE = "promote"
     ABORT = "abort"
     CANCEL = "cancel"

@@ -48,7 +48,7 @@ def retrying(flow: Flow[T], policy: RetryPolicy, *, rng: random.Random | None = 
 
 
 def _performed(effect: Effect, policy: RetryPolicy, rng: random.Random) -> Flow[Any]:
-    if isinstance(effect, Call):
+    if isinstance(effect, Call) and effect.patient:
         return (yield from _attempts(effect, policy, rng))
     return (yield effect)
 

@@ -20,8 +20,9 @@ from modeldeploy.errors import ConflictError, FencedError, ModelDeployError, Ope
 from modeldeploy.spi import Meters, Serving
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Level, Name
+from modeldeploy.values.gate import GateResult, Verdict
 from modeldeploy.values.metrics import Window
-from modeldeploy.values.rollout import GateResult, OnInconclusive, Verdict
+from modeldeploy.values.rollout import OnInconclusive
 from modeldeploy.values.serving import WHOLE, EndpointState, Revision, Traffic
 from modeldeploy.values.ticket import Phase, Ticket
 

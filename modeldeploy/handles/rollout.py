@@ -14,8 +14,9 @@ from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
 from modeldeploy.spi import Backend, Meters
 from modeldeploy.values.codec import from_json
+from modeldeploy.values.gate import GateResult
 from modeldeploy.values.metrics import Window
-from modeldeploy.values.rollout import GateResult, RolloutPolicy
+from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointState, Revision
 
 

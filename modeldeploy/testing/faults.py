@@ -136,12 +136,12 @@ class FaultyBackend:
         """Pass on, without faults: these are the control plane's."""
         return self.inner.invoke(endpoint, payload, revision=revision, timeout=timeout)
 
-    def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
+    def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:
         """Pass on."""
         self.capabilities.require("meters", backend=self.name)
         meters: Any = self.inner
         assert isinstance(meters, Meters)
-        return self._pass("window", lambda: meters.window(endpoint, revision, since, until))
+        return self._pass("window", lambda: meters.window(endpoint, revision, since, until, share=share))
 
     def _pass(self, call: str, act: Callable[[], T]) -> T:
         return self._suffer(self._draw(call), call, act)

@@ -36,8 +36,12 @@ class Capabilities:
     """Whether compare-and-set of traffic is safe against a concurrent writer."""
     safe_canary: bool = False
     """Whether a failed answer of a canary is answered again by stable."""
+    sticky: bool = False
+    """Whether the backend's own router keeps a key of the request with its revision."""
     cancel: bool = False
     meters: bool = False
+    meter_resolution: float = 0.0
+    """Length in seconds of the time slots that metrics are kept in; only whole slots are asked for. 0: any moment."""
     logs: bool = False
     batch: bool = False
     edge: bool = False
@@ -60,9 +64,10 @@ class Capabilities:
             reason = self.why_not.get("split", f"at most {self.split} revisions share traffic at one time")
             message = f"backend {backend!r} cannot split traffic over {sorted(live)}: {reason}"
             raise UnsupportedError(message, capability="split", context={"backend": backend})
-        copies = {revision: percent for revision, percent in traffic.shadow.items() if percent}
-        if copies:
-            self._check_shadow(copies, live, backend)
+        if traffic.key:
+            self.require("sticky", backend=backend)
+        if traffic.copies:
+            self._check_shadow(traffic.copies, live, backend)
 
     def _check_shadow(self, copies: Mapping[str, int], live: Mapping[str, int], backend: str) -> None:
         self.require("shadow", backend=backend)

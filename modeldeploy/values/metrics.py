@@ -38,6 +38,14 @@ class Window:
     """Answers that were the service's fault: 5xx, time-outs, broken connections. A caller's mistake (4xx) is none."""
     latency: Mapping[str, int] = attrs.field(factory=dict[str, int])
     """Bucket number (as text, for JSON) to count."""
+    assigned: int = 0
+    """Requests (keys, where assignment sticks) that the traffic table gave to the revision, counted when they came in."""
+    compared: int = 0
+    """Answers of a shadow that were held against stable's answer to the same request."""
+    disagreed: int = 0
+    """Those of them that differ."""
+    dropped: int = 0
+    """Copies that were not sent, because too many were waiting."""
 
     @property
     def error_rate(self) -> float | None:
@@ -55,6 +63,10 @@ class Window:
         counted = itertools.accumulate(self.latency[str(bucket)] for bucket in buckets)
         return bucket_end(next(bucket for bucket, seen in zip(buckets, counted, strict=True) if seen >= rank))
 
+    def slower_than(self, bucket: int) -> int:
+        """Count the answers that took longer than the end of a bucket."""
+        return sum(count for key, count in self.latency.items() if int(key) > bucket)
+
 
 def merge(windows: Iterable[Window]) -> Window:
     """Add up windows of one revision; at least one is needed."""
@@ -71,4 +83,8 @@ def merge(windows: Iterable[Window]) -> Window:
         requests=sum(window.requests for window in every),
         errors=sum(window.errors for window in every),
         latency=latency,
+        assigned=sum(window.assigned for window in every),
+        compared=sum(window.compared for window in every),
+        disagreed=sum(window.disagreed for window in every),
+        dropped=sum(window.dropped for window in every),
     )

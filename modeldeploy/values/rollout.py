@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import enum
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
 from modeldeploy.errors import ConfigurationError
+from modeldeploy.values.analysis import Analysis
+from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.serving import WHOLE
 
 DEFAULT_SAMPLE = 50
-"""Requests that the new revision must have answered before a gate says anything."""
+"""Answers of the new revision in a step, below which no gate passes."""
+_PATIENCE_S = 600.0
+_SEQUENTIAL = Analysis()
+_SOURCES = ("header", "field")
+
+T = TypeVar("T", bound=enum.StrEnum)
+GateLike: TypeAlias = "str | Gate | Callable[..., Any]"
+"""What a policy takes for a gate: ``"error_rate <= 1%"``, a Gate, or a function of a Look."""
 
 
 class Strategy(enum.StrEnum):
@@ -23,14 +32,8 @@ class Strategy(enum.StrEnum):
     CANARY = "canary"
     LINEAR = "linear"
     BLUE_GREEN = "blue-green"
-
-
-class Verdict(enum.StrEnum):
-    """What the evidence says; "not enough" is an answer of its own."""
-
-    PASS = "pass"  # noqa: S105 - a verdict, no password
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
+    AB_TEST = "ab-test"
+    SHADOW = "shadow"
 
 
 class OnInconclusive(enum.StrEnum):
@@ -41,124 +44,47 @@ class OnInconclusive(enum.StrEnum):
     ROLLBACK = "rollback"
 
 
-class Metric(enum.StrEnum):
-    """What a gate looks at."""
+class OnFailure(enum.StrEnum):
+    """What happens when the provider fails in mid-rollout, after the retries."""
 
-    ERROR_RATE = "error_rate"
-    P50_LATENCY = "p50_latency"
-    P90_LATENCY = "p90_latency"
-    P95_LATENCY = "p95_latency"
-    P99_LATENCY = "p99_latency"
-
-    @property
-    def quantile(self) -> float | None:
-        """The quantile (0-1) of a latency metric; None for the error rate."""
-        digits = re.match(r"p(\d+)_", self.value)
-        return int(digits[1]) / 100 if digits else None
-
-
-_GATE = re.compile(r"\s*(?P<metric>\w+)\s*(?P<op>[<>=!]+)\s*(?P<number>[0-9.]+)\s*(?P<unit>%|[a-z]+)?\s*")
-_EXAMPLES = "for example 'error_rate <= 1%', 'p95_latency <= 1.2x' (of stable) or 'p99_latency <= 80ms'"
-
-
-@attrs.frozen
-class Gate:
-    """A condition on the new revision: ``metric <= limit``, absolute (a rate 0-1, seconds) or relative to stable.
-
-    >>> Gate.parse("p95_latency <= 1.2x")
-    Gate(metric=<Metric.P95_LATENCY: 'p95_latency'>, limit=1.2, relative=True)
-    """
-
-    metric: Metric
-    limit: float
-    relative: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        if not 0 <= self.limit < math.inf:
-            message = f"limit of a gate on {self.metric.value} is {self.limit!r}"
-            raise ConfigurationError(message, hint="use a finite number of 0 or more")
-
-    @classmethod
-    def parse(cls, text: str) -> Gate:
-        """Read ``"metric <= number unit"``; ConfigurationError points at the part that is wrong."""
-        found = _GATE.fullmatch(text)
-        if found is None:
-            message = f"gate {text!r} cannot be read"
-            raise ConfigurationError(message, hint=f"write 'metric <= limit', {_EXAMPLES}")
-        metric = _metric(found["metric"], text)
-        if found["op"] != "<=":
-            message = f"operator {found['op']!r} in gate {text!r} is not '<='"
-            raise ConfigurationError(message, hint="a gate states the most that is allowed; write 'metric <= limit'")
-        return cls(metric, *_limit(metric, found["number"], found["unit"], text))
-
-    def __str__(self) -> str:
-        if self.relative:
-            return f"{self.metric.value} <= {self.limit:g}x"
-        if self.metric.quantile is None:
-            return f"{self.metric.value} <= {self.limit * 100:g}%"
-        return f"{self.metric.value} <= {self.limit * 1000:g}ms"
-
-
-def _metric(word: str, text: str) -> Metric:
-    try:
-        return Metric(word)
-    except ValueError as error:
-        message = f"metric {word!r} in gate {text!r} is not known"
-        raise ConfigurationError(message, hint=f"known metrics are {[each.value for each in Metric]}") from error
-
-
-def _limit(metric: Metric, number: str, unit: str | None, text: str) -> tuple[float, bool]:
-    try:
-        value = float(number)
-    except ValueError as error:
-        message = f"limit {number!r} in gate {text!r} is not a number"
-        raise ConfigurationError(message, hint=_EXAMPLES) from error
-    if unit == "x":
-        return value, True
-    units = {"%": 0.01} if metric.quantile is None else {"ms": 0.001, "s": 1.0}
-    if unit not in units:
-        message = f"unit {unit or 'none'} in gate {text!r} does not fit {metric.value}"
-        raise ConfigurationError(message, hint=f"use one of {[*units, 'x']}, {_EXAMPLES}")
-    return value * units[unit], False
-
-
-@attrs.frozen
-class GateResult:
-    """What one gate saw: ``value`` and ``limit`` in the metric's own unit (rate 0-1, seconds), ``sample`` in requests."""
-
-    gate: str
-    verdict: Verdict
-    value: float | None = None
-    limit: float | None = None
-    sample: int = 0
-    reason: str = ""
+    ROLLBACK = "rollback"
+    HOLD = "hold"
 
 
 @attrs.frozen
 class RolloutPolicy:
     """How a new revision takes over: the percentages it walks through, how long each lasts, and the gates that must hold.
 
-    Use the constructors ``all_at_once``, ``canary``, ``linear`` and ``blue_green``. Durations are seconds.
+    Use the constructors ``all_at_once``, ``canary``, ``linear``, ``blue_green``, ``ab_test`` and ``shadow``. Durations are seconds.
     """
 
     strategy: Strategy
     steps: tuple[int, ...]
-    """Percentages of the new revision in order; the last is 100."""
+    """Percentages of the new revision in order; the last is 100, or 0 for a shadow that is not promoted."""
     soak: float = 0.0
     """How long each step lasts at least before its gates decide."""
     bake: float = 0.0
     """How long the gates still watch at 100 %."""
     gates: tuple[Gate, ...] = ()
     min_sample: int = DEFAULT_SAMPLE
-    max_soak: float = 600.0
+    max_soak: float = _PATIENCE_S
     """How long a step may wait for enough evidence; then ``on_inconclusive`` decides."""
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
     interval: float = 1.0
     """How often the gates look."""
+    copies: int = 0
+    """Percentage of the requests that is copied to the new revision while it has no share of the traffic."""
+    key: str = ""
+    """What assignment sticks to: ``"header:<name>"`` or ``"field:<name>"``; empty draws anew for each request."""
+    analysis: Analysis = _SEQUENTIAL
+    blind_limit: float = 300.0
+    """How long the metrics may be unreadable before traffic goes back to stable."""
+    on_failure: OnFailure = OnFailure.ROLLBACK
 
     def __attrs_post_init__(self) -> None:
-        _check_steps(self.steps)
-        for name in ("soak", "bake", "max_soak"):
+        _check_steps(self.steps, copied=self.copies > 0)
+        _check_percent("copies", self.copies, least=0)
+        for name in ("soak", "bake", "max_soak", "blind_limit"):
             _check_seconds(name, getattr(self, name))
         if not self.interval > 0:
             message = f"interval is {self.interval!r}"
@@ -166,6 +92,9 @@ class RolloutPolicy:
         if self.min_sample < 1:
             message = f"min_sample is {self.min_sample!r}"
             raise ConfigurationError(message, hint="use 1 or more requests")
+        if not self.copies and any(gate.metric is Metric.DISAGREEMENT for gate in self.gates):
+            message = f"policy {self.strategy.value} has a gate on disagreement and copies no requests"
+            raise ConfigurationError(message, hint="RolloutPolicy.shadow(...) compares the answers to the same request")
 
     @classmethod
     def all_at_once(cls) -> RolloutPolicy:
@@ -173,106 +102,243 @@ class RolloutPolicy:
         return cls(Strategy.ALL_AT_ONCE, (WHOLE,))
 
     @classmethod
-    def canary(
+    def canary(  # noqa: PLR0913 - the whole of a canary, all of it optional and named
         cls,
         steps: int | Iterable[int] = (5, 25, 50),
         *,
         soak: float = 60.0,
-        gates: Iterable[str | Gate] = (),
+        gates: Iterable[GateLike] = (),
+        key: str = "",
         min_sample: int = DEFAULT_SAMPLE,
         max_soak: float | None = None,
         on_inconclusive: str = "hold",
+        on_failure: str = "rollback",
+        blind_limit: float = 300.0,
+        analysis: str | Analysis = "sequential",
         interval: float = 1.0,
     ) -> RolloutPolicy:
-        """Walk through ``steps`` (percent), each for at least ``soak`` seconds and until its gates pass; 100 follows by itself."""
-        return cls._walk(
-            Strategy.CANARY, _percentages(steps), soak, gates, min_sample, max_soak, on_inconclusive, interval
+        """Walk through ``steps`` (percent), each for at least ``soak`` seconds and until its gates pass; 100 follows by itself.
+
+        With a ``key`` whoever was answered by the new revision once is not sent back to stable while its share grows.
+        """
+        return cls(
+            Strategy.CANARY,
+            _up(_percentages(steps)),
+            soak=soak,
+            gates=_gates(gates),
+            min_sample=min_sample,
+            max_soak=_patience(soak, max_soak),
+            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            interval=interval,
+            key=_key(key),
+            analysis=Analysis.of(analysis),
+            blind_limit=blind_limit,
+            on_failure=_choice(OnFailure, "on_failure", on_failure),
         )
 
     @classmethod
-    def linear(
+    def linear(  # noqa: PLR0913 - likewise
         cls,
         step: int = 10,
         *,
         every: float = 60.0,
-        gates: Iterable[str | Gate] = (),
+        gates: Iterable[GateLike] = (),
+        key: str = "",
         min_sample: int = DEFAULT_SAMPLE,
         max_soak: float | None = None,
         on_inconclusive: str = "hold",
+        on_failure: str = "rollback",
+        blind_limit: float = 300.0,
+        analysis: str | Analysis = "sequential",
         interval: float = 1.0,
     ) -> RolloutPolicy:
         """Add ``step`` percent every ``every`` seconds while the gates pass."""
-        if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= WHOLE:
-            message = f"step is {step!r}"
-            raise ConfigurationError(message, hint="use a whole number from 1 to 100 percent")
-        steps = tuple(range(step, WHOLE, step))
-        return cls._walk(Strategy.LINEAR, steps, every, gates, min_sample, max_soak, on_inconclusive, interval)
+        _check_percent("step", step, least=1)
+        return cls(
+            Strategy.LINEAR,
+            _up(tuple(range(step, WHOLE, step))),
+            soak=every,
+            gates=_gates(gates),
+            min_sample=min_sample,
+            max_soak=_patience(every, max_soak),
+            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            interval=interval,
+            key=_key(key),
+            analysis=Analysis.of(analysis),
+            blind_limit=blind_limit,
+            on_failure=_choice(OnFailure, "on_failure", on_failure),
+        )
 
     @classmethod
     def blue_green(
         cls,
         *,
         bake: float = 300.0,
-        gates: Iterable[str | Gate] = (),
+        gates: Iterable[GateLike] = (),
         min_sample: int = DEFAULT_SAMPLE,
+        on_failure: str = "rollback",
+        blind_limit: float = 300.0,
+        analysis: str | Analysis = "sequential",
         interval: float = 1.0,
     ) -> RolloutPolicy:
         """Switch everything at once, keep the old revision warm, and go back when a gate fails within ``bake`` seconds."""
-        parsed = _gates(gates)
-        return cls(Strategy.BLUE_GREEN, (WHOLE,), bake=bake, gates=parsed, min_sample=min_sample, interval=interval)
+        return cls(
+            Strategy.BLUE_GREEN,
+            (WHOLE,),
+            bake=bake,
+            gates=_gates(gates),
+            min_sample=min_sample,
+            interval=interval,
+            analysis=Analysis.of(analysis),
+            blind_limit=blind_limit,
+            on_failure=_choice(OnFailure, "on_failure", on_failure),
+        )
 
     @classmethod
-    def _walk(  # noqa: PLR0917 - the shared tail of two constructors, in their order
+    def ab_test(  # noqa: PLR0913 - likewise
         cls,
-        strategy: Strategy,
-        steps: tuple[int, ...],
-        soak: float,
-        gates: Iterable[str | Gate],
-        min_sample: int,
-        max_soak: float | None,
-        on_inconclusive: str,
-        interval: float,
+        split: int = 50,
+        *,
+        key: str,
+        until: float,
+        soak: float = 0.0,
+        gates: Iterable[GateLike] = (),
+        min_sample: int = DEFAULT_SAMPLE,
+        on_inconclusive: str = "hold",
+        on_failure: str = "rollback",
+        blind_limit: float = 300.0,
+        analysis: str | Analysis = "sequential",
+        interval: float = 1.0,
     ) -> RolloutPolicy:
+        """Give ``split`` percent of the keys to the new revision until the outcomes say whose answers are better, or ``until`` seconds are over.
+
+        Outcomes are what you report by ``Rollout.score``. When the new revision is better it takes all traffic; when stable is, it gets
+        everything back; when neither is shown by the end, ``on_inconclusive`` decides. Not before ``soak`` seconds.
+        """
+        _check_percent("split", split, least=1)
+        if not until > 0:
+            message = f"until is {until!r}"
+            raise ConfigurationError(message, hint="use a number of seconds above 0, for example 7 * 86400")
         return cls(
-            strategy,
-            steps if steps[-1:] == (WHOLE,) else (*steps, WHOLE),
+            Strategy.AB_TEST,
+            _up((split,)),
+            soak=soak,
+            gates=(Gate(Metric.OUTCOME, 1.0, relative=True), *_gates(gates)),
+            min_sample=min_sample,
+            max_soak=until,
+            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            interval=interval,
+            key=_key(key),
+            analysis=Analysis.of(analysis),
+            blind_limit=blind_limit,
+            on_failure=_choice(OnFailure, "on_failure", on_failure),
+        )
+
+    @classmethod
+    def shadow(  # noqa: PLR0913 - likewise
+        cls,
+        percent: int = 100,
+        *,
+        soak: float = 60.0,
+        gates: Iterable[GateLike] = (),
+        then: int | Iterable[int] = (),
+        min_sample: int = DEFAULT_SAMPLE,
+        max_soak: float | None = None,
+        on_inconclusive: str = "hold",
+        on_failure: str = "rollback",
+        blind_limit: float = 300.0,
+        analysis: str | Analysis = "sequential",
+        interval: float = 1.0,
+    ) -> RolloutPolicy:
+        """Copy ``percent`` of the requests to the new revision, whose answers nobody sees, for ``soak`` seconds and until its gates pass.
+
+        ``then`` are the steps of a canary that follows. Without them the revision stays warm and without traffic: roll it out when you like.
+        """
+        _check_percent("percent", percent, least=1)
+        after = _percentages(then)
+        return cls(
+            Strategy.SHADOW,
+            (0, *(_up(after) if after else ())),
             soak=soak,
             gates=_gates(gates),
             min_sample=min_sample,
-            max_soak=max(10 * soak, 600.0) if max_soak is None else max_soak,
-            on_inconclusive=_on_inconclusive(on_inconclusive),
+            max_soak=_patience(soak, max_soak),
+            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
             interval=interval,
+            copies=percent,
+            analysis=Analysis.of(analysis),
+            blind_limit=blind_limit,
+            on_failure=_choice(OnFailure, "on_failure", on_failure),
         )
 
+    @property
+    def promotes(self) -> bool:
+        """Whether the new revision has everything at the end."""
+        return self.steps[-1] == WHOLE
+
     def __str__(self) -> str:
-        walk = " > ".join(f"{step} %" for step in self.steps)
+        walk = " > ".join(f"{step} %" if step else f"copies of {self.copies} %" for step in self.steps)
         gates = f", gates: {'; '.join(str(gate) for gate in self.gates)}" if self.gates else ""
-        return f"{self.strategy.value} {walk}{gates}"
+        sticky = f", sticky by {self.key}" if self.key else ""
+        return f"{self.strategy.value} {walk}{sticky}{gates}"
 
 
 def _percentages(steps: int | Iterable[int]) -> tuple[int, ...]:
     return (steps,) if isinstance(steps, int) else tuple(steps)
 
 
-def _gates(gates: Iterable[str | Gate]) -> tuple[Gate, ...]:
+def _up(steps: tuple[int, ...]) -> tuple[int, ...]:
+    """End with everything."""
+    return steps if steps[-1:] == (WHOLE,) else (*steps, WHOLE)
+
+
+def _gates(gates: Iterable[GateLike]) -> tuple[Gate, ...]:
     if isinstance(gates, str):
         message = f"gates is one string: {gates!r}"
         raise ConfigurationError(message, hint=f"pass a list: [{gates!r}]")
-    return tuple(gate if isinstance(gate, Gate) else Gate.parse(gate) for gate in gates)
+    return tuple(_gate(gate) for gate in gates)
 
 
-def _on_inconclusive(word: str) -> OnInconclusive:
+def _gate(gate: GateLike) -> Gate:
+    if isinstance(gate, Gate):
+        return gate
+    return Gate.parse(gate) if isinstance(gate, str) else Gate.custom(gate)
+
+
+def _key(text: str) -> str:
+    """Complete a key: a bare word is a field of the request."""
+    if not text:
+        return ""
+    source, colon, name = text.partition(":") if ":" in text else ("field", ":", text)
+    if source not in _SOURCES or not re.fullmatch(r"[\w.-]+", name):
+        message = f"key is {text!r}"
+        raise ConfigurationError(message, hint="use 'header:<name>' or 'field:<name>', for example 'header:x-user-id'")
+    return f"{source}{colon}{name.lower() if source == 'header' else name}"
+
+
+def _patience(soak: float, given: float | None) -> float:
+    return max(10 * soak, _PATIENCE_S) if given is None else given
+
+
+def _choice(kind: type[T], name: str, word: str) -> T:
     try:
-        return OnInconclusive(word)
+        return kind(word)
     except ValueError as error:
-        message = f"on_inconclusive is {word!r}"
-        raise ConfigurationError(message, hint=f"one of {[each.value for each in OnInconclusive]}") from error
+        message = f"{name} is {word!r}"
+        raise ConfigurationError(message, hint=f"one of {[each.value for each in kind]}") from error
 
 
-def _check_steps(steps: tuple[int, ...]) -> None:
-    whole = all(isinstance(step, int) and not isinstance(step, bool) and 1 <= step <= WHOLE for step in steps)
-    rising = list(steps) == sorted(set(steps))
-    if not (steps and whole and rising):
+def _check_percent(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= WHOLE:
+        message = f"{name} is {value!r}"
+        raise ConfigurationError(message, hint=f"use a whole number from {least} to 100 percent")
+
+
+def _check_steps(steps: tuple[int, ...], *, copied: bool) -> None:
+    least = 0 if copied else 1
+    whole = all(isinstance(step, int) and not isinstance(step, bool) and least <= step <= WHOLE for step in steps)
+    rising = whole and list(steps) == sorted(set(steps))
+    if not (steps and rising):
         message = f"steps are {steps!r}"
         raise ConfigurationError(message, hint="use rising whole percentages from 1 to 100, for example (5, 25, 50)")
 

@@ -70,11 +70,13 @@ class Traffic:
     """A whole table of traffic: ``weights`` in whole percents that sum to 100, or an empty table.
 
     Whole percents, because Azure ML and Vertex AI take only integers that sum to 100. ``shadow`` copies that percentage of requests to a
-    revision and drops its answers; it takes nothing from the weights.
+    revision and drops its answers; it takes nothing from the weights. With a ``key`` (``"header:<name>"`` or ``"field:<name>"``) whoever
+    asks with the same key is answered by the same revision, and moves only to one whose share grows.
     """
 
     weights: Mapping[str, int] = attrs.field(factory=dict[str, int])
     shadow: Mapping[str, int] = attrs.field(factory=dict[str, int])
+    key: str = ""
 
     def __attrs_post_init__(self) -> None:
         for revision, percent in [*self.weights.items(), *self.shadow.items()]:
@@ -96,14 +98,20 @@ class Traffic:
         """The revisions that take traffic, with their percentage."""
         return {revision: percent for revision, percent in self.weights.items() if percent}
 
+    @property
+    def copies(self) -> dict[str, int]:
+        """The revisions that are sent copies of requests, with the percentage."""
+        return {revision: percent for revision, percent in self.shadow.items() if percent}
+
     def share(self, revision: str) -> int:
         """Give the percentage of one revision; 0 when it is not in the table."""
         return self.weights.get(revision, 0)
 
     def same_as(self, other: Traffic) -> bool:
         """Whether both tables send every request to the same place; entries of 0 do not matter."""
-        shadows = [{r: p for r, p in table.shadow.items() if p} for table in (self, other)]
-        return self.live == other.live and shadows[0] == shadows[1]
+        if self.live != other.live or self.copies != other.copies:
+            return False
+        return self.key == other.key or len(self.live) <= 1
 
     def shift(self, to: str, percent: int) -> Traffic:
         """Give ``percent`` to one revision; the others keep their proportions, rounded by largest remainder.

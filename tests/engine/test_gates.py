@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeldeploy.engine.gates import judge, measure, overall, show
 from modeldeploy.values.metrics import Window, bucket_of
-from modeldeploy.values.rollout import Gate, GateResult, Metric, Verdict
+from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
 
 ERRORS = Gate.parse("error_rate <= 1%")
 P95 = Gate.parse("p95_latency <= 1.2x")

@@ -17,7 +17,8 @@ from modeldeploy.errors import (
 )
 from modeldeploy.testing.faults import Fault, FaultyBackend
 from modeldeploy.values.capability import Capabilities
-from modeldeploy.values.rollout import RolloutPolicy, Verdict
+from modeldeploy.values.gate import Verdict
+from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import Traffic
 from modeldeploy.values.ticket import Action, Phase
 

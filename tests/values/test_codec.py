@@ -22,7 +22,8 @@ from modeldeploy.errors import ConfigurationError
 from modeldeploy.values.codec import SCHEMA, from_document, from_json, to_document, to_json
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.names import check_name
-from modeldeploy.values.rollout import Gate, Metric, RolloutPolicy, Strategy
+from modeldeploy.values.gate import Gate, Metric
+from modeldeploy.values.rollout import RolloutPolicy, Strategy
 from modeldeploy.values.serving import EndpointSpec, Payload, Scale, Traffic
 from modeldeploy.values.ticket import Action, Phase, Ticket
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.values.rollout import Gate, Metric, OnInconclusive, RolloutPolicy, Strategy
+from modeldeploy.values.gate import Gate, Metric
+from modeldeploy.values.rollout import OnInconclusive, RolloutPolicy, Strategy
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,15 @@ class LocalBackend:
             message = f"state file {str(self._paths.state)!r} cannot be read: {error}"
             raise ConfigurationError(message, hint="move it away to start with no endpoints") from error
 
-    def window(self, endpoint: str, revision: str, since: float, until: float) -> Window:
+    def window(
+        self,
+        endpoint: str,
+        revision: str,
+        since: float,
+        until: float,
+        *,
+        share: int | None = None,  # noqa: ARG002 - not told apart yet
+    ) -> Window:
         """Count what the revision answered; to the second, for the last hour, since the front was last started."""
         if endpoint not in self._wanted_endpoints():
             return Window(revision, since, until)
