@@ -13,6 +13,7 @@ _EXTRAS = {
     "cloudpickle": "sklearn",
     "joblib": "sklearn",
     "lightgbm": "lightgbm",
+    "matplotlib": "plot",
     "onnxruntime": "onnx",
     "pyarrow": "batch",
     "safetensors": "torch",
