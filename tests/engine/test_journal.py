@@ -13,7 +13,7 @@ import threading
 import attrs
 import pytest
 
-from modeldeploy.engine import journal as journals
+from modeldeploy.engine import database, owners
 from modeldeploy.engine.journal import LEASE_S, Journal, new_owner, whoami
 from modeldeploy.engine.record import HistoryEntry, Kind, Record, Verb
 from modeldeploy.errors import ConfigurationError, ConflictError, FencedError, NotFoundError, QuotaError
@@ -282,8 +282,8 @@ def test_only_the_user_can_read_it(journal, path):
 
 
 def test_what_was_said_is_on_the_disk(journal):
-    assert journal._read("PRAGMA journal_mode") == [("wal",)]
-    assert journal._read("PRAGMA synchronous") == [(2,)]
+    assert journal._db.read("PRAGMA journal_mode") == [("wal",)]
+    assert journal._db.read("PRAGMA synchronous") == [(2,)]
 
 
 def test_a_journal_of_another_version_is_refused(path):
@@ -304,7 +304,7 @@ def test_a_file_that_is_no_journal_is_refused_by_name(path):
 
 def test_a_file_that_somebody_holds_for_too_long_is_refused(path, monkeypatch):
     path.parent.mkdir()
-    monkeypatch.setattr(journals, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(database, "_PATIENCE_S", 0.05)
     with sqlite3.connect(path) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ConfigurationError, match="locked"):
@@ -323,7 +323,7 @@ def test_a_file_that_somebody_is_just_switching_is_waited_for():
                 raise sqlite3.OperationalError(message)
 
     busy = Busy()
-    journals._write_ahead(busy)
+    database._write_ahead(busy)
     assert busy.calls == 2
 
 
@@ -354,7 +354,7 @@ def test_a_failed_commit_leaves_no_transaction_open(journal, monkeypatch):
         def close(self):
             self.inner.close()
 
-    monkeypatch.setattr(journal, "_connection", Full(journal._connection))
+    monkeypatch.setattr(journal._db, "_connection", Full(journal._db._connection))
     with pytest.raises(QuotaError, match="free some space"):
         journal.create(record())
     journal.create(record())
@@ -362,10 +362,10 @@ def test_a_failed_commit_leaves_no_transaction_open(journal, monkeypatch):
 
 
 def test_a_full_disk_is_named_and_forgotten_when_there_is_space_again(journal):
-    journal._connection.execute("PRAGMA max_page_count=1")
+    journal._db._connection.execute("PRAGMA max_page_count=1")
     with pytest.raises(QuotaError, match="full"):
         journal.create(attrs.evolve(record(), cursor={"much": "x" * 100_000}))
-    journal._connection.execute("PRAGMA max_page_count=100000")
+    journal._db._connection.execute("PRAGMA max_page_count=100000")
     journal.create(record())
     assert journal.read("rollout-1").seq == 1
 
@@ -384,9 +384,9 @@ def test_who_acts_has_a_name_where_users_have_none(monkeypatch):
         message = "uid not found: 1234"
         raise KeyError(message)
 
-    monkeypatch.setattr(journals.getpass, "getuser", unknown)
+    monkeypatch.setattr(owners.getpass, "getuser", unknown)
     assert whoami() == f"{os.getuid()}@{HERE}"
-    monkeypatch.delattr(journals.os, "getuid")
+    monkeypatch.delattr(owners.os, "getuid")
     assert whoami() == f"unknown@{HERE}"
 
 
@@ -485,7 +485,7 @@ def test_a_killed_writer_leaves_a_readable_journal(path, python):
         process.wait()
         journal = Journal(path)
         assert journal.verify_history(backend="memory", target=name) >= 3 + number
-        assert journal._read("PRAGMA integrity_check") == [("ok",)]
+        assert journal._db.read("PRAGMA integrity_check") == [("ok",)]
         for left in journal.unfinished(target=name):
             journal.acquire(left.id, new_owner()) if not journal.driven(left.id) else None
         journal.close()
@@ -499,7 +499,7 @@ def test_a_fork_writes_beside_its_parent(journal, path):
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with journal._lock:
+        with journal._db._lock:
             held.set()
             done.wait(30)
 
@@ -520,7 +520,7 @@ def test_a_fork_writes_beside_its_parent(journal, path):
     assert os.waitstatus_to_exitcode(status) == 0
     ended(journal, "rollout-parent", target="parent")
     assert journal.read("rollout-child").phase is Phase.SUCCEEDED
-    assert journal._read("PRAGMA integrity_check") == [("ok",)]
+    assert journal._db.read("PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -528,17 +528,17 @@ def test_after_a_fork_the_file_is_opened_anew(path, in_memory):
     """The same as seen from the child, in one process."""
     journal = Journal(None if in_memory else path)
     journal.create(record())
-    before, journal._pid = journal._connection, -1
+    before, journal._db._pid = journal._db._connection, -1
     assert journal.read("rollout-1").id == "rollout-1"
-    assert (journal._connection is before) is in_memory
-    assert journals._inherited.pop() is before
+    assert (journal._db._connection is before) is in_memory
+    assert database._inherited.pop() is before
     journal.close()
     before.close()
 
 
 def test_a_journal_that_nobody_holds_any_more_closes_its_file(path):
     journal = Journal(path)
-    connection = journal._connection
+    connection = journal._db._connection
     del journal
     gc.collect()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
