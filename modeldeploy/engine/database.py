@@ -42,11 +42,14 @@ class Database:
             connection.close()
             message = f"journal {str(self.path)!r} cannot be read: {error}"
             raise ConfigurationError(message, hint="make it writable, or move it away to begin a new one") from error
-        if schema not in {0, SCHEMA}:
+        if schema > SCHEMA:
             connection.close()
-            message = f"journal {str(self.path)!r} has schema {schema}, this version of modeldeploy reads {SCHEMA}"
+            message = (
+                f"journal {str(self.path)!r} has schema {schema}, this version of modeldeploy reads up to {SCHEMA}"
+            )
             raise ConfigurationError(message, hint="use the version of modeldeploy that wrote it, or a newer one")
-        if schema == 0:
+        if schema < SCHEMA:
+            # Each statement may be repeated: another process may be doing the same.
             connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
         # Python 3.13 warns of a connection that is collected open. Not at exit: a thread may still be driving then.
         weakref.finalize(self, _close, connection, os.getpid()).atexit = False

@@ -16,12 +16,14 @@ import attrs
 
 from modeldeploy.engine import history as chained
 from modeldeploy.engine import leases
+from modeldeploy.engine import outcomes as reported
 from modeldeploy.engine.database import Database
 from modeldeploy.engine.journal_tables import COLUMNS, dump, insert_events, to_record, to_row
 from modeldeploy.engine.leases import LEASE_S
 from modeldeploy.engine.owners import lives, new_owner, whoami
 from modeldeploy.engine.record import Command, HistoryEntry, HistoryLine, Kind, Record, Verb
 from modeldeploy.errors import ConflictError, NotFoundError
+from modeldeploy.stats.means import Tally
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.events import Event
 from modeldeploy.values.ticket import Phase
@@ -153,7 +155,7 @@ class Journal:
         rows = self._db.read("SELECT owner, lease_until FROM operation WHERE id=?", operation)
         return bool(rows and rows[0][0] and lives(rows[0][0], rows[0][1] or 0, self._clock()))
 
-    # Commands, events, history
+    # Commands, events
 
     def tell(self, operation: str, verb: Verb, reason: str) -> None:
         """Leave a command for whoever drives the operation."""
@@ -175,6 +177,24 @@ class Journal:
         """Read what happened in an operation, oldest first."""
         rows = self._db.read("SELECT body FROM event WHERE operation=? ORDER BY number", operation)
         return tuple(from_json(Event, json.loads(body)) for (body,) in rows)
+
+    # Outcomes
+
+    def record_outcomes(self, operation: str, rows: Iterable[reported.Row]) -> int:
+        """Write outcomes as (unit, revision, value between 0 and 1) and count the new ones.
+
+        The first value of a unit stays, so repeating is safe. InvalidRequestError names a unit whose value is not a finite number in [0, 1];
+        nothing is written then.
+        """
+        known = reported.checked(rows)
+        with self._db.transaction() as connection:
+            return reported.insert(connection, operation, known, self._clock())
+
+    def outcomes(self, operation: str) -> dict[str, Tally]:
+        """Sum up the outcomes of each revision."""
+        return reported.tallies(self._db.read(reported.READ, operation))
+
+    # History
 
     def history(self, *, backend: str, target: str) -> tuple[HistoryLine, ...]:
         """Read an endpoint's history, oldest first."""

@@ -11,7 +11,8 @@ from modeldeploy.engine.record import Record
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.events import Event
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 had no outcomes and no heads of histories. A journal of an older number is brought up to this one when it is opened."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS operation (
@@ -30,6 +31,16 @@ CREATE TABLE IF NOT EXISTS history (
     backend TEXT NOT NULL, target TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL, chain TEXT NOT NULL,
     PRIMARY KEY (backend, target, number)
 );
+CREATE TABLE IF NOT EXISTS outcome (
+    operation TEXT NOT NULL, unit TEXT NOT NULL, revision TEXT NOT NULL, value REAL NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (operation, unit)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS head (
+    backend TEXT NOT NULL, target TEXT NOT NULL, number INTEGER NOT NULL, chain TEXT NOT NULL, PRIMARY KEY (backend, target)
+) WITHOUT ROWID;
+INSERT OR IGNORE INTO head (backend, target, number, chain)
+    SELECT backend, target, number, chain FROM history AS line WHERE number =
+    (SELECT max(number) FROM history WHERE backend = line.backend AND target = line.target);
 """
 COLUMNS = "id, kind, backend, target, cursor, phase, outcome, seq, created, updated, who, reason"
 
