@@ -10,6 +10,7 @@ from modeldeploy.values.gate import GateResult, Verdict
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
+from modeldeploy.values.tolerance import Tolerance
 
 
 class Stage(enum.StrEnum):
@@ -56,6 +57,8 @@ class RolloutCursor:
     reason: str = ""
     golden: bool = True
     """Whether the running revision must reproduce its golden outputs."""
+    tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
+    """How far its answers may be from them."""
     keep: int = 1
     """How many earlier revisions stay warm for an instant rollback."""
 

@@ -34,6 +34,6 @@ def golden_check(backend: Serving, cursor: RolloutCursor) -> Check | None:
     def check(revision: Revision) -> None:
         from modeldeploy.handles import golden
 
-        golden.check(backend, cursor.endpoint.name, revision, pinned=pinned)
+        golden.check(backend, cursor.endpoint.name, revision, pinned=pinned, tolerance=cursor.tolerance)
 
     return check

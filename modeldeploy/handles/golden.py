@@ -10,18 +10,30 @@ from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.golden import Golden
 from modeldeploy.packaging.manifest import GOLDEN
 from modeldeploy.spi import Serving
+from modeldeploy.values.model import ModelVersion
 from modeldeploy.values.serving import Revision
+from modeldeploy.values.tolerance import Tolerance
 
 _TIMEOUT_S = 60.0
+_WITHOUT = "package it again with example= (a few rows of input), or pass golden=False"
+_ROUNDING = (
+    "compare the installed packages with the model's requirements; what is rounding may be allowed by"
+    " golden={'float64': rtol}, and golden=False skips the check"
+)
 
 
-def check(backend: Serving, endpoint: str, revision: Revision, *, pinned: bool) -> None:
+def check(
+    backend: Serving, endpoint: str, revision: Revision, *, pinned: bool, tolerance: Tolerance | None = None
+) -> None:
     """Send the example through the endpoint; OperationFailed names the output, the row, what was expected and what came.
 
-    Sends one request of at most 32 rows; safe to repeat.
+    Sends one request of at most 32 rows; safe to repeat. A model without golden outputs fails: nothing can vouch for it.
     """
-    golden = Golden.from_bytes(Bundle.open(Path(revision.model.uri)).read(GOLDEN))
-    outputs, _answered = infer(
+    golden = examples(revision.model)
+    if not golden.rows:
+        message = f"{revision.model} has no golden outputs to be held against"
+        raise OperationFailed(message, hint=_WITHOUT)
+    outputs, answered = infer(
         backend,
         endpoint,
         golden.inputs,
@@ -29,9 +41,19 @@ def check(backend: Serving, endpoint: str, revision: Revision, *, pinned: bool) 
         revision=revision.id if pinned else None,
         timeout=_TIMEOUT_S,
     )
-    differences = golden.differences(outputs)
+    if answered not in {None, revision.id}:
+        message = f"the golden example for {revision.id!r} was answered by {answered!r} on endpoint {endpoint!r}"
+        raise OperationFailed(
+            message, hint="somebody else changes this endpoint at the same time; look, then try again"
+        )
+    differences = golden.differences(outputs, tolerance or Tolerance())
     if differences:
         message = (
             f"{revision.model} does not reproduce its golden outputs on endpoint {endpoint!r}: {'; '.join(differences)}"
         )
-        raise OperationFailed(message, hint="compare the installed packages with the model's requirements")
+        raise OperationFailed(message, hint=_ROUNDING)
+
+
+def examples(model: ModelVersion) -> Golden:
+    """Read the golden examples of a packaged model."""
+    return Golden.from_bytes(Bundle.open(Path(model.uri)).read(GOLDEN))

@@ -12,13 +12,14 @@ import orjson
 from numpy.typing import NDArray
 
 from modeldeploy.errors import IntegrityError
+from modeldeploy.values.tolerance import Tolerance
 
 ROWS = 32
 """At most so many rows of the example are kept."""
 
-# An answer may differ by the rounding of another processor or thread count, not by more.
-_RTOL = {2: 5e-3, 4: 1e-4, 8: 1e-6}
-_ATOL = {2: 1e-3, 4: 1e-6, 8: 1e-9}
+_USUAL = Tolerance()
+_NUMBERS = "biuf"
+_SHOWN = 60
 
 
 @attrs.frozen(eq=False)
@@ -43,29 +44,92 @@ class Golden:
             message = f"the golden examples cannot be read: {error!r}"
             raise IntegrityError(message, hint="the bundle is damaged; package the model again") from error
 
-    def differences(self, outputs: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-        """Say how ``outputs`` differ from the recorded ones beyond rounding; empty when they are the same."""
+    @property
+    def rows(self) -> int:
+        """How many rows there are outputs for; 0 when it can vouch for nothing."""
+        return min((len(array) for array in self.outputs.values()), default=0)
+
+    def differences(self, outputs: Mapping[str, NDArray[Any]], tolerance: Tolerance = _USUAL) -> tuple[str, ...]:
+        """Say how ``outputs`` differ from the recorded ones beyond the tolerance; empty when they are the same."""
         found = [f"output {name!r} is missing" for name in self.outputs if name not in outputs]
         found += [f"output {name!r} was not there" for name in outputs if name not in self.outputs]
-        both = [name for name in self.outputs if name in outputs]
-        return tuple(found + [text for name in both if (text := _difference(name, self.outputs[name], outputs[name]))])
+        both = [(name, self.outputs[name], outputs[name]) for name in self.outputs if name in outputs]
+        return tuple(found + [text for name, *pair in both if (text := _difference(name, *pair, tolerance))])
 
 
-def _difference(name: str, expected: NDArray[Any], got: NDArray[Any]) -> str | None:
+def same(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance = _USUAL) -> NDArray[np.bool_]:
+    """Compare two arrays value by value: floats within the tolerance, all else exactly; NaN is the same as NaN.
+
+    Gives truth values in the shape of both; a single False where the shapes differ.
+    """
+    if expected.shape != got.shape:
+        return np.zeros(1, dtype=bool)
+    if not _numbers(expected, got):
+        return _equal(expected.astype(object), got.astype(object))
+    if not _inexact(expected, got):
+        return np.asarray(expected == got, dtype=bool)
+    rtol, atol = tolerance.at(_width(expected, got))
+    return np.asarray(np.isclose(got, expected, rtol=rtol, atol=atol, equal_nan=True))
+
+
+def _numbers(*arrays: NDArray[Any]) -> bool:
+    return all(array.dtype.kind in _NUMBERS for array in arrays)
+
+
+def _inexact(expected: NDArray[Any], got: NDArray[Any]) -> bool:
+    """Whether rounding is allowed: the model gives floats, and a truth value is never the rounding of one."""
+    return expected.dtype.kind == "f" and got.dtype.kind != "b"
+
+
+def _width(expected: NDArray[Any], got: NDArray[Any]) -> int:
+    """Bytes of the narrower of the floats."""
+    return min(array.dtype.itemsize for array in (expected, got) if array.dtype.kind == "f")
+
+
+def _equal(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
+    """Compare Python values; a NaN among texts is a missing one, and so is the other side's."""
+    both_nan = (expected != expected) & (got != got)  # noqa: PLR0124 - only NaN differs from itself
+    return np.asarray((expected == got) | both_nan, dtype=bool)
+
+
+def _difference(name: str, expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance) -> str | None:
     if expected.shape != got.shape:
         return f"output {name!r} has shape {got.shape}, expected {expected.shape}"
-    same = _same(expected, got)
-    if same.all():
+    good = same(expected, got, tolerance)
+    if good.all():
         return None
-    row = int(np.argwhere(~same)[0][0])
-    return f"output {name!r} differs in {int((~same).sum())} of {same.size} values, first in row {row}: {got[row]!r}, expected {expected[row]!r}"
+    at = tuple(int(place) for place in np.argwhere(~good)[0])
+    count = f"output {name!r} differs in {int((~good).sum())} of {good.size} values"
+    first = f"first in {_place(at)}: expected {_shown(expected[at])}, got {_shown(got[at])}"
+    return f"{count}, {first}{_distance(expected, got, tolerance)}"
 
 
-def _same(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
-    if expected.dtype.kind != "f" or got.dtype.kind not in "fiu":
-        return np.asarray(expected == got, dtype=bool)
-    size = min(expected.dtype.itemsize, got.dtype.itemsize if got.dtype.kind == "f" else 8)
-    return np.asarray(np.isclose(got, expected, rtol=_RTOL.get(size, 1e-6), atol=_ATOL.get(size, 1e-9), equal_nan=True))
+def _place(at: tuple[int, ...]) -> str:
+    row, *inner = at
+    if not inner:
+        return f"row {row}"
+    return f"row {row}, column {inner[0] if len(inner) == 1 else tuple(inner)}"
+
+
+def _shown(value: Any) -> str:
+    """Write a value as people read it: a float as short as its type allows, a text in quotes."""
+    text = repr(str(value)) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _distance(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance) -> str:
+    """Say how far the furthest pair is apart, and what would have been allowed; nothing for texts."""
+    if not _numbers(expected, got):
+        return ""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+    finite = apart[np.isfinite(apart)]
+    furthest = f"; largest difference {finite.max():.6g}" if finite.size else ""
+    if not _inexact(expected, got):
+        return f"{furthest}; no difference is allowed"
+    width = _width(expected, got)
+    rtol, atol = tolerance.at(width)
+    return f"{furthest}; allowed for float{8 * width} are rtol {rtol:g} and atol {atol:g}"
 
 
 def _encode(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
