@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
 
+import attrs
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from modeldeploy import Endpoint, Model, Operation
 from modeldeploy.cli import main
+from modeldeploy.engine.journal import Journal
+from modeldeploy.engine.record import HistoryEntry, Kind, Record
+from modeldeploy.values.ticket import Phase
 
 ROWS = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
 DRIVER = """
@@ -54,6 +59,37 @@ def test_history_is_shown_and_verified(endpoint, capsys):
     out = capsys.readouterr().out
     assert "promoted" in out
     assert "1 lines verified" in out
+
+
+@pytest.fixture
+def written(modeldeploy_home):
+    """A journal in which an endpoint has two lines of history; no endpoint is needed for it."""
+    journal = Journal(modeldeploy_home / "journal.sqlite")
+    for number in range(2):
+        made = journal.create(Record(f"rollout-{number}", Kind.ROLLOUT, "local", "iris", {}))
+        entry = HistoryEntry("promoted", f"v{number}", "because")
+        journal.save(attrs.evolve(made, phase=Phase.SUCCEEDED), history=entry, keep=False)
+    yield journal
+    journal.close()
+
+
+def test_history_names_its_last_line_so_that_it_can_be_kept_elsewhere(written, capsys):
+    assert main(["history", "iris", "--verify"]) == 0
+    (_first, last) = written.history(backend="local", target="iris")
+    assert f"2 lines verified; the last one is {last.chain}\n" in capsys.readouterr().out
+    assert main(["history", "nothing", "--verify"]) == 0
+    assert capsys.readouterr().out == "0 lines verified\n"
+
+
+def test_history_whose_end_was_cut_off_ends_with_1_and_names_the_line(written, modeldeploy_home, capsys):
+    other = sqlite3.connect(modeldeploy_home / "journal.sqlite")
+    other.executescript("DELETE FROM history WHERE number=2")
+    other.close()
+    assert main(["history", "iris", "--verify"]) == 1
+    captured = capsys.readouterr()
+    assert "promoted     v0" in captured.out
+    assert "history of 'iris' is not whole: line 2 is missing" in captured.err
+    assert main(["history", "iris"]) == 0
 
 
 def test_stop_ends_the_processes_and_the_next_call_brings_the_endpoint_back(endpoint):

@@ -201,8 +201,8 @@ class Journal:
         return tuple(chained.line(*row) for row in self._db.read(chained.READ, backend, target))
 
     def verify_history(self, *, backend: str, target: str) -> int:
-        """Check the hash chain of an endpoint's history and count its lines; ConflictError names the first line that was changed."""
-        return chained.verify(target, self._db.read(chained.READ, backend, target))
+        """Check the hash chain of an endpoint's history and count its lines; ConflictError names what was changed or is missing."""
+        return chained.verify(target, self._db.read(chained.READ_WITH_HEAD, backend, target))
 
 
 def _refuse_unfinished(connection: sqlite3.Connection, record: Record) -> None:

@@ -239,37 +239,6 @@ def test_events_are_kept_with_the_write(journal):
     assert list(journal.events("rollout-1")) == events
 
 
-def test_each_endpoint_has_a_history_of_its_own(journal):
-    for number in range(3):
-        ended(journal, f"rollout-{number}")
-    ended(journal, "other-1", target="other")
-    lines = journal.history(backend="memory", target="iris")
-    assert [(line.number, line.operation) for line in lines] == [(1, "rollout-0"), (2, "rollout-1"), (3, "rollout-2")]
-    assert lines[0].entry == entry("rollout-0")
-    assert journal.verify_history(backend="memory", target="iris") == 3
-    assert journal.verify_history(backend="memory", target="other") == 1
-    assert journal.verify_history(backend="memory", target="none") == 0
-
-
-@pytest.mark.parametrize(
-    ("tamper", "line"),
-    [
-        ("UPDATE history SET body=replace(body, 'because', 'nothing') WHERE number=2", 2),
-        ("DELETE FROM history WHERE number=1", 1),
-        ("UPDATE history SET chain='0' WHERE number=3", 3),
-        ("DELETE FROM history WHERE number=2", 2),
-    ],
-)
-def test_a_history_that_was_changed_is_noticed(journal, path, tamper, line):
-    for number in range(3):
-        ended(journal, f"rollout-{number}")
-    with sqlite3.connect(path) as other:
-        other.execute(tamper)
-    other.close()
-    with pytest.raises(ConflictError, match=f"changed at line {line}"):
-        journal.verify_history(backend="memory", target="iris")
-
-
 # ---------------------------------------------------------------- the file
 
 
