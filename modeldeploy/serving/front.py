@@ -78,6 +78,8 @@ class Front:
         endpoint: str,
         weights: dict[str, int],
         *,
+        shadow: dict[str, int],
+        key: str,
         stable: str | None,
         safe_canary: bool,
         revisions: dict[str, dict[str, Any]],
@@ -91,11 +93,11 @@ class Front:
                 await self._put_group(router, revision, wanted)
         # The new table first, then the groups that it no longer names.
         router.safe_canary = safe_canary
-        router.table = Table.of(weights, stable)
+        router.install(Table.of(weights, stable, shadow, key))
         for revision in set(router.groups) - set(revisions):
             router.groups.pop(revision).close()
-        for key in [key for key in self._retired if key[0] == endpoint and key[1] not in revisions]:
-            self._retired.pop(key).close()
+        for each in [each for each in self._retired if each[0] == endpoint and each[1] not in revisions]:
+            self._retired.pop(each).close()
 
     def _retire(self, router: Router, revision: str) -> None:
         group = router.groups.pop(revision, None)
@@ -138,10 +140,10 @@ class Front:
         for group in groups:
             group.close()
 
-    async def window(self, endpoint: str, revision: str, since: float, until: float) -> Any:
+    async def window(self, endpoint: str, revision: str, since: float, until: float, share: int | None = None) -> Any:
         """Read a meter."""
         router = self._routers.setdefault(endpoint, Router(endpoint))
-        return to_json(router.meter(revision).window(since, until))
+        return to_json(router.meter(revision).window(since, until, share=share))
 
     async def ping(self) -> None:
         """Show that the loop turns."""

@@ -16,6 +16,7 @@ import attrs
 from modeldeploy.serving.link import FrameError, Frames, decode_responses, encode_requests
 from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, unavailable
 from modeldeploy.serving.meters import Meter
+from modeldeploy.serving.units import Unit
 
 # A worker that has not answered this long after the last deadline in its frame hangs: it is given up and replaced.
 _HANG_GRACE_S = 1.0
@@ -82,11 +83,16 @@ class Group:
         """Whether a worker is there."""
         return bool(self.links)
 
-    async def submit(self, request: Request, within: float) -> Response:
-        """Have one request answered ``within`` so many seconds, whatever happens to the worker; counted in the meter."""
+    async def submit(
+        self, request: Request, within: float, share: int | None = None, unit: Unit | None = None
+    ) -> Response:
+        """Have one request answered ``within`` so many seconds, whatever happens to the worker.
+
+        Counted in the meter, under the ``share`` and the ``unit`` that the request was given with; see ``Meter.record``.
+        """
         started = time.perf_counter()
         response = await self._answer(request, within)
-        self.meter.record(response.status, time.perf_counter() - started)
+        self.meter.record(response.status, time.perf_counter() - started, share, unit)
         response.headers[REVISION_HEADER] = self.revision
         return response
 

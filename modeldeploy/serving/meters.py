@@ -1,6 +1,6 @@
 """What each revision answered: counts and latencies, for gates (by the second, for an hour) and for Prometheus (since the start).
 
-Recording is on the path of every request: two increments and one histogram bucket, no lock (the front has one thread) and no log line.
+Recording is on the path of every request: a few increments and one histogram bucket, no lock (the front has one thread) and no log line.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ import collections
 import time
 from collections.abc import Callable, Iterable
 
+from modeldeploy.serving.units import ANSWERED, ASSIGNED, FAILED, Unit
 from modeldeploy.values.metrics import Window, bucket_end, bucket_of, merge
 
 KEPT_S = 3_600
 """How long the figures of one second are kept."""
 
+COPY = 0
+"""The share under which a shadow's copies are counted; a table that gives a revision 0 % gives it no request."""
+
 _LAST_BUCKET = bucket_of(1e9)
 # Every doubling from 0.8 ms to 26 s is the edge of one of our own buckets, so what Prometheus sees is exact.
 _EDGES = tuple(range(32, 160, 8))
+_FATES = ("sent", "compared", "disagreed", "dropped")
 _SERVER_FAULT = 500
 _SHED = 429
 
@@ -26,14 +31,47 @@ def is_error(status: int) -> bool:
     return status >= _SERVER_FAULT or status == _SHED
 
 
+class _Tally:
+    """What was counted in one second of requests that came the same way."""
+
+    __slots__ = ("answers", "assigned", "compared", "disagreed", "dropped", "errors", "latency")
+
+    def __init__(self) -> None:
+        self.answers = self.errors = self.assigned = 0
+        self.compared = self.disagreed = self.dropped = 0
+        self.latency: dict[int, int] = {}
+
+    def window(self, revision: str, since: float, until: float) -> Window:
+        latency = {str(bucket): count for bucket, count in self.latency.items()}
+        counts = (self.assigned, self.compared, self.disagreed, self.dropped)
+        return Window(revision, since, until, self.answers, self.errors, latency, *counts)
+
+
 class _Second:
-    __slots__ = ("at", "errors", "latency", "requests")
+    """One second: by the share of the traffic that a request was given under (None: by no table), and the same of keys, each once."""
+
+    __slots__ = ("answers", "at", "units")
 
     def __init__(self, at: int) -> None:
         self.at = at
-        self.requests = 0
-        self.errors = 0
-        self.latency: dict[int, int] = {}
+        self.answers: dict[int | None, _Tally] = {}
+        self.units: dict[int | None, _Tally] = {}
+
+    def tally(self, share: int | None) -> _Tally:
+        return self.answers.get(share) or self.answers.setdefault(share, _Tally())
+
+    def keys(self, share: int | None) -> _Tally:
+        return self.units.get(share) or self.units.setdefault(share, _Tally())
+
+    def tallies(self, share: int | None) -> Iterable[_Tally]:
+        """Give what belongs to a share; None for all that was answered."""
+        if share is None:
+            return self.answers.values()
+        return (counted[share] for counted in (self.answers, self.units) if share in counted)
+
+    @property
+    def keys_assigned(self) -> int:
+        return sum(tally.assigned for tally in self.units.values())
 
 
 class Meter:
@@ -43,44 +81,84 @@ class Meter:
         self.revision = revision
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.shed: collections.Counter[str] = collections.Counter()
+        self.copies: collections.Counter[str] = collections.Counter()
         self.restarts = 0
         self.retried = 0
+        self.uncounted = 0
+        """Requests whose key is not counted, because there are too many keys."""
         self.seconds_sum = 0.0
         self.buckets = [0] * (_LAST_BUCKET + 1)
         self._clock = clock
         self._kept: collections.deque[_Second] = collections.deque()
 
-    def record(self, status: int, seconds: float) -> None:
-        """Count one answer."""
+    def assign(self, share: int, unit: Unit | None = None) -> None:
+        """Count one request that the traffic table gave to the revision while it had ``share`` percent."""
+        if unit is None:
+            self._second().tally(share).assigned += 1
+        elif unit.first(ASSIGNED):
+            self._second().keys(share).assigned += 1
+        elif not unit.counted:
+            self.uncounted += 1
+
+    def record(self, status: int, seconds: float, share: int | None = None, unit: Unit | None = None) -> None:
+        """Count one answer.
+
+        ``share`` is what the traffic table gave to the revision when the request came in: None when no table chose the revision (a pinned
+        call, a second answer for a failed canary), ``COPY`` for a shadow's copy. With a ``unit`` the share counts its key, once.
+        """
+        second = self._second()
+        bucket = bucket_of(seconds)
+        failed = is_error(status)
+        tally = second.tally(share if unit is None else None)
+        tally.answers += 1
+        tally.latency[bucket] = tally.latency.get(bucket, 0) + 1
+        self.buckets[bucket] += 1
+        self.seconds_sum += seconds
+        if failed:
+            tally.errors += 1
+            self.outcomes["error"] += 1
+        else:
+            self.outcomes["ok" if status < 400 else "refused"] += 1  # noqa: PLR2004 - the border of HTTP's 4xx
+        if unit is not None:
+            _count_key(second.keys(share), unit, bucket, failed=failed)
+
+    def compared(self, *, agree: bool) -> None:
+        """Count one copy whose answer was held against the caller's."""
+        tally = self._second().tally(COPY)
+        tally.compared += 1
+        tally.disagreed += not agree
+        self.copies["compared"] += 1
+        self.copies["disagreed"] += not agree
+
+    def dropped(self) -> None:
+        """Count one copy that was not sent."""
+        self._second().tally(COPY).dropped += 1
+        self.copies["dropped"] += 1
+
+    def _second(self) -> _Second:
         now = int(self._clock())
         kept = self._kept
+        # A clock that was set back adds to the newest second rather than break the order.
         if not kept or kept[-1].at < now:
             kept.append(_Second(now))
             while kept[0].at < now - KEPT_S:
                 kept.popleft()
-        # A clock that was set back adds to the newest second rather than break the order.
-        second = kept[-1]
-        bucket = bucket_of(seconds)
-        second.requests += 1
-        second.latency[bucket] = second.latency.get(bucket, 0) + 1
-        self.buckets[bucket] += 1
-        self.seconds_sum += seconds
-        if is_error(status):
-            second.errors += 1
-            self.outcomes["error"] += 1
-        else:
-            self.outcomes["ok" if status < 400 else "refused"] += 1  # noqa: PLR2004 - the border of HTTP's 4xx
+        return kept[-1]
 
-    def window(self, since: float, until: float) -> Window:
-        """Add up the seconds that lie, wholly or in part, between two instants (seconds since the epoch)."""
-        inside = (second for second in self._kept if second.at + 1 > since and second.at < until)
-        return merge(
-            [Window(self.revision, since, until), *(self._as_window(second, since, until) for second in inside)]
-        )
+    def window(self, since: float, until: float, *, share: int | None = None) -> Window:
+        """Add up the seconds that lie, wholly or in part, between two instants (seconds since the epoch).
 
-    def _as_window(self, second: _Second, since: float, until: float) -> Window:
-        latency = {str(bucket): count for bucket, count in second.latency.items()}
-        return Window(self.revision, since, until, second.requests, second.errors, latency)
+        Between whole seconds windows that meet are disjoint and complete. With ``share`` only what the table gave under it.
+        """
+        found = [Window(self.revision, since, until)]
+        for second in reversed(self._kept):
+            if second.at + 1 <= since:
+                break
+            if second.at < until:
+                found += [tally.window(self.revision, since, until) for tally in second.tallies(share)]
+                if share is None and second.units:
+                    found.append(Window(self.revision, since, until, assigned=second.keys_assigned))
+        return merge(found)
 
     def cumulative(self) -> Iterable[tuple[str, int]]:
         """Give (upper edge in seconds, answers up to it), as Prometheus counts histograms."""
@@ -90,6 +168,14 @@ class Meter:
             start = edge + 1
             yield f"{bucket_end(edge):.6g}", total
         yield "+Inf", sum(self.buckets)
+
+
+def _count_key(tally: _Tally, unit: Unit, bucket: int, *, failed: bool) -> None:
+    if unit.first(ANSWERED):
+        tally.answers += 1
+        tally.latency[bucket] = tally.latency.get(bucket, 0) + 1
+    if failed and unit.first(FAILED):
+        tally.errors += 1
 
 
 class Reading:
@@ -114,6 +200,18 @@ def exposition(readings: Iterable[Reading]) -> str:
         ("shed_total", "counter", "Requests turned away, by reason.", _shed),
         ("retries_total", "counter", "Requests sent again because their worker died.", _simple("retried")),
         ("worker_restarts_total", "counter", "Workers that died while they served.", _simple("restarts")),
+        (
+            "shadow_copies_total",
+            "counter",
+            "Copies of requests by what became of them: sent, compared, disagreed, dropped.",
+            _copies,
+        ),
+        (
+            "uncounted_keys_total",
+            "counter",
+            "Requests whose key is not counted for a rollout, for it has too many.",
+            _simple("uncounted"),
+        ),
         ("inflight", "gauge", "Requests with a worker now.", _inflight),
         ("queued", "gauge", "Requests waiting for a worker now.", _queued),
         ("rollout_weight", "gauge", "Share of the traffic, in percent.", _weight),
@@ -151,6 +249,11 @@ def _shed(metric: str, reading: Reading) -> list[str]:
 
 def _simple(attribute: str) -> Callable[[str, Reading], list[str]]:
     return lambda metric, reading: [f"{metric}{_labels(reading)} {getattr(reading.meter, attribute)}"]
+
+
+def _copies(metric: str, reading: Reading) -> list[str]:
+    counts = reading.meter.copies
+    return [f"{metric}{_labels(reading, fate=fate)} {counts[fate]}" for fate in _FATES] if counts else []
 
 
 def _inflight(metric: str, reading: Reading) -> list[str]:

@@ -14,9 +14,12 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from modeldeploy.serving import keys
 from modeldeploy.serving.group import Group
 from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, json_response, unavailable
 from modeldeploy.serving.meters import Meter, Reading, exposition, is_error
+from modeldeploy.serving.units import Unit, Units
+from modeldeploy.values.assignment import assign
 
 TIMEOUT_HEADER = "modeldeploy-timeout"
 """Seconds the caller will wait; it can shorten the revision's own deadline, not lengthen it."""
@@ -28,6 +31,8 @@ FALLBACK_HEADER = "modeldeploy-fallback-from"
 _WHOLE = 100
 # A canary that hangs may use up this share of the time; the rest is stable's, so the caller still gets an answer.
 _CANARY_SHARE = 0.5
+# Answers of the queue, before any model saw the request: asking again is safe whatever the model does.
+_NEVER_ASKED = frozenset({429, 503})
 _VERSIONS = "/versions/"
 _LIVE = frozenset({"/healthz", "/v2/health/live"})
 _READY = frozenset({"/readyz", "/ping", "/v2/health/ready"})
@@ -41,12 +46,22 @@ class Table:
     stable: str | None
     revisions: tuple[str, ...]
     bounds: tuple[int, ...]
+    sole: str | None
+    """The revision that has all the traffic."""
+    shadow: Mapping[str, int]
+    key: str
+    key_of: Callable[[Request], str | None] | None
 
     @classmethod
-    def of(cls, weights: Mapping[str, int], stable: str | None) -> Table:
-        """Prepare a table of whole percents."""
+    def of(
+        cls, weights: Mapping[str, int], stable: str | None, shadow: Mapping[str, int] | None = None, key: str = ""
+    ) -> Table:
+        """Prepare a table of whole percents; ``shadow`` and ``key`` as in ``Traffic``."""
         live = {revision: weight for revision, weight in weights.items() if weight}
-        return cls(dict(weights), stable, tuple(live), tuple(itertools.accumulate(live.values())))
+        copies = {revision: percent for revision, percent in (shadow or {}).items() if percent}
+        revisions, bounds = tuple(live), tuple(itertools.accumulate(live.values()))
+        sole = revisions[0] if len(revisions) == 1 else None
+        return cls(live, stable, revisions, bounds, sole, copies, key, keys.reader(key))
 
     def pick(self, draw: float) -> str | None:
         """Give the revision at ``draw`` (0-1); None when there is no traffic."""
@@ -65,6 +80,7 @@ class Router:
         self.table = Table.of({}, None)
         self.safe_canary = True
         self._draw = draw
+        self._units = Units()
 
     def meter(self, revision: str) -> Meter:
         """Find or make the meter of a revision; it stays when the revision goes, so that its last hour can be read."""
@@ -85,15 +101,33 @@ class Router:
 
     async def _by_traffic(self, request: Request) -> Response:
         table = self.table
-        revision = table.pick(self._draw())
+        revision, unit = table.sole, None
+        if revision is None:
+            revision, unit = self._choose(table, request)
         group = self.groups.get(revision) if revision is not None else None
         if group is None:
             return unavailable(f"endpoint {self.endpoint} has no revision that takes traffic")
+        # Counted under the share of this moment, also when the table changes before the answer comes.
+        share = table.weights[group.revision]
+        group.meter.assign(share, unit)
         timeout = _timeout(request, group)
         stable = self.groups.get(table.stable) if table.stable is not None else None
         if stable is None or stable is group or not self.safe_canary:
-            return await group.submit(request, timeout)
-        return await _guarded(request, group, stable, timeout)
+            return await group.submit(request, timeout, share, unit)
+        return await _guarded(request, group, stable, timeout, share=share, unit=unit)
+
+    def _choose(self, table: Table, request: Request) -> tuple[str | None, Unit | None]:
+        """Choose among several revisions: by the request's key where it has one, else by lot."""
+        key = table.key_of(request) if table.key_of is not None else None
+        if key is None:
+            return table.pick(self._draw()), None
+        return assign(table.weights, key), self._units.unit(key)
+
+    def install(self, table: Table) -> None:
+        """Let a table decide from now on; the keys that were counted are forgotten when it ends a rollout."""
+        if table.sole is not None or table.key != self.table.key:
+            self._units = Units()
+        self.table = table
 
     def _own_answer(self, request: Request) -> Response | None:
         path = request.path
@@ -125,12 +159,16 @@ class Router:
         return found
 
 
-async def _guarded(request: Request, canary: Group, stable: Group, within: float) -> Response:
+async def _guarded(
+    request: Request, canary: Group, stable: Group, within: float, *, share: int, unit: Unit | None
+) -> Response:
+    """Ask the canary, and stable when it fails; the failure is the canary's, and the second answer is no draw of the table's."""
     started = time.monotonic()
-    answer = await canary.submit(request, within * _CANARY_SHARE)
-    if not is_error(answer.status):
+    answer = await canary.submit(request, within * _CANARY_SHARE, share, unit)
+    if not is_error(answer.status) or not (canary.policy.retry_on_crash or answer.status in _NEVER_ASKED):
         return answer
-    answer = await stable.submit(request, within - (time.monotonic() - started))
+    left = min(within - (time.monotonic() - started), stable.policy.deadline_s)
+    answer = await stable.submit(request, left)
     answer.headers[FALLBACK_HEADER] = canary.revision
     return answer
 

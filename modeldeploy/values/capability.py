@@ -40,6 +40,8 @@ class Capabilities:
     """Whether the backend's own router keeps a key of the request with its revision."""
     cancel: bool = False
     meters: bool = False
+    meters_by_share: bool = False
+    """Whether it can tell what the traffic table gave to a revision under each share."""
     meter_resolution: float = 0.0
     """Length in seconds of the time slots that metrics are kept in; only whole slots are asked for. 0: any moment."""
     logs: bool = False

@@ -17,6 +17,8 @@ def _cell(declared: Capabilities, name: str) -> str:
     value = getattr(declared, name)
     if value is False or value is None:
         return "no"
+    if type(value) is float:
+        return f"{value:g} s" if value else "any"
     return str(value) if type(value) is int else "yes"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
+import inspect
 import json
 import os
 import signal
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,6 +23,11 @@ import pytest
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
+from modeldeploy.serving.group import Group, Policy
+from modeldeploy.serving.link import decode_requests, encode_responses, read_frame
+from modeldeploy.serving.messages import Request, Response
+from modeldeploy.serving.router import Router, Table
+from modeldeploy.values.metrics import Window
 from modeldeploy.values.model import DType, Field, Signature
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 5.0, 2.0]]
@@ -153,3 +162,132 @@ def stub() -> Callable[..., Stub]:
         return Stub(Signature(inputs=fields, outputs=(Field("sum", DType.FLOAT64, (), nullable),)))
 
     return make
+
+
+# ---------------------------------------------------------------- a router on a bench
+
+CRASH, SILENCE = object(), object()
+
+
+class Worker:
+    """Listens on a Unix socket and answers each frame as ``behave`` says; keeps the sizes of the frames it was given."""
+
+    def __init__(self, path: str, behave: Callable[[Request], object]) -> None:
+        self.path = path
+        self.frames: list[int] = []
+        self._behave = behave
+
+    async def start(self) -> Worker:
+        self.writers: list[asyncio.StreamWriter] = []
+        self.tasks: list[asyncio.Task] = []
+        self.server = await asyncio.start_unix_server(self._accept, self.path)
+        return self
+
+    async def _accept(self, reader, writer):
+        self.writers.append(writer)
+        self.tasks.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._serve(reader, writer)
+        writer.close()
+
+    async def _serve(self, reader, writer):
+        while frame := await read_frame(reader):
+            requests = decode_requests(frame)
+            self.frames.append(len(requests))
+            answers = [(number, self._behave(request)) for number, request in requests]
+            if any(answer is CRASH for _number, answer in answers):
+                break
+            if any(answer is SILENCE for _number, answer in answers):
+                await asyncio.sleep(60)
+            writer.write(encode_responses(answers))
+
+
+class Bench:
+    """A router with groups of workers in the loop of the test."""
+
+    Worker = Worker
+    crash, silence = CRASH, SILENCE
+
+    def __init__(self, tmp_path) -> None:
+        self._path = tmp_path
+        self.router = Router("iris", draw=lambda: self.drawn)
+        self.drawn = 0.0
+        self.hung: list[str] = []
+        self.lost: list[str] = []
+        self.workers: list[Worker] = []
+
+    def _note(self, event: str, worker: str) -> None:
+        (self.hung if event == "hung" else self.lost).append(worker)
+
+    @staticmethod
+    def ok(request: Request) -> Response:
+        return Response(200, request.body)
+
+    async def close(self) -> None:
+        for group in self.router.groups.values():
+            group.close()
+        for worker in self.workers:
+            worker.server.close()
+            for task in worker.tasks:
+                task.cancel()
+            for writer in worker.writers:
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+        for _turn in range(3):  # aborted connections close their sockets in the next turns of the loop
+            await asyncio.sleep(0)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():  # noqa: ASYNC110 - nobody tells; the test as a whole has a time limit
+            await asyncio.sleep(0.001)
+
+    async def add(self, revision: str, *behaviours, **policy) -> Group:
+        group = Group(revision, Policy(**policy), self.router.meter(revision), report=self._note)
+        self.router.groups[revision] = group
+        for behave in behaviours:
+            await self.join(group, behave)
+        return group
+
+    async def join(self, group: Group, behave) -> Worker:
+        name = str(len(self.workers))
+        return await self.join_worker(group, Worker(str(self._path / name), behave))
+
+    async def join_worker(self, group: Group, worker: Worker) -> Worker:
+        self.workers.append(await worker.start())
+        await group.connect(str(len(self.workers) - 1), worker.path)
+        await self.until(lambda: worker.writers)
+        return worker
+
+    async def ask(self, body: bytes = b"x", path: str = "/invocations", **headers: str) -> Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.router.handle(Request("POST", path, headers=named, body=body))
+
+    def split(self, stable: str = "v1", shadow: dict[str, int] | None = None, key: str = "", **weights: int) -> None:
+        self.router.install(Table.of(weights, stable, shadow, key))
+
+    def seen(self, revision: str, share: int | None = None) -> Window:
+        return self.router.meter(revision).window(0, 1e12, share=share)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A router to put groups and workers on; a test that is a coroutine runs on a loop of its own, and the bench is cleared after it."""
+    return Bench(tmp_path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    bench = pyfuncitem.funcargs["bench"]
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def main() -> None:
+        try:
+            await pyfuncitem.obj(**arguments)
+        finally:
+            await bench.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    return True

@@ -51,7 +51,8 @@ class Front:
             return listener.getsockname()[1]
 
     def configure(self, endpoint: str, weights: dict[str, int], **revisions: dict) -> None:
-        self.ask("configure", endpoint=endpoint, weights=weights, stable=None, safe_canary=True, revisions=revisions)
+        table = {"weights": weights, "shadow": {}, "key": "", "stable": None, "safe_canary": True}
+        self.ask("configure", endpoint=endpoint, **table, revisions=revisions)
 
     def close(self) -> None:
         self._lines.close()

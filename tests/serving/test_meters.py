@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from modeldeploy.serving.meters import KEPT_S, Meter, Reading, exposition, is_error
+from modeldeploy.serving.meters import COPY, KEPT_S, Meter, Reading, exposition, is_error
+from modeldeploy.serving.units import Units
 from modeldeploy.values.metrics import bucket_end, bucket_of
 
 
@@ -101,3 +102,92 @@ def test_prometheus_understands_what_we_write():
     assert samples["modeldeploy_request_duration_seconds_bucket", mine[0], ("le", "+Inf"), mine[1]] == 3
     assert samples["modeldeploy_rollout_weight", *mine] == 30
     assert samples["modeldeploy_inflight", *mine] == 5
+
+
+# ---------------------------------------------------------------- what the table gave
+
+
+def test_a_share_counts_what_the_table_gave_under_it_and_nothing_else():
+    meter = Meter("v2", clock=Clock())
+    meter.assign(5)
+    meter.record(500, 0.001, 5)
+    meter.assign(25)
+    meter.record(200, 0.001, 25)
+    meter.record(200, 0.001)  # pinned
+    meter.record(200, 0.001, COPY)
+    five, whole = meter.window(0, 2e9, share=5), meter.window(0, 2e9)
+    assert (five.assigned, five.requests, five.errors, sum(five.latency.values())) == (1, 1, 1, 1)
+    assert (whole.assigned, whole.requests, whole.errors) == (2, 4, 1)
+    assert meter.window(0, 2e9, share=50).requests == 0
+
+
+def test_a_request_is_assigned_in_the_second_it_came_and_answered_in_the_second_it_was():
+    clock = Clock(1_000_000.9)
+    meter = Meter("v2", clock=clock)
+    meter.assign(5)
+    clock.now += 0.2
+    meter.record(200, 0.2, 5)
+    first, second = (meter.window(at, at + 1, share=5) for at in (1_000_000, 1_000_001))
+    assert [(each.assigned, each.requests) for each in (first, second)] == [(1, 0), (0, 1)]
+
+
+@given(answers, st.sampled_from([5, 25]), st.integers(0, 60))
+def test_whole_seconds_of_a_share_are_disjoint_and_complete(rows, share, border):
+    clock = Clock()
+    meter = Meter("v1", clock=clock)
+    for second, status, seconds in sorted(rows, key=lambda row: row[0]):
+        clock.now = 1_000_000.0 + second
+        given_under = 5 if status == 200 else 25
+        meter.assign(given_under)
+        meter.record(status, seconds, given_under)
+    parts = [meter.window(1_000_000 + a, 1_000_000 + b, share=share) for a, b in ((0, border), (border, 100))]
+    expected = sum((status == 200) == (share == 5) for _second, status, _seconds in rows)
+    assert sum(part.requests for part in parts) == sum(part.assigned for part in parts) == expected
+
+
+def test_a_key_counts_once_for_each_thing_that_can_happen_to_it():
+    meter, units = Meter("v2", clock=Clock()), Units()
+    for status in (200, 500, 500, 200):
+        unit = units.unit("ana")
+        meter.assign(5, unit)
+        meter.record(status, 0.001, 5, unit)
+    seen, whole = meter.window(0, 2e9, share=5), meter.window(0, 2e9)
+    assert (seen.assigned, seen.requests, seen.errors, sum(seen.latency.values())) == (1, 1, 1, 1)
+    assert (whole.assigned, whole.requests, whole.errors) == (1, 4, 2)
+
+
+def test_a_key_that_moves_to_another_revision_is_not_counted_again():
+    old, new, units = Meter("v1"), Meter("v2"), Units()
+    for meter, share in ((old, 95), (new, 25)):
+        unit = units.unit("ana")
+        meter.assign(share, unit)
+        meter.record(200, 0.001, share, unit)
+    assert old.window(0, 1e12, share=95).requests == 1
+    moved = new.window(0, 1e12, share=25)
+    assert (moved.assigned, moved.requests) == (0, 0)
+    assert new.window(0, 1e12).requests == 1
+
+
+def test_keys_beyond_the_limit_are_served_and_said_not_to_be_counted():
+    meter, units = Meter("v2"), Units(limit=2)
+    for key in ("ana", "ben", "cem", "ana"):
+        unit = units.unit(key)
+        meter.assign(5, unit)
+        meter.record(500, 0.001, 5, unit)
+    seen = meter.window(0, 1e12, share=5)
+    assert (seen.assigned, seen.requests, seen.errors) == (2, 2, 2)
+    text = exposition([Reading("iris", meter, weight=5, queued=0, inflight=0)])
+    assert 'modeldeploy_uncounted_keys_total{endpoint="iris",revision="v2"} 1\n' in text
+
+
+def test_copies_are_counted_apart():
+    meter = Meter("v2", clock=Clock())
+    meter.record(200, 0.001, COPY)
+    meter.compared(agree=True)
+    meter.record(200, 0.001, COPY)
+    meter.compared(agree=False)
+    meter.record(504, 1.0, COPY)
+    meter.dropped()
+    seen = meter.window(0, 2e9, share=COPY)
+    assert (seen.requests, seen.errors, seen.compared, seen.disagreed, seen.dropped) == (3, 1, 2, 1, 1)
+    assert meter.window(0, 2e9, share=5).requests == 0

@@ -23,6 +23,7 @@ from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, refuse
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths
+from modeldeploy.backends.local.state import check_unused
 from modeldeploy.errors import (
     ConfigurationError,
     ConflictError,
@@ -56,8 +57,11 @@ CAPABILITIES = Capabilities(
     pinned_invoke=True,
     expect_is_atomic=True,
     safe_canary=True,
+    sticky=True,
     cancel=True,
     meters=True,
+    meters_by_share=True,
+    meter_resolution=1.0,
     logs=True,
     batch=True,
     why_not={
@@ -169,7 +173,7 @@ class LocalBackend:
         """Ask for a whole new table."""
         self.capabilities.check_traffic(traffic, backend=self.name)
         state = self._existing(endpoint)
-        for revision in traffic.live:
+        for revision in {**traffic.live, **traffic.copies}:
             if state.revision(revision) is None:
                 message = f"endpoint {endpoint!r} has no revision {revision!r}"
                 raise NotFoundError(message, hint=f"it has {[each.revision.id for each in state.revisions]}")
@@ -178,11 +182,8 @@ class LocalBackend:
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:
         """Ask for a revision to be gone, after it has answered what it was given."""
         state = self.observe(endpoint)
-        if state is not None and state.traffic.share(revision):
-            message = (
-                f"revision {revision!r} of endpoint {endpoint!r} takes {state.traffic.share(revision)} % of the traffic"
-            )
-            raise ConflictError(message, hint="move its traffic to another revision first, or delete the endpoint")
+        if state is not None:
+            check_unused(endpoint, state.traffic, revision)
         return Ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
 
     def drop_endpoint(self, endpoint: str) -> Ticket:
@@ -303,20 +304,12 @@ class LocalBackend:
             message = f"state file {str(self._paths.state)!r} cannot be read: {error}"
             raise ConfigurationError(message, hint="move it away to start with no endpoints") from error
 
-    def window(
-        self,
-        endpoint: str,
-        revision: str,
-        since: float,
-        until: float,
-        *,
-        share: int | None = None,  # noqa: ARG002 - not told apart yet
-    ) -> Window:
+    def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:
         """Count what the revision answered; to the second, for the last hour, since the front was last started."""
         if endpoint not in self._wanted_endpoints():
             return Window(revision, since, until)
-        seen = self._control.ask("window", endpoint=endpoint, revision=revision, since=since, until=until)
-        return from_json(Window, seen)
+        asked = {"endpoint": endpoint, "revision": revision, "since": since, "until": until, "share": share}
+        return from_json(Window, self._control.ask("window", **asked))
 
     def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
         """Give the last lines that the workers of a revision wrote."""

@@ -119,7 +119,7 @@ class Machine:
             if expect is not None and expect != str(record.version):
                 message = f"endpoint {endpoint!r} was changed by somebody else: it is at version {record.version}, expected {expect}"
                 raise ConflictError(message, hint="look at it again and decide anew", context={"endpoint": endpoint})
-            for revision in traffic.live:
+            for revision in {**traffic.live, **traffic.copies}:
                 self._check_can_serve(record, revision)
             stable = next(iter(traffic.live)) if len(traffic.live) == 1 else record.stable
             self._save(self.state.put(attrs.evolve(record, traffic=traffic, stable=stable)))
@@ -139,14 +139,11 @@ class Machine:
         """Have a revision gone; True when it is."""
         record = self.state.endpoints.get(endpoint)
         if record is not None and record.find(revision) is not None:
-            _check_droppable(record, revision)
+            wanted.check_unused(endpoint, record.traffic, revision)
             if len(record.revisions) == 1:  # an endpoint cannot be without a revision
                 return await self.drop_endpoint(endpoint)
             rest = tuple(each for each in record.revisions if each.revision.id != revision)
-            traffic = attrs.evolve(
-                record.traffic,
-                weights={name: each for name, each in record.traffic.weights.items() if name != revision},
-            )
+            traffic = _without(record.traffic, revision)
             stable = record.stable if record.stable != revision else None
             self._save(self.state.put(attrs.evolve(record, revisions=rest, traffic=traffic, stable=stable)))
             self._retire(endpoint, revision)
@@ -211,10 +208,11 @@ class Machine:
         failed = {revision: each.failed for revision, each in mine.items() if each.failed}
         return {"state": to_json(seen), "failed": failed, "told": told}
 
-    async def window(self, endpoint: str, revision: str, since: float, until: float) -> Any:
+    async def window(self, endpoint: str, revision: str, since: float, until: float, share: int | None) -> Any:
         """Read a meter of the front."""
         self._find(endpoint)
-        return await self._front.call("window", endpoint=endpoint, revision=revision, since=since, until=until)
+        asked: dict[str, Any] = {"revision": revision, "since": since, "until": until, "share": share}
+        return await self._front.call("window", endpoint=endpoint, **asked)
 
     def processes(self) -> dict[str, Any]:
         """Name every process: the supervisor, the front, the fork servers, the workers by endpoint and revision."""
@@ -319,6 +317,8 @@ class Machine:
         return {
             "endpoint": record.name,
             "weights": dict(record.traffic.weights),
+            "shadow": dict(record.traffic.shadow),
+            "key": record.traffic.key,
             "stable": record.stable,
             "safe_canary": read(EndpointOptions, record.options, "endpoint").safe_canary,
             "revisions": {revision: _group(each) for revision, each in mine.items()},
@@ -377,11 +377,11 @@ def _check_same_options(record: Record, options: dict[str, str]) -> None:
             raise ConflictError(message, hint="delete the endpoint, or leave the option out")
 
 
-def _check_droppable(record: Record, revision: str) -> None:
-    share = record.traffic.share(revision)
-    if share:
-        message = f"revision {revision!r} of endpoint {record.name!r} takes {share} % of the traffic"
-        raise ConflictError(message, hint="move its traffic to another revision first, or delete the endpoint")
+def _without(traffic: Traffic, revision: str) -> Traffic:
+    """Take a revision that is sent nothing out of a table."""
+    weights = {name: percent for name, percent in traffic.weights.items() if name != revision}
+    shadow = {name: percent for name, percent in traffic.shadow.items() if name != revision}
+    return attrs.evolve(traffic, weights=weights, shadow=shadow)
 
 
 def _seen(deployed: Deployed, replicas: Replicas | None) -> RevisionState:

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import orjson
 
-from modeldeploy.errors import ConfigurationError, QuotaError
+from modeldeploy.errors import ConfigurationError, ConflictError, QuotaError
 from modeldeploy.values.codec import from_document, to_document
 from modeldeploy.values.serving import Revision, Traffic
 
@@ -62,6 +62,16 @@ class State:
     def drop(self, endpoint: str) -> State:
         """Give the state without this endpoint."""
         return State(self.serial + 1, {name: each for name, each in self.endpoints.items() if name != endpoint})
+
+
+def check_unused(endpoint: str, traffic: Traffic, revision: str) -> None:
+    """Raise ConflictError while a table sends anything to a revision."""
+    if traffic.share(revision):
+        message = f"revision {revision!r} of endpoint {endpoint!r} takes {traffic.share(revision)} % of the traffic"
+        raise ConflictError(message, hint="move its traffic to another revision first, or delete the endpoint")
+    if revision in traffic.copies:
+        message = f"revision {revision!r} of endpoint {endpoint!r} is sent copies of requests"
+        raise ConflictError(message, hint="set a table without them first")
 
 
 def load(path: Path) -> State:

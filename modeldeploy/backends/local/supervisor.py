@@ -50,7 +50,9 @@ class Server:
             "drop": lambda ask: machine.drop(ask["endpoint"], ask["revision"]),
             "drop_endpoint": lambda ask: machine.drop_endpoint(ask["endpoint"]),
             "observe": _soon(lambda ask: machine.observe(ask["endpoint"])),
-            "window": lambda ask: machine.window(ask["endpoint"], ask["revision"], ask["since"], ask["until"]),
+            "window": lambda ask: machine.window(
+                ask["endpoint"], ask["revision"], ask["since"], ask["until"], ask["share"]
+            ),
             "processes": _soon(lambda _ask: machine.processes()),
             "warm": _soon(lambda ask: machine.warm(ask["python"], ask["flavour"])),
             "ping": _soon(lambda _ask: os.getpid()),
