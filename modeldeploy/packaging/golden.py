@@ -53,8 +53,9 @@ class Golden:
         """Say how ``outputs`` differ from the recorded ones beyond the tolerance; empty when they are the same."""
         found = [f"output {name!r} is missing" for name in self.outputs if name not in outputs]
         found += [f"output {name!r} was not there" for name in outputs if name not in self.outputs]
-        both = [(name, self.outputs[name], outputs[name]) for name in self.outputs if name in outputs]
-        return tuple(found + [text for name, *pair in both if (text := _difference(name, *pair, tolerance))])
+        both = [name for name in self.outputs if name in outputs]
+        texts = (_difference(name, self.outputs[name], outputs[name], tolerance) for name in both)
+        return (*found, *(text for text in texts if text))
 
 
 def same(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance = _USUAL) -> NDArray[np.bool_]:

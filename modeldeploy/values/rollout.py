@@ -5,14 +5,17 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.values.analysis import Analysis
+from modeldeploy.values.analysis import Analysis, Method
 from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.serving import WHOLE
+
+if TYPE_CHECKING:
+    from modeldeploy.values.forecast import Forecast
 
 DEFAULT_SAMPLE = 50
 """Answers of the new revision in a step, below which no gate passes."""
@@ -92,6 +95,9 @@ class RolloutPolicy:
         if self.min_sample < 1:
             message = f"min_sample is {self.min_sample!r}"
             raise ConfigurationError(message, hint="use 1 or more requests")
+        if self.analysis.method is not Method.SEQUENTIAL and any(gate.metric is Metric.LATENCY for gate in self.gates):
+            message = f"a gate on latency cannot be decided by {self.analysis.method.value}"
+            raise ConfigurationError(message, hint="use a quantile such as p95_latency, or the sequential analysis")
         if not self.copies and any(gate.metric is Metric.DISAGREEMENT for gate in self.gates):
             message = f"policy {self.strategy.value} has a gate on disagreement and copies no requests"
             raise ConfigurationError(message, hint="RolloutPolicy.shadow(...) compares the answers to the same request")
@@ -275,6 +281,23 @@ class RolloutPolicy:
     def promotes(self) -> bool:
         """Whether the new revision has everything at the end."""
         return self.steps[-1] == WHOLE
+
+    def forecast(self, *, rps: float, base_rate: float = 0.01) -> Forecast:
+        """Say how long the gates need until they know: to take a worse revision back, and to let a good one pass.
+
+        ``rps`` is the requests a second of the whole endpoint (new keys a second, where assignment sticks to a key), ``base_rate`` the share
+        (0-1) of stable's answers that fail. Warns where a step's time runs out before a verdict can come, and says what would help.
+
+        >>> print(RolloutPolicy.canary((5, 50), gates=["error_rate <= 1x"]).forecast(rps=200, base_rate=0.01))
+        at 200 requests/s of which 1 % are bad
+        share  gate              2 times as bad: back after  as good: passes after
+        5 %    error_rate <= 1x  16,565 requests, 83 s       26,102 requests, 2 min
+        50 %   error_rate <= 1x  3,526 requests, 18 s        6,264 requests, 31 s
+        in all 3 min for a revision as good as stable
+        """
+        from modeldeploy.values.forecast import expect
+
+        return expect(self, rps=rps, base_rate=base_rate)
 
     def __str__(self) -> str:
         walk = " > ".join(f"{step} %" if step else f"copies of {self.copies} %" for step in self.steps)

@@ -49,7 +49,7 @@ class Tolerance:
             return given
         if isinstance(given, bool):
             return cls()
-        if not isinstance(given, Mapping):
+        if not hasattr(given, "items"):
             message = f"golden is {given!r}"
             raise ConfigurationError(message, hint="use True, False, a Tolerance, or rtol by type: {'float32': 1e-3}")
         return cls(**{name: _completed(name, value) for name, value in given.items()})
@@ -59,11 +59,11 @@ class Tolerance:
         return {2: self.float16, 4: self.float32}.get(itemsize, self.float64)
 
 
-_DEFAULT = {field.name: field.default for field in attrs.fields(Tolerance)}
+_USUAL = attrs.asdict(Tolerance())
 
 
 def _completed(name: str, value: Any) -> tuple[float, float]:
-    if name not in _DEFAULT:
+    if name not in _USUAL:
         message = f"golden names the type {name!r}"
-        raise ConfigurationError(message, hint=f"types that may differ are {[*_DEFAULT]}; all others must be equal")
-    return _pair(name, value if isinstance(value, tuple | list) else (value, _DEFAULT[name][1]))
+        raise ConfigurationError(message, hint=f"types that may differ are {[*_USUAL]}; all others must be equal")
+    return _pair(name, value if isinstance(value, tuple | list) else (value, _USUAL[name][1]))
