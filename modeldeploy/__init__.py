@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modeldeploy.values.serving import Hardware as Hardware
     from modeldeploy.values.serving import Scale as Scale
     from modeldeploy.values.serving import Traffic as Traffic
+    from modeldeploy.values.tolerance import Tolerance as Tolerance
 
 # Where each public name lives; the module is imported when the name is first asked for.
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "RolloutPolicy": "modeldeploy.values.rollout",
     "Scale": "modeldeploy.values.serving",
     "Session": "modeldeploy.handles.session",
+    "Tolerance": "modeldeploy.values.tolerance",
     "Traffic": "modeldeploy.values.serving",
     "log_to_console": "modeldeploy.observe.log",
     "register": "modeldeploy.registry",
@@ -54,6 +56,7 @@ __all__ = [
     "RolloutPolicy",
     "Scale",
     "Session",
+    "Tolerance",
     "Traffic",
     "errors",
     "log_to_console",

@@ -57,6 +57,7 @@ EVERYTHING = Capabilities(
     expect_is_atomic=True,
     cancel=True,
     meters=True,
+    meters_by_share=True,
     logs=True,
     batch=True,
 )

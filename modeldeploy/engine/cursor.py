@@ -6,9 +6,10 @@ import enum
 
 import attrs
 
+from modeldeploy.engine.evidence import Evidence
 from modeldeploy.values.gate import GateResult, Verdict
 from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
+from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 from modeldeploy.values.tolerance import Tolerance
 
@@ -20,6 +21,7 @@ class Stage(enum.StrEnum):
     CHECK = "check"
     WALK = "walk"
     PROMOTE = "promote"
+    PARK = "park"
     TIDY = "tidy"
     BACK = "back"
     CLEAN = "clean"
@@ -52,6 +54,8 @@ class RolloutCursor:
     """Whether a user promoted it: no gate is asked any more."""
     aborted: bool = False
     """Whether a user took it back."""
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+    """What was counted so far; kept over the steps."""
     verdict: Verdict | None = None
     results: tuple[GateResult, ...] = ()
     reason: str = ""
@@ -59,6 +63,8 @@ class RolloutCursor:
     """Whether the running revision must reproduce its golden outputs."""
     tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
     """How far its answers may be from them."""
+    sticky: bool = False
+    """Whether the backend's router itself keeps keys with their revision."""
     keep: int = 1
     """How many earlier revisions stay warm for an instant rollback."""
 
@@ -73,13 +79,23 @@ class RolloutCursor:
         """The share of the new revision in this step."""
         return self.policy.steps[min(self.step, len(self.policy.steps) - 1)]
 
+    @property
+    def shares(self) -> tuple[int, int]:
+        """What the new revision and stable are exposed to in this step, in one unit: percent of the requests."""
+        if self.percent == WHOLE or self.stable is None:
+            return WHOLE, 0
+        return self.percent or self.policy.copies, self.table(self.step).share(self.stable)
+
     def table(self, step: int) -> Traffic:
-        """Work out the traffic of a step."""
-        return (self.baseline or Traffic()).shift(self.revision.id, self.policy.steps[step])
+        """Work out the traffic of a step; a step of 0 percent sends copies."""
+        percent, revision = self.policy.steps[step], self.revision.id
+        table = (self.baseline or Traffic()).shift(revision, percent)
+        copies = {revision: self.policy.copies} if not percent else {}
+        return attrs.evolve(table, shadow=copies, key=self.policy.key if self.sticky else "")
 
     def first_step(self, share: int) -> int:
         """Find the first step that takes nothing away from a revision which has ``share`` percent already."""
-        return next(step for step, percent in enumerate(self.policy.steps) if percent >= share)
+        return next((step for step, percent in enumerate(self.policy.steps) if percent >= share), 0)
 
     def left(self, found: Traffic) -> bool:
         """Whether ``found`` is a table that this rollout may have left behind."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldeploy.engine.journal_tables import SCHEMA, TABLES
-from modeldeploy.errors import ConfigurationError, QuotaError
+from modeldeploy.errors import ConfigurationError, QuotaError, UnavailableError
 
 _PATIENCE_S = 30.0
 """How long another process may hold the file."""
@@ -70,21 +70,35 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for writes that become durable together, or not at all; QuotaError on a full disk."""
+        """Give the connection for writes that become durable together, or not at all.
+
+        QuotaError on a full disk; UnavailableError when another process holds the file for longer than the patience.
+        """
         self._leave_parent()
-        with self._lock:
+        with self._lock, self._told():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException as error:
+            except BaseException:
                 # On a full disk SQLite has rolled back by itself, and its own complaint would hide the reason.
                 with contextlib.suppress(sqlite3.OperationalError):
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-                    message = f"journal {str(self.path)!r} cannot be written: {error}"
-                    raise QuotaError(message, hint="free some space, then do the same again") from error
                 raise
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in our words what SQLite says of the disk and of the others."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            message = f"journal {str(self.path)!r} cannot be written: {error}"
+            if "full" in str(error):
+                raise QuotaError(message, hint="free some space, then do the same again") from error
+            if "locked" in str(error):
+                hint = "another process holds it, or is frozen while it writes"
+                raise UnavailableError(message, hint=hint) from error
+            raise
 
     def read(self, sql: str, *arguments: object) -> list[Any]:
         """Give all rows of a query."""

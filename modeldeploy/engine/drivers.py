@@ -5,6 +5,7 @@ All drivers share ``World``, which performs one effect; they differ only in how 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,12 +14,18 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from modeldeploy.engine.effects import Call, Dialogue, Effect, Emit, Flow, Inbox, Now, Outcomes, Save, Sleep
-from modeldeploy.engine.journal import LEASE_S, Journal
+from modeldeploy.engine.heartbeat import Heartbeat
+from modeldeploy.engine.journal import Journal
+from modeldeploy.engine.owners import forget
 from modeldeploy.engine.record import Command, Record
+from modeldeploy.errors import QuotaError
 from modeldeploy.values.events import Event
 
 T = TypeVar("T")
 Sink = Callable[[Event], None]
+
+_RENEWED_AFTER = 1 / 3
+"""The part of a lease after which it is renewed."""
 
 
 class Clock(Protocol):
@@ -33,11 +40,26 @@ class Clock(Protocol):
         ...
 
 
+class Wake(threading.Event):
+    """Ends a sleep early, of a thread or of a task on an event loop. One sleeper at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ring: Callable[[], object] | None = None
+
+    def set(self) -> None:
+        """Wake the sleeper, or the next one."""
+        super().set()
+        ring = self.ring
+        if ring is not None:
+            ring()
+
+
 @attrs.frozen
 class RealClock:
     """The time of this machine; ``wake`` ends a sleep early."""
 
-    wake: threading.Event = attrs.field(factory=threading.Event)
+    wake: Wake = attrs.field(factory=Wake)
 
     def now(self) -> float:
         """Give the seconds since the epoch."""
@@ -47,6 +69,28 @@ class RealClock:
         """Sleep, or until somebody sets ``wake``."""
         if self.wake.wait(seconds):
             self.wake.clear()
+
+    async def asleep(self, seconds: float) -> None:
+        """Sleep likewise without holding a thread."""
+        import asyncio
+
+        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+
+        def ring() -> None:
+            # The loop may be closed by the time that somebody speaks up.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(rung.set)
+
+        self.wake.ring = ring
+        try:
+            # Set before there was anybody to ring for?
+            if not self.wake.is_set():
+                await asyncio.wait_for(rung.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self.wake.ring = None
+        self.wake.clear()
 
 
 @attrs.define
@@ -69,16 +113,26 @@ class VirtualClock:
 class World:
     """Performs effects for one operation: provider calls, the journal, events and the clock.
 
-    Events reach the sinks at once and the journal with the next write, in its transaction.
+    Events reach the sinks at once and the journal with the next write, in its transaction. ``owner`` is who took the operation.
     """
 
     def __init__(
-        self, record: Record, journal: Journal, *, sink: Sink | None = None, clock: Clock | None = None
+        self,
+        record: Record,
+        journal: Journal,
+        *,
+        owner: str = "",
+        sink: Sink | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.record = record
         self.journal = journal
         self.clock = clock or RealClock()
+        self._owner = owner
         self._sink = sink
+        # A heartbeat must not take the write of its own driver for somebody else's.
+        self._writing = threading.Lock()
+        self._heartbeat: Heartbeat | None = None
         self._unsaved: list[Event] = []
         self._renewed = self.clock.now()
 
@@ -86,6 +140,7 @@ class World:
         """Do what the flow asks for and give the answer."""
         match effect:
             case Call(fn=fn):
+                self.hold()
                 return fn()
             case Sleep(seconds=seconds):
                 return self._sleep(seconds)
@@ -100,20 +155,44 @@ class World:
             case Inbox():
                 return self._inbox(effect)
 
+    def keep_alive(self) -> None:
+        """Renew the lease by a thread from now on, so that no call takes too long; until ``finish``."""
+        self._heartbeat = Heartbeat(self.renew, self.journal.lease * _RENEWED_AFTER).start()
+
+    def hold(self) -> None:
+        """Make sure that the operation is still ours before acting: FencedError when somebody else took it."""
+        if self.clock.now() - self._renewed > self.journal.lease * _RENEWED_AFTER:
+            self.renew()
+        else:
+            self.journal.check(self.record)
+
     def renew(self) -> None:
-        """Keep the lease when half of it is over."""
-        if self.clock.now() - self._renewed > LEASE_S / 2:
+        """Prolong the lease; FencedError when somebody else took the operation."""
+        with self._writing:
             self.journal.renew(self.record)
             self._renewed = self.clock.now()
 
     def finish(self) -> None:
-        """Give the operation back, with the events that were not written yet."""
-        # The write that ended it has given it back already.
-        if self._unsaved or not self.record.phase.ended:
+        """Give the operation back, with the events that were not written yet; this process may take it up again in any case."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        try:
+            # The write that ended it has given it back already.
+            if self._unsaved or not self.record.phase.ended:
+                self._give_back()
+        finally:
+            forget(self._owner)
+
+    def _give_back(self) -> None:
+        try:
             self.journal.release(self.record, events=self._take_events())
+        except QuotaError:
+            # On a full disk the little that gives it back may find room where the events did not.
+            self.journal.release(self.record)
+            raise
 
     def _sleep(self, seconds: float) -> None:
-        self.renew()
+        self.hold()
         self.clock.sleep(seconds)
 
     def _emit(self, effect: Emit) -> None:
@@ -127,10 +206,11 @@ class World:
 
     def _save(self, effect: Save) -> None:
         changed = attrs.evolve(self.record, cursor=effect.cursor, phase=effect.phase, outcome=effect.outcome)
-        self.record = self.journal.save(
-            changed, events=self._take_events(), history=effect.history, keep=not effect.phase.ended
-        )
-        self._renewed = self.clock.now()
+        with self._writing:
+            self.record = self.journal.save(
+                changed, events=self._take_events(), history=effect.history, keep=not effect.phase.ended
+            )
+            self._renewed = self.clock.now()
 
     def _take_events(self) -> list[Event]:
         events, self._unsaved = self._unsaved, []
@@ -167,7 +247,9 @@ async def _aperform(world: World, effect: Effect) -> Any:
 
     if not isinstance(effect, Sleep):
         return await _whole(world, effect)
-    await asyncio.to_thread(world.renew)
+    await asyncio.to_thread(world.hold)
+    if isinstance(world.clock, RealClock):
+        return await world.clock.asleep(effect.seconds)
     return await asyncio.sleep(effect.seconds)
 
 

@@ -15,8 +15,9 @@ from modeldeploy.values.metrics import Window
 def judge(gate: Gate, new: Window, stable: Window | None, *, min_sample: int) -> GateResult:
     """Hold one gate against what the new revision and, for a relative limit, stable answered in the same time."""
     value = measure(gate.metric, new)
-    if value is None or new.requests < min_sample:
-        return _unknown(gate, value, new.requests, f"{new.requests} of {min_sample} requests")
+    sample = new.compared if gate.metric is Metric.DISAGREEMENT else new.requests
+    if value is None or sample < min_sample:
+        return _unknown(gate, value, sample, f"{sample} of {min_sample} requests")
     limit = gate.limit
     if gate.relative:
         base = measure(gate.metric, stable) if stable is not None else None
@@ -25,14 +26,14 @@ def judge(gate: Gate, new: Window, stable: Window | None, *, min_sample: int) ->
             return _unknown(gate, value, new.requests, f"{seen} of {min_sample} requests on stable")
         limit = gate.limit * base
     verdict = Verdict.PASS if value <= limit else Verdict.FAIL
-    reason = f"{show(gate.metric, value)} against a limit of {show(gate.metric, limit)} after {new.requests} requests"
-    return GateResult(str(gate), verdict, value, limit, new.requests, reason)
+    reason = f"{show(gate.metric, value)} against a limit of {show(gate.metric, limit)} after {sample} requests"
+    return GateResult(str(gate), verdict, value, limit, sample, reason)
 
 
 def overall(results: Iterable[GateResult]) -> Verdict:
-    """One verdict of many: a failure decides, then any doubt, else all passed."""
+    """One verdict of many: a failure decides, then what cannot be read, then any doubt, else all passed."""
     verdicts = {result.verdict for result in results}
-    for decisive in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+    for decisive in (Verdict.FAIL, Verdict.BLIND, Verdict.INCONCLUSIVE):
         if decisive in verdicts:
             return decisive
     return Verdict.PASS
@@ -40,6 +41,8 @@ def overall(results: Iterable[GateResult]) -> Verdict:
 
 def measure(metric: Metric, window: Window) -> float | None:
     """Read a metric off a window: a rate 0-1 or seconds; None without requests."""
+    if metric is Metric.DISAGREEMENT:
+        return window.disagreed / window.compared if window.compared else None
     return window.error_rate if metric.quantile is None else window.quantile(metric.quantile)
 
 

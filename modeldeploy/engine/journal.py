@@ -7,6 +7,7 @@ whoever held it before, however long that one was frozen. No secrets and no payl
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -20,9 +21,9 @@ from modeldeploy.engine import outcomes as reported
 from modeldeploy.engine.database import Database
 from modeldeploy.engine.journal_tables import COLUMNS, dump, insert_events, to_record, to_row
 from modeldeploy.engine.leases import LEASE_S
-from modeldeploy.engine.owners import lives, new_owner, whoami
+from modeldeploy.engine.owners import describe, lives, new_owner, whoami
 from modeldeploy.engine.record import Command, HistoryEntry, HistoryLine, Kind, Record, Verb
-from modeldeploy.errors import ConflictError, NotFoundError
+from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError
 from modeldeploy.stats.means import Tally
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.events import Event
@@ -32,10 +33,19 @@ __all__ = ["LEASE_S", "Journal", "new_owner", "whoami"]
 
 
 class Journal:
-    """The journal in the file ``path``; without a path it lives in memory and ends with the process."""
+    """The journal in the file ``path``; without a path it lives in memory and ends with the process.
 
-    def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
+    ``lease`` is how many seconds a silent driver keeps its operation.
+    """
+
+    def __init__(
+        self, path: Path | None = None, *, lease: float = LEASE_S, clock: Callable[[], float] = time.time
+    ) -> None:
+        if not 0 < lease < math.inf:
+            message = f"lease is {lease!r}, not a number of seconds above 0"
+            raise ConfigurationError(message, hint=f"the default is {LEASE_S:g}")
         self.path = path
+        self.lease = lease
         self._clock = clock
         self._db = Database(path)
 
@@ -69,7 +79,7 @@ class Journal:
             marks = ", ".join("?" * 14)
             connection.execute(
                 f"INSERT INTO operation ({COLUMNS}, owner, lease_until) VALUES ({marks})",  # noqa: S608 - constants
-                (*to_row(new), owner, at + LEASE_S if owner else 0),
+                (*to_row(new), owner, at + self.lease if owner else 0),
             )
             insert_events(connection, events)
         return new
@@ -118,7 +128,7 @@ class Journal:
                     new.outcome,
                     new.seq,
                     at,
-                    at + LEASE_S if keep else 0,
+                    at + self.lease if keep else 0,
                     keep,
                     new.id,
                     record.seq,
@@ -137,23 +147,33 @@ class Journal:
         """Make ``owner`` the driver; ConflictError names a living one. Changes ``seq`` and so fences off one that was frozen."""
         at = self._clock()
         with self._db.transaction() as connection:
-            return leases.acquire(connection, operation, owner, at=at, until=at + LEASE_S)
+            return leases.acquire(connection, operation, owner, at=at, until=at + self.lease)
 
     def renew(self, record: Record) -> None:
         """Say that the driver still lives; FencedError when it was fenced off."""
         with self._db.transaction() as connection:
-            leases.renew(connection, record, self._clock() + LEASE_S)
+            leases.renew(connection, record, self._clock() + self.lease)
+
+    def check(self, record: Record) -> None:
+        """Raise FencedError when somebody else wrote the record since, without waiting for anybody."""
+        if self._db.read("SELECT seq FROM operation WHERE id=?", record.id) != [(record.seq,)]:
+            raise leases.fenced(record)
 
     def release(self, record: Record, *, events: Iterable[Event] = ()) -> None:
-        """Stop being the driver; nothing happens if somebody else is it by now."""
+        """Stop being the driver; nothing happens, and no event is written, if somebody else is it by now."""
         with self._db.transaction() as connection:
-            insert_events(connection, events)
-            leases.release(connection, record)
+            if leases.release(connection, record):
+                insert_events(connection, events)
+
+    def driver(self, operation: str) -> str:
+        """Say in words who drives the operation now; empty when nobody does."""
+        rows = self._db.read("SELECT owner, lease_until FROM operation WHERE id=?", operation)
+        owner, until = rows[0] if rows else (None, 0)
+        return describe(owner) if owner and lives(owner, until or 0, self._clock()) else ""
 
     def driven(self, operation: str) -> bool:
         """Whether a living driver holds the operation now."""
-        rows = self._db.read("SELECT owner, lease_until FROM operation WHERE id=?", operation)
-        return bool(rows and rows[0][0] and lives(rows[0][0], rows[0][1] or 0, self._clock()))
+        return bool(self.driver(operation))
 
     # Commands, events
 

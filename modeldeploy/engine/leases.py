@@ -1,7 +1,13 @@
 """Leases: who drives an operation.
 
-Taking a lease changes the record's ``seq``, and every write is refused unless it knows the present one. So ``seq`` is the fencing counter: a
-driver that was frozen past its lease and wakes up writes nothing, however long it slept. All of this happens in the caller's transaction.
+Taking a lease changes the record's ``seq``, and every write is refused unless it knows the present one: ``seq`` is the fencing counter,
+checked in the transaction of the write. So a driver that was frozen past its lease and wakes up writes nothing, however long it slept, and
+begins no further act at the provider, for it looks at ``seq`` before each. An act that it had begun before may still arrive late. What
+protects against that is the provider: revisions and jobs have derived names, so doing them again finds them done, and a traffic table
+travels with the version that it was made for (``expect=``), so one that is late is refused where that is atomic (``expect_is_atomic``).
+
+Instants are of the wall clock, the only one that processes and machines share: set forward it ends leases early, which fencing makes safe;
+set back it keeps a silent driver's lease for longer.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from modeldeploy.engine.record import Record
 from modeldeploy.errors import ConflictError, FencedError, NotFoundError
 
 LEASE_S = 60.0
-"""How long a silent driver on another machine keeps its operation; one on this machine loses it with its process."""
+"""How long a silent driver keeps its operation; one on this machine loses it with its process."""
 
 
 def acquire(connection: sqlite3.Connection, operation: str, owner: str, *, at: float, until: float) -> Record:
@@ -47,9 +53,12 @@ def renew(connection: sqlite3.Connection, record: Record, until: float) -> None:
         raise fenced(record)
 
 
-def release(connection: sqlite3.Connection, record: Record) -> None:
-    """Give the operation back, unless somebody else drives it by now."""
-    connection.execute("UPDATE operation SET owner=NULL, lease_until=0 WHERE id=? AND seq=?", (record.id, record.seq))
+def release(connection: sqlite3.Connection, record: Record) -> bool:
+    """Give the operation back and say whether it was there to give: somebody else may drive it by now."""
+    done = connection.execute(
+        "UPDATE operation SET owner=NULL, lease_until=0 WHERE id=? AND seq=?", (record.id, record.seq)
+    )
+    return done.rowcount == 1
 
 
 def fenced(record: Record) -> FencedError:

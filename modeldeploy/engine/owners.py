@@ -7,6 +7,9 @@ import os
 import secrets
 import socket
 
+_driving: set[str] = set()
+"""The drivers of this process that have not ended: the process lives on after one of them could not give its operation back."""
+
 
 def whoami() -> str:
     """Say who acts: ``user@host``."""
@@ -18,22 +21,35 @@ def whoami() -> str:
 
 
 def new_owner() -> str:
-    """Name a new driver in this process: host, process id, and a token of its own."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    """Name a new driver in this process: host, process id, and a token of its own. It counts as living until ``forget``."""
+    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    _driving.add(owner)
+    return owner
+
+
+def forget(owner: str) -> None:
+    """Say that a driver of this process has ended, whether or not it could give its operation back."""
+    _driving.discard(owner)
 
 
 def lives(owner: str, until: float, at: float) -> bool:
-    """Whether a driver may still act: its lease runs, and on this machine its process is there too."""
+    """Whether a driver may still act: its lease runs, and on this machine it is also there."""
+    return at < until and _is_there(owner)
+
+
+def _is_there(owner: str) -> bool:
     host, pid, _token = owner.rsplit(":", 2)
     if host != socket.gethostname():
-        return at < until
+        return True  # nobody can say from here
+    if int(pid) == os.getpid():
+        return owner in _driving
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return at < until
+    return True
 
 
 def describe(owner: str) -> str:

@@ -78,6 +78,9 @@ class Gate:
         if not 0 <= self.limit < math.inf:
             message = f"limit of a gate on {self.metric.value} is {self.limit!r}"
             raise ConfigurationError(message, hint="use a finite number of 0 or more")
+        if self.relative and not self.limit:
+            message = f"limit of a gate on {self.metric.value} is 0 times stable's"
+            raise ConfigurationError(message, hint="use a number above 0, for example 1x: no worse than stable")
 
     @classmethod
     def parse(cls, text: str) -> Gate:

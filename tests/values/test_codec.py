@@ -14,18 +14,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modeldeploy import values
+from modeldeploy.engine.evidence import Evidence
 from modeldeploy.engine.record import HistoryEntry, HistoryLine, Record
 from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.engine.single import SingleCursor
 from modeldeploy.errors import ConfigurationError
+from modeldeploy.stats.eprocess import Stratum
+from modeldeploy.values.analysis import Analysis, Method
 from modeldeploy.values.codec import SCHEMA, from_document, from_json, to_document, to_json
+from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.names import check_name
-from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
 from modeldeploy.values.serving import EndpointSpec, Payload, Scale, Traffic
 from modeldeploy.values.ticket import Action, Phase, Ticket
+from modeldeploy.values.tolerance import Tolerance
 
 # Bytes stay in memory: a payload is never stored.
 NOT_STORED = {Payload}
@@ -34,7 +38,7 @@ CLASSES = sorted(
         cls
         for module in pkgutil.iter_modules(values.__path__)
         for cls in vars(importlib.import_module(f"modeldeploy.values.{module.name}")).values()
-        if inspect.isclass(cls) and attrs.has(cls)
+        if inspect.isclass(cls) and attrs.has(cls) and not cls.__name__.startswith("_")
     }
     - NOT_STORED
     | {Record, HistoryEntry, HistoryLine, RolloutCursor, RollbackCursor, SingleCursor},
@@ -61,8 +65,14 @@ st.register_type_strategy(
 st.register_type_strategy(Traffic, tables)
 st.register_type_strategy(Scale, st.builds(Scale, st.integers(1, 9)))
 st.register_type_strategy(EndpointSpec, st.builds(EndpointSpec, names, mappings))
-gates = st.builds(Gate, st.sampled_from(Metric), numbers, st.booleans())
+chances = st.floats(0.001, 0.999)
+gates = st.builds(Gate, st.sampled_from([Metric.ERROR_RATE, Metric.P95_LATENCY]), chances, st.booleans())
+pairs = st.tuples(numbers, numbers)
 st.register_type_strategy(Gate, gates)
+st.register_type_strategy(Tolerance, st.builds(Tolerance, pairs, pairs, pairs))
+st.register_type_strategy(
+    Analysis, st.builds(Analysis, st.sampled_from(Method), chances, chances, st.floats(1.1, 30), chances)
+)
 st.register_type_strategy(
     RolloutPolicy,
     st.builds(
@@ -93,7 +103,13 @@ def _of(cls: type, name: str, hint: object) -> st.SearchStrategy:
     return st.dictionaries(texts, plain, max_size=2) if "Any" in str(hint) else st.from_type(hint)
 
 
-BY_HAND = {Field, Signature, ModelVersion, Traffic, Scale, EndpointSpec, Gate, RolloutPolicy}
+counts = st.integers(0, 10**6)
+strata = st.lists(st.builds(Stratum, *[counts] * 6), max_size=2).map(tuple)
+st.register_type_strategy(
+    Evidence,
+    st.builds(Evidence, numbers, counts, st.dictionaries(texts, strata, max_size=2), strata, blind=st.none() | numbers),
+)
+BY_HAND = {Analysis, Tolerance, Field, Signature, ModelVersion, Traffic, Scale, EndpointSpec, Gate, RolloutPolicy}
 for each in set(CLASSES) - BY_HAND:
     st.register_type_strategy(each, _fields)
 
