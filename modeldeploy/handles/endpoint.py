@@ -290,7 +290,15 @@ class Endpoint:
         spec = EndpointSpec(self.name)
         # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
         ticket = self._session.serving.put_revision(spec, revision)
-        cursor = RolloutCursor(spec, revision, policy, ticket=ticket, keep=keep, golden=golden)
+        cursor = RolloutCursor(
+            spec,
+            revision,
+            policy,
+            ticket=ticket,
+            keep=keep,
+            golden=golden,
+            sticky=self._session.backend.capabilities.sticky,
+        )
         record = self._session.begin(Kind.ROLLOUT, self.name, to_json(cursor))
         return Rollout(self._session, Operation(self._session, record.id).start())
 
