@@ -230,9 +230,7 @@ class Operation:
             message = f"{self.id} has ended already: {record.phase.value}, {record.outcome}"
             raise ConflictError(message, hint="nothing was changed", context={"operation": self.id})
         self._session.journal.tell(self.id, verb, reason)
-        drive = self._session.driving(self.id)
-        if drive is not None:
-            drive.wake()
+        self._session.wake(self.id)
 
     def check(self) -> Self:
         """Raise what the operation's end calls for; nothing when it succeeded or has not ended."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modeldeploy import config, registry
-from modeldeploy.engine.drivers import RealClock, World, arun, run
+from modeldeploy.engine.drivers import RealClock, Wake, World, arun, run
 from modeldeploy.engine.effects import Emit, Flow
-from modeldeploy.engine.journal import Journal, new_owner
+from modeldeploy.engine.journal import Journal
+from modeldeploy.engine.owners import forget, new_owner
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.retry import RetryPolicy, retrying
 from modeldeploy.errors import ConfigurationError, UnsupportedError
@@ -38,6 +39,7 @@ class Session:
         self.retry = retry or RetryPolicy()
         self.sinks = Sinks(log.sink)
         self._drives: dict[str, Drive] = {}
+        self._wakes: dict[str, Wake] = {}
         self._lock = threading.Lock()
         weakref.finalize(self, journal.close)
 
@@ -113,10 +115,15 @@ class Session:
         # What no process can read again would block its target for good, so it is not written at all.
         flows.of_record(made, self.backend)
         started = self._event(Name.OPERATION_STARTED, made)
-        record = self.journal.create(made, supersede=supersede, owner=new_owner(), events=[started])
+        owner = new_owner()
+        try:
+            record = self.journal.create(made, supersede=supersede, owner=owner, events=[started])
+        except BaseException:
+            forget(owner)
+            raise
         self.sinks(started)
         with self._lock:
-            drive = self._drives[record.id] = Drive(self, record.id, record)
+            drive = self._drives[record.id] = Drive(self, record.id, (record, owner))
         drive.start()
         return record
 
@@ -144,18 +151,38 @@ class Session:
         """Drive an operation on the running event loop."""
         import asyncio
 
-        world = await asyncio.to_thread(self._world, operation)
+        wake = Wake()
+        world = await asyncio.to_thread(self._world, operation, wake)
+        self._wakes[operation] = wake
         try:
             await arun(self._flow(world.record), world)
         finally:
+            self._wakes.pop(operation, None)
             await asyncio.shield(asyncio.to_thread(world.finish))
 
-    def _world(self, operation: str, wake: threading.Event | None = None, record: Record | None = None) -> World:
-        taken = record or self.journal.acquire(operation, new_owner())
-        world = World(taken, self.journal, sink=self.sinks, clock=RealClock(wake or threading.Event()))
-        if record is None:
+    def wake(self, operation: str) -> None:
+        """End the sleep of whatever drives an operation in this process, so that a command is heeded at once."""
+        drive, wake = self.driving(operation), self._wakes.get(operation)
+        if drive is not None:
+            drive.wake()
+        if wake is not None:
+            wake.set()
+
+    def _world(self, operation: str, wake: Wake, taken: tuple[Record, str] | None = None) -> World:
+        record, owner = taken or self._take(operation)
+        world = World(record, self.journal, owner=owner, sink=self.sinks, clock=RealClock(wake))
+        world.keep_alive()
+        if taken is None:
             world.perform(Emit(Name.OPERATION_RESUMED))
         return world
+
+    def _take(self, operation: str) -> tuple[Record, str]:
+        owner = new_owner()
+        try:
+            return self.journal.acquire(operation, owner), owner
+        except BaseException:
+            forget(owner)
+            raise
 
     def _flow(self, record: Record) -> Flow[Any]:
         return retrying(flows.of_record(record, self.backend), self.retry)
@@ -169,14 +196,14 @@ class Session:
 class Drive:
     """One operation being driven by a daemon thread: when the process ends the journal holds it, and any process can go on."""
 
-    def __init__(self, session: Session, operation: str, record: Record | None = None) -> None:
+    def __init__(self, session: Session, operation: str, taken: tuple[Record, str] | None = None) -> None:
         self.operation = operation
         self.error: Exception | None = None
         self._session = session
-        self._record = record
+        self._taken = taken
         self._pid = os.getpid()
         self._waiting: list[Callable[[], object]] = []
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"modeldeploy {operation}", daemon=True)
 
@@ -211,7 +238,7 @@ class Drive:
 
     def _run(self) -> None:
         try:
-            world = self._session._world(self.operation, self._wake, self._record)  # noqa: SLF001 - the session's own thread
+            world = self._session._world(self.operation, self._wake, self._taken)  # noqa: SLF001 - the session's own thread
             try:
                 run(self._session._flow(world.record), world)  # noqa: SLF001
             finally:

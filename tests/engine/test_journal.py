@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from modeldeploy.engine import database, owners
-from modeldeploy.engine.journal import LEASE_S, Journal, new_owner, whoami
+from modeldeploy.engine.journal import Journal, new_owner, whoami
 from modeldeploy.engine.record import HistoryEntry, Kind, Record, Verb
 from modeldeploy.errors import ConfigurationError, ConflictError, FencedError, NotFoundError, QuotaError
 from modeldeploy.values.events import Event, Name
@@ -45,14 +45,6 @@ def journal(path, clock):
     made = Journal(path, clock=clock)
     yield made
     made.close()
-
-
-@pytest.fixture
-def dead():
-    """The id of a process that has ended."""
-    pid = os.posix_spawn("/bin/true", ["true"], {})
-    os.waitpid(pid, 0)
-    return pid
 
 
 def record(name="rollout-1", target="iris", **options):
@@ -140,84 +132,6 @@ def test_the_latest_of_a_kind_is_found(journal, clock):
     clock.at += 1
     ended(journal, "rollout-2")
     assert journal.latest(backend="memory", target="iris", kind=Kind.ROLLOUT).id == "rollout-2"
-
-
-# ---------------------------------------------------------------- leases
-
-
-def test_a_living_driver_keeps_others_out_until_it_is_silent(journal, clock):
-    journal.create(record())
-    journal.acquire("rollout-1", f"{HERE}:{os.getpid()}:a")
-    with pytest.raises(ConflictError, match=f"process {os.getpid()} on {HERE}"):
-        journal.acquire("rollout-1", f"{HERE}:{os.getpid()}:b")
-    assert journal.driven("rollout-1")
-    clock.at += LEASE_S
-    assert not journal.driven("rollout-1")
-    journal.acquire("rollout-1", f"{HERE}:{os.getpid()}:b")
-
-
-def test_a_driver_on_another_machine_keeps_its_lease_to_the_end(journal, clock, dead):
-    journal.create(record())
-    journal.acquire("rollout-1", f"elsewhere:{dead}:a")
-    assert journal.driven("rollout-1")
-    clock.at += LEASE_S - 1
-    with pytest.raises(ConflictError):
-        journal.acquire("rollout-1", new_owner())
-    clock.at += 1
-    journal.acquire("rollout-1", new_owner())
-
-
-def test_a_dead_process_loses_its_lease_at_once(journal, dead):
-    journal.create(record())
-    journal.acquire("rollout-1", f"{HERE}:{dead}:a")
-    assert not journal.driven("rollout-1")
-    journal.acquire("rollout-1", new_owner())
-
-
-def test_a_process_of_another_user_counts_as_living(journal, monkeypatch):
-    def refuse(pid, number):
-        raise PermissionError
-
-    journal.create(record())
-    journal.acquire("rollout-1", f"{HERE}:{os.getpid()}:a")
-    monkeypatch.setattr(os, "kill", refuse)
-    assert journal.driven("rollout-1")
-
-
-def test_a_frozen_driver_is_fenced_when_it_wakes(journal, clock):
-    journal.create(record())
-    frozen = journal.acquire("rollout-1", f"{HERE}:{os.getpid()}:a")
-    clock.at += LEASE_S + 1
-    taken = journal.acquire("rollout-1", f"{HERE}:{os.getpid()}:b")
-    with pytest.raises(FencedError):
-        journal.save(frozen)
-    with pytest.raises(FencedError):
-        journal.renew(frozen)
-    journal.release(frozen)
-    assert journal.driven("rollout-1")
-    journal.save(taken)
-
-
-def test_renewing_and_saving_prolong_the_lease(journal, clock):
-    journal.create(record())
-    mine = journal.acquire("rollout-1", new_owner())
-    clock.at += LEASE_S - 1
-    journal.renew(mine)
-    clock.at += LEASE_S - 1
-    assert journal.driven("rollout-1")
-    mine = journal.save(mine)
-    clock.at += LEASE_S - 1
-    assert journal.driven("rollout-1")
-    journal.save(mine, keep=False)
-    assert not journal.driven("rollout-1")
-
-
-def test_a_released_operation_can_be_taken_at_once(journal):
-    journal.create(record())
-    mine = journal.acquire("rollout-1", new_owner())
-    journal.release(mine, events=[Event(Name.OPERATION_PROGRESS, 1.0, "rollout-1")])
-    journal.acquire("rollout-1", new_owner())
-    assert [event.name for event in journal.events("rollout-1")] == [Name.OPERATION_PROGRESS]
 
 
 # ---------------------------------------------------------------- commands, events, history
@@ -410,36 +324,6 @@ def test_processes_make_and_write_a_new_journal_together(path, python):
     journal = Journal(path)
     assert [journal.verify_history(backend="memory", target=f"p{each}") for each in range(4)] == [10] * 4
     assert journal.unfinished() == ()
-    journal.close()
-
-
-RACER = """
-import sys, os, pathlib
-from modeldeploy.engine.journal import Journal, new_owner
-from modeldeploy.errors import ConflictError
-journal = Journal(pathlib.Path(sys.argv[1]))
-print("ready", flush=True); sys.stdin.readline()
-try:
-    journal.acquire("rollout-1", new_owner())
-    print("mine", flush=True)
-except ConflictError as error:
-    print("theirs", flush=True)
-sys.stdin.readline()
-"""
-
-
-def test_of_two_processes_one_becomes_the_driver(path, python):
-    journal = Journal(path)
-    journal.create(record())
-    for _round in range(3):
-        processes = [python(RACER, path) for _ in range(2)]
-        start_all(processes)
-        assert sorted(process.stdout.readline() for process in processes) == ["mine\n", "theirs\n"]
-        assert journal.driven("rollout-1")
-        for process in processes:
-            process.kill()
-            process.wait()
-        assert not journal.driven("rollout-1")
     journal.close()
 
 
