@@ -193,9 +193,11 @@ class Journal:
         )  # fmt: skip
         return tuple(Command(number, Verb(verb), reason, who, at) for number, verb, reason, who, at in rows)
 
-    def events(self, operation: str) -> tuple[Event, ...]:
-        """Read what happened in an operation, oldest first."""
-        rows = self._db.read("SELECT body FROM event WHERE operation=? ORDER BY number", operation)
+    def events(self, operation: str, *, skip: int = 0) -> tuple[Event, ...]:
+        """Read what happened in an operation, oldest first, without the first ``skip``: a long one has thousands."""
+        rows = self._db.read(
+            "SELECT body FROM event WHERE operation=? ORDER BY number LIMIT -1 OFFSET ?", operation, skip
+        )
         return tuple(from_json(Event, json.loads(body)) for (body,) in rows)
 
     # Outcomes

@@ -91,18 +91,18 @@ class Operation:
         """Whether it has ended."""
         return self.record.phase.ended
 
-    def events(self) -> tuple[Event, ...]:
-        """Give what happened so far, oldest first."""
-        return self._session.journal.events(self.id)
+    def events(self, *, skip: int = 0) -> tuple[Event, ...]:
+        """Give what happened so far, oldest first, without the first ``skip``."""
+        return self._session.journal.events(self.id, skip=skip)
 
     def watch(self) -> Iterator[Event]:
         """Give events as they are journalled, until the operation ended or waits for a user."""
         given = 0
         while True:
             record = self.record
-            events = self.events()
-            yield from events[given:]
-            given = len(events)
+            events = self.events(skip=given)
+            yield from events
+            given += len(events)
             if record.phase.ended or record.paused:
                 return
             time.sleep(_LOOK_S)

@@ -153,6 +153,45 @@ def test_events_are_kept_with_the_write(journal):
     assert list(journal.events("rollout-1")) == events
 
 
+def looks(count):
+    return [Event(Name.ROLLOUT_LOOK, float(at), "rollout-1", fields={"step": 0}) for at in range(count)]
+
+
+def test_events_are_read_on_from_where_one_stood(journal):
+    made = journal.save(journal.create(record()), events=looks(3))
+    assert [event.at for event in journal.events("rollout-1", skip=2)] == [2.0]
+    journal.save(made, events=looks(1))
+    assert [event.at for event in journal.events("rollout-1", skip=3)] == [0.0]
+    assert journal.events("rollout-1", skip=4) == ()
+
+
+def steps_of(journal, act):
+    """Count what SQLite's machine does; a scan of a table shows in it whatever the machine below is doing."""
+    steps = []
+    journal._db._connection.set_progress_handler(lambda: steps.append(1), 1)
+    act()
+    journal._db._connection.set_progress_handler(None, 1)
+    return len(steps)
+
+
+def test_saving_and_listing_do_not_slow_down_with_ten_thousand_events(journal):
+    made = [journal.create(record())]
+
+    def save():
+        made[0] = journal.save(made[0], events=looks(1))
+
+    def read():
+        assert journal.events("rollout-1", skip=10_001)
+
+    acts = [save, journal.unfinished, lambda: journal.read("rollout-1"), lambda: journal.driven("rollout-1")]
+    before = [steps_of(journal, act) for act in acts]
+    made[0] = journal.save(made[0], events=looks(10_000))
+    after = [steps_of(journal, act) for act in acts]
+    assert max(now - then for now, then in zip(after, before, strict=True)) < 50
+    # Skipping is a step for each event, not its text.
+    assert steps_of(journal, read) < 100_000
+
+
 # ---------------------------------------------------------------- the file
 
 
