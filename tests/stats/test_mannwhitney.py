@@ -37,6 +37,13 @@ def test_the_shift_is_the_median_of_all_differences_within_its_bounds(new, stabl
     assert ours.low <= ours.shift <= ours.high
 
 
+@given(untied, untied)
+def test_swapping_the_series_turns_everything_round(new, stable):
+    ours, other = rank_test(new, stable), rank_test(stable, new)
+    assert (ours.low, ours.high, ours.shift) == (-other.high, -other.low, pytest.approx(-other.shift))
+    assert ours.p_value == pytest.approx(other.p_value)
+
+
 def test_the_bounds_hold_the_true_shift_with_the_confidence_asked_for():
     rng = np.random.default_rng(5)
     held = 0

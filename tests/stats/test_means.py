@@ -63,6 +63,12 @@ def test_an_interval_is_the_formula_as_it_is_printed():
     assert mean_interval(tally) == pytest.approx((0.3 - half, 0.3 + half))
 
 
+def test_a_difference_is_between_the_furthest_ends_of_two_intervals_with_half_the_error_each():
+    new, stable = Tally(900, 400.0, 400.0), Tally(2000, 700.0, 650.0)
+    (low, high), (old_low, old_high) = mean_interval(new, 0.01), mean_interval(stable, 0.01)
+    assert compare_means(new, stable, 0.02) == (low - old_high, high - old_low)
+
+
 def test_few_outcomes_say_nothing_and_equal_ones_are_no_certainty():
     assert mean_interval(Tally()) == (0.0, 1.0)
     assert mean_interval(Tally.of([1.0] * (FEWEST - 1))) == (0.0, 1.0)

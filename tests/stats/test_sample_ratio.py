@@ -61,6 +61,8 @@ def test_four_percent_in_place_of_five_is_found_after_the_published_requests():
 
 
 def test_no_traffic_at_all_is_found_after_the_published_requests():
+    """Exactly with the 327th, which a look at every 200 requests sees at the published 400."""
+    assert log_evidence(5, 95, 0, 326) < ALARM <= log_evidence(5, 95, 0, 327)
     assert first_alarm(0.0, seed=0) == 400
 
 
