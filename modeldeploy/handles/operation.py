@@ -91,6 +91,16 @@ class Operation:
         """Whether it has ended."""
         return self.record.phase.ended
 
+    @property
+    def driver(self) -> str:
+        """Who drives it now, in words; empty when nobody does."""
+        return self._session.journal.driver(self.id)
+
+    @property
+    def session(self) -> Session:
+        """The session of its backend."""
+        return self._session
+
     def events(self, *, skip: int = 0) -> tuple[Event, ...]:
         """Give what happened so far, oldest first, without the first ``skip``."""
         return self._session.journal.events(self.id, skip=skip)
@@ -133,7 +143,7 @@ class Operation:
         """
         from modeldeploy.observe.progress import progress
 
-        if self._rests():
+        if self.at_rest:
             return self.check()
         deadline = None if timeout is None else time.monotonic() + timeout
         with progress(self._title()) as display:
@@ -153,7 +163,7 @@ class Operation:
         return self.check()
 
     def _wait(self, deadline: float | None, timeout: float | None) -> None:
-        while not self._rests():
+        while not self.at_rest:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 message = f"{self.id} is still {self.status} after {timeout:g} s"
@@ -161,7 +171,9 @@ class Operation:
                 raise OperationTimeout(message, hint=hint, context={"operation": self.id})
             self._wait_once(left)
 
-    def _rests(self) -> bool:
+    @property
+    def at_rest(self) -> bool:
+        """Whether it ended, or is paused and nobody has told it to go on."""
         record = self.record
         if record.phase.ended or not record.paused:
             return record.phase.ended
@@ -195,7 +207,7 @@ class Operation:
     async def _await(self) -> Self:
         import asyncio
 
-        while not await asyncio.to_thread(self._rests):
+        while not await asyncio.to_thread(lambda: self.at_rest):
             drive = self._session.driving(self.id)
             if drive is not None:
                 await _until_done(drive)

@@ -186,6 +186,47 @@ def test_a_real_sleep_without_a_word_takes_its_time():
     assert time.monotonic() - began >= 0.019
 
 
+def sleep_on_a_loop(clock, seconds, *, then=lambda: None):
+    """Sleep on a loop, do ``then`` meanwhile in a thread, and give how long it took."""
+
+    async def main():
+        asyncio.get_running_loop().run_in_executor(None, then)
+        began = time.monotonic()
+        await clock.asleep(seconds)
+        return time.monotonic() - began
+
+    return asyncio.run(main())
+
+
+def test_a_sleep_on_a_loop_ends_early_when_woken():
+    clock = RealClock()
+    assert sleep_on_a_loop(clock, 30, then=clock.wake.set) < 10
+    assert not clock.wake.is_set()
+    assert sleep_on_a_loop(clock, 0.02) >= 0.019
+
+
+def test_a_word_before_the_sleep_on_a_loop_is_not_lost():
+    clock = RealClock()
+    clock.wake.set()
+    assert sleep_on_a_loop(clock, 30) < 10
+    assert not clock.wake.is_set()
+
+
+def test_a_word_after_the_loop_was_closed_wakes_nobody_and_hurts_nobody():
+    clock, rings = RealClock(), []
+
+    async def main():
+        sleeping = asyncio.ensure_future(clock.asleep(30))
+        await asyncio.sleep(0)
+        rings.append(clock.wake.ring)
+        sleeping.cancel()
+
+    asyncio.run(main())
+    assert clock.wake.ring is None
+    rings[0]()
+    clock.wake.set()
+
+
 def test_a_loop_is_free_while_it_waits(make_world):
     ticks = []
 

@@ -61,6 +61,23 @@ def test_waiting_on_a_loop_for_another_process_polls(endpoint, there, model, wai
     assert asyncio.run(main()).status == "succeeded"
 
 
+def test_a_word_wakes_an_operation_that_is_driven_on_a_loop(endpoint, session, model, wait_until):
+    """Its next look would come after ten minutes."""
+    policy = attrs.evolve(SLOW, interval=600.0)
+    cursor = RolloutCursor(EndpointSpec("iris"), Revision.of(model(2).identity), policy)
+    session.journal.create(Record("rollout-x", Kind.ROLLOUT, "memory", "iris", to_json(cursor)))
+    operation = Operation(session, "rollout-x")
+
+    async def main():
+        waiting = asyncio.ensure_future(wait_for(operation))
+        await asyncio.to_thread(wait_until, lambda: len(endpoint.traffic) == 2)
+        await asyncio.to_thread(operation.tell, Verb.PROMOTE)
+        return await asyncio.wait_for(waiting, 20)
+
+    assert asyncio.run(main()).status == "succeeded"
+    assert session._wakes == {}
+
+
 async def wait_for(each):
     return await each
 
