@@ -105,6 +105,23 @@ def log_pass_rate(strata: Iterable[Stratum], limit: float) -> float:
     return log_mean(_log_rate(f, limit, bad, good) for f in RARER)
 
 
+def log_fail_both(strata: Iterable[Stratum], limit: float, alone: float | None = None) -> float:
+    """Ln of the evidence that the new revision is worse than stable and that more than ``limit`` (0-1) of its answers are bad.
+
+    H0: rho <= 1 or p <= limit while stable is exposed beside it, and p <= ``alone`` (the limit, unless it is given) while it is not. E = the
+    lesser of both e-values over the strata with both, which is one for "either"; the e-value of the rate over those without stable; and the
+    mean where there are both kinds. They are kept apart since the ratio learns nothing without stable: the lesser of all would stay as it is
+    however many answers of a revision that is alone are bad.
+    """
+    counted = list(strata)
+    beside = [stratum for stratum in counted if stratum.concurrent]
+    left = [stratum for stratum in counted if not stratum.concurrent and stratum.new_share]
+    logs = [min(log_fail_ratio(beside), log_fail_rate(beside, limit))] if beside else []
+    if left:
+        logs.append(log_fail_rate(left, limit if alone is None else alone))
+    return log_mean(logs) if logs else 0.0
+
+
 def log_mean(logs: Iterable[float]) -> float:
     """Ln of the arithmetic mean of e-values given as logarithms; at least one is needed.
 

@@ -17,6 +17,7 @@ from modeldeploy.stats.eprocess import (
     RARER,
     WORSE,
     Stratum,
+    log_fail_both,
     log_fail_rate,
     log_fail_ratio,
     log_mean,
@@ -239,6 +240,37 @@ def test_the_lesser_evidence_never_blames_who_is_like_stable_or_within_the_limit
 def test_the_mean_of_both_never_favours_who_breaks_both_limits(share, new, stable):
     """Limits: twice stable's rate, and 10 %."""
     assert math.fsum(p * math.exp(both_pass(s, 0.1)) for p, s in outcomes(10, share, new, stable)) <= 1 + ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("new", "stable", "later"), [(0.3, 0.3, 0.1), (0.1, 0.01, 0.1), (0.1, 0.1, 0.05), (0.3, 0.3, 0.3)]
+)
+def test_a_bake_without_stable_blames_nobody_who_stays_within_the_limit(new, stable, later):
+    """Limit 10 % of ten requests beside stable and ten alone; in the last, alone is allowed what stable had."""
+    allowed = max(0.1, later)
+    bake = [(binom.pmf(bad, 10, later), Stratum(100, 0, 10, bad)) for bad in range(11)]
+    beside = list(outcomes(6, 0.25, new, stable))
+    mean = math.fsum(
+        p * q * math.exp(log_fail_both([first, last], 0.1, allowed)) for p, first in beside for q, last in bake
+    )
+    assert mean <= 1 + ROUNDING
+
+
+def test_a_revision_that_breaks_once_stable_is_gone_is_seen():
+    healthy = [Stratum(5, 95, 600, 6, 11_400, 114), Stratum(50, 50, 6000, 60, 6000, 60)]
+    bake = Stratum(100, 0, 30, 15)
+    assert log_fail_both(healthy, 0.01) < 0
+    assert log_fail_both([*healthy, bake], 0.01) > math.log(20)
+    assert log_fail_both([*healthy, bake], 0.01, alone=0.5) < math.log(20)
+    # With the lesser evidence of all it could never be: what the ratio knows ended with stable.
+    assert min(log_fail_ratio([*healthy, bake]), log_fail_rate([*healthy, bake], 0.01)) < 0
+
+
+def test_evidence_of_both_kinds_is_that_of_the_kind_there_is():
+    beside, alone = Stratum(25, 75, 100, 30, 300, 20), Stratum(100, 0, 100, 30)
+    assert log_fail_both([beside], 0.1) == min(log_fail_ratio([beside]), log_fail_rate([beside], 0.1))
+    assert log_fail_both([alone], 0.1) == log_fail_rate([alone], 0.1)
+    assert log_fail_both([], 0.1) == log_fail_both([Stratum(0, 100, 0, 0, 50, 5)], 0.1) == 0.0
 
 
 def test_the_mean_of_both_is_one_where_both_limits_are_just_met():
