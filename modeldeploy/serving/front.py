@@ -12,6 +12,7 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ RETIRED = "retired"
 """State of a revision that takes no new request and ends those it has."""
 
 _LINE_LIMIT = 64 << 20
+_SWITCH_S = 0.0005
 
 
 class Front:
@@ -159,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     die_with_parent(arguments.parent)
     # The supervisor ends us; a Ctrl-C in the terminal that started it must not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Answers of shadows are decoded in a thread; requests must not wait 5 ms for it to let go of Python's lock.
+    sys.setswitchinterval(_SWITCH_S)
     gc.freeze()
     return run(_serve(arguments.control, arguments.sockets))
 

@@ -39,7 +39,7 @@ class _Tally:
     def __init__(self) -> None:
         self.answers = self.errors = self.assigned = 0
         self.compared = self.disagreed = self.dropped = 0
-        self.latency: dict[int, int] = {}
+        self.latency: collections.defaultdict[int, int] = collections.defaultdict(int)
 
     def window(self, revision: str, since: float, until: float) -> Window:
         latency = {str(bucket): count for bucket, count in self.latency.items()}
@@ -54,14 +54,8 @@ class _Second:
 
     def __init__(self, at: int) -> None:
         self.at = at
-        self.answers: dict[int | None, _Tally] = {}
-        self.units: dict[int | None, _Tally] = {}
-
-    def tally(self, share: int | None) -> _Tally:
-        return self.answers.get(share) or self.answers.setdefault(share, _Tally())
-
-    def keys(self, share: int | None) -> _Tally:
-        return self.units.get(share) or self.units.setdefault(share, _Tally())
+        self.answers: collections.defaultdict[int | None, _Tally] = collections.defaultdict(_Tally)
+        self.units: collections.defaultdict[int | None, _Tally] = collections.defaultdict(_Tally)
 
     def tallies(self, share: int | None) -> Iterable[_Tally]:
         """Give what belongs to a share; None for all that was answered."""
@@ -90,13 +84,15 @@ class Meter:
         self.buckets = [0] * (_LAST_BUCKET + 1)
         self._clock = clock
         self._kept: collections.deque[_Second] = collections.deque()
+        self._newest = _Second(0)
+        self._end = 0
 
     def assign(self, share: int, unit: Unit | None = None) -> None:
         """Count one request that the traffic table gave to the revision while it had ``share`` percent."""
         if unit is None:
-            self._second().tally(share).assigned += 1
+            self._second().answers[share].assigned += 1
         elif unit.first(ASSIGNED):
-            self._second().keys(share).assigned += 1
+            self._second().units[share].assigned += 1
         elif not unit.counted:
             self.uncounted += 1
 
@@ -109,9 +105,9 @@ class Meter:
         second = self._second()
         bucket = bucket_of(seconds)
         failed = is_error(status)
-        tally = second.tally(share if unit is None else None)
+        tally = second.answers[share if unit is None else None]
         tally.answers += 1
-        tally.latency[bucket] = tally.latency.get(bucket, 0) + 1
+        tally.latency[bucket] += 1
         self.buckets[bucket] += 1
         self.seconds_sum += seconds
         if failed:
@@ -120,11 +116,15 @@ class Meter:
         else:
             self.outcomes["ok" if status < 400 else "refused"] += 1  # noqa: PLR2004 - the border of HTTP's 4xx
         if unit is not None:
-            _count_key(second.keys(share), unit, bucket, failed=failed)
+            _count_key(second.units[share], unit, bucket, failed=failed)
+
+    def copied(self) -> None:
+        """Count one copy that is sent."""
+        self.copies["sent"] += 1
 
     def compared(self, *, agree: bool) -> None:
         """Count one copy whose answer was held against the caller's."""
-        tally = self._second().tally(COPY)
+        tally = self._second().answers[COPY]
         tally.compared += 1
         tally.disagreed += not agree
         self.copies["compared"] += 1
@@ -132,18 +132,21 @@ class Meter:
 
     def dropped(self) -> None:
         """Count one copy that was not sent."""
-        self._second().tally(COPY).dropped += 1
+        self._second().answers[COPY].dropped += 1
         self.copies["dropped"] += 1
 
     def _second(self) -> _Second:
-        now = int(self._clock())
-        kept = self._kept
+        now = self._clock()
         # A clock that was set back adds to the newest second rather than break the order.
-        if not kept or kept[-1].at < now:
-            kept.append(_Second(now))
-            while kept[0].at < now - KEPT_S:
-                kept.popleft()
-        return kept[-1]
+        return self._newest if now < self._end else self._begin(int(now))
+
+    def _begin(self, now: int) -> _Second:
+        kept = self._kept
+        self._newest, self._end = _Second(now), now + 1
+        kept.append(self._newest)
+        while kept[0].at < now - KEPT_S:
+            kept.popleft()
+        return self._newest
 
     def window(self, since: float, until: float, *, share: int | None = None) -> Window:
         """Add up the seconds that lie, wholly or in part, between two instants (seconds since the epoch).
@@ -173,7 +176,7 @@ class Meter:
 def _count_key(tally: _Tally, unit: Unit, bucket: int, *, failed: bool) -> None:
     if unit.first(ANSWERED):
         tally.answers += 1
-        tally.latency[bucket] = tally.latency.get(bucket, 0) + 1
+        tally.latency[bucket] += 1
     if failed and unit.first(FAILED):
         tally.errors += 1
 

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from modeldeploy.serving import keys
+from modeldeploy.serving.comparing import LARGEST
 from modeldeploy.serving.group import Group
 from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, json_response, unavailable
 from modeldeploy.serving.meters import Meter, Reading, exposition, is_error
+from modeldeploy.serving.shadowing import Shadows
 from modeldeploy.serving.units import Unit, Units
 from modeldeploy.values.assignment import assign
 
@@ -36,6 +38,7 @@ _NEVER_ASKED = frozenset({429, 503})
 _VERSIONS = "/versions/"
 _LIVE = frozenset({"/healthz", "/v2/health/live"})
 _READY = frozenset({"/readyz", "/ping", "/v2/health/ready"})
+_OWN_PATHS = _LIVE | _READY | {"/metrics"}
 
 
 @attrs.frozen
@@ -81,6 +84,7 @@ class Router:
         self.safe_canary = True
         self._draw = draw
         self._units = Units()
+        self._shadows = Shadows()
 
     def meter(self, revision: str) -> Meter:
         """Find or make the meter of a revision; it stays when the revision goes, so that its last hour can be read."""
@@ -113,8 +117,23 @@ class Router:
         timeout = _timeout(request, group)
         stable = self.groups.get(table.stable) if table.stable is not None else None
         if stable is None or stable is group or not self.safe_canary:
-            return await group.submit(request, timeout, share, unit)
-        return await _guarded(request, group, stable, timeout, share=share, unit=unit)
+            answer = await group.submit(request, timeout, share, unit)
+        else:
+            answer = await _guarded(request, group, stable, timeout, share=share, unit=unit)
+        if table.shadow:
+            self._copy(table, request, answer)
+        return answer
+
+    def _copy(self, table: Table, request: Request, answer: Response) -> None:
+        """Send the shadows their share of copies; an answer of another canary is nothing to hold theirs against."""
+        if request.method != "POST":
+            return
+        by_stable = table.stable not in table.weights or answer.headers[REVISION_HEADER] == table.stable
+        comparable = answer if by_stable and len(answer.body) <= LARGEST else None
+        for revision, percent in table.shadow.items():
+            group = self.groups.get(revision)
+            if group is not None and (percent == _WHOLE or self._draw() * _WHOLE < percent):
+                self._shadows.send(group, request, _timeout(request, group), comparable)
 
     def _choose(self, table: Table, request: Request) -> tuple[str | None, Unit | None]:
         """Choose among several revisions: by the request's key where it has one, else by lot."""
@@ -130,18 +149,20 @@ class Router:
         self.table = table
 
     def _own_answer(self, request: Request) -> Response | None:
-        path = request.path
-        if path in _LIVE:
-            return json_response(200, {"live": True})
-        if path in _READY:
-            return self._readiness()
-        if path == "/metrics":
-            headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-            return Response(200, exposition(self.readings()).encode(), headers)
+        if request.path in _OWN_PATHS:
+            return self._own_page(request.path)
         meant = request.headers.get(ENDPOINT_HEADER)
         if meant is not None and meant != self.endpoint:
             return failure(421, f"this is endpoint {self.endpoint!r}, not {meant!r}")
         return None
+
+    def _own_page(self, path: str) -> Response:
+        if path in _LIVE:
+            return json_response(200, {"live": True})
+        if path in _READY:
+            return self._readiness()
+        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        return Response(200, exposition(self.readings()).encode(), headers)
 
     def _readiness(self) -> Response:
         live = [self.groups[revision] for revision in self.table.revisions if revision in self.groups]

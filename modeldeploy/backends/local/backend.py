@@ -35,7 +35,7 @@ from modeldeploy.errors import (
 )
 from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
-from modeldeploy.values.capability import Capabilities
+from modeldeploy.values.capability import Capabilities, Shadow
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
@@ -54,6 +54,7 @@ CAPABILITIES = Capabilities(
     serving=True,
     durable=True,
     split=100,
+    shadow=Shadow(),
     pinned_invoke=True,
     expect_is_atomic=True,
     safe_canary=True,
@@ -65,7 +66,6 @@ CAPABILITIES = Capabilities(
     logs=True,
     batch=True,
     why_not={
-        "shadow": "copies of requests come in a later version; deploy the revision without traffic and call it with revision=",
         "edge": "this machine is no device; build a bundle for one with EdgeTarget when that comes",
         "scale_to_zero": "idle workers cost memory only; delete the endpoint to free it",
         "server_side_guard": "the supervisor does not judge; a rollout needs a process that drives it (modeldeploy drive)",

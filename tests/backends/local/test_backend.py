@@ -15,9 +15,8 @@ from modeldeploy.errors import (
     InvalidRequestError,
     NotFoundError,
     PredictionError,
-    UnsupportedError,
 )
-from modeldeploy.values.serving import EndpointSpec, Payload, Revision, Traffic
+from modeldeploy.values.serving import EndpointSpec, Payload, Revision
 from modeldeploy.values.ticket import Phase
 
 
@@ -101,12 +100,6 @@ def test_a_wrong_option_is_refused_by_name(local, options):
 def test_an_unknown_setting_is_refused(modeldeploy_home):
     with pytest.raises(ConfigurationError, match="hots"):
         LocalBackend.configure(modeldeploy_home, {"hots": "0.0.0.0"})
-
-
-def test_shadow_traffic_is_refused_with_the_reason(local):
-    first, second = local.revision(1), local.revision(2)
-    with pytest.raises(UnsupportedError, match="later version"):
-        local.backend.set_traffic("iris", Traffic({first.id: 100}, shadow={second.id: 10}))
 
 
 def test_a_port_that_is_asked_for_and_taken_is_a_conflict(local):
