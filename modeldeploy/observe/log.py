@@ -46,7 +46,9 @@ def write(name: str, level: Level, fields: Mapping[str, Any], *, at: float | Non
 
 def _structlog_is_configured() -> bool:
     structlog = sys.modules.get("structlog")  # who configured it has imported it
-    return structlog is not None and structlog.is_configured()
+    # Half a module while another thread imports it for the first time.
+    asked = getattr(structlog, "is_configured", None)
+    return asked is not None and asked()
 
 
 def _own_name(key: str) -> str:

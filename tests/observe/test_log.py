@@ -25,6 +25,12 @@ def test_structlog_imported_but_not_configured_does_not_print(program):
     assert program("import structlog\n" + FAILED) == ("", "")
 
 
+def test_a_structlog_that_another_thread_is_just_importing_is_not_asked(program):
+    """Its module stands in the table half made."""
+    half = "import sys, types; sys.modules['structlog'] = types.ModuleType('structlog')\n"
+    assert program(half + "log.sink(event(Name.OPERATION_STARTED))") == ("", "")
+
+
 def test_the_applications_own_logging_gets_the_lines(program):
     setup = 'import logging; logging.basicConfig(level="INFO", format="%(levelname)s %(name)s %(message)s")\n'
     out, err = program(setup + FAILED)
