@@ -18,7 +18,6 @@ from modeldeploy.engine.effects import Flow, Outcomes, attempt
 from modeldeploy.engine.evidence import Evidence, Interval, count, events_of
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
 from modeldeploy.spi import Meters, Serving
-from modeldeploy.stats.intervals import rate_interval
 from modeldeploy.stats.means import Tally, compare_means
 from modeldeploy.values.analysis import Method
 from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
@@ -132,13 +131,10 @@ class Looker:
     # Asking
 
     def _sequential(self, evidence: Evidence, since: float) -> Flow[tuple[GateResult, ...]]:
-        policy, base_rate = self._policy, None
+        policy, base = self._policy, None
         if self._tested and self._cursor.percent == WHOLE and self._cursor.stable is not None:
             base = yield from self._before(self._cursor.stable, since)
-            base_rate = rate_interval(base.errors, base.requests)[1] if base.requests else None
-        return sequential.judge(
-            self._tested, evidence, policy.analysis, min_sample=policy.min_sample, base_rate=base_rate
-        )
+        return sequential.judge(self._tested, evidence, policy.analysis, min_sample=policy.min_sample, base=base)
 
     def _step(self, since: float, at: float) -> Flow[tuple[Window, Window | None] | None]:
         """Read what both revisions did since this step began."""

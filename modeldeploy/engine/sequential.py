@@ -16,22 +16,26 @@ from modeldeploy.stats.eprocess import Stratum
 from modeldeploy.stats.intervals import rate_interval
 from modeldeploy.values.analysis import Analysis
 from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
+from modeldeploy.values.metrics import Window
 
 _RATIO_ALPHA = 0.001
+_MARGIN = 4 / 3
+"""How much more than what a gate tolerates must be refuted for it to pass: refuting just that would take for ever."""
+_CERTAIN = 0.999
 _LARGEST = 690.0
 """Logarithm of the largest e-value that is shown."""
 
 
 def judge(
-    gates: Iterable[Gate], evidence: Evidence, analysis: Analysis, *, min_sample: int, base_rate: float | None = None
+    gates: Iterable[Gate], evidence: Evidence, analysis: Analysis, *, min_sample: int, base: Window | None = None
 ) -> tuple[GateResult, ...]:
     """Hold every gate against all counts so far.
 
     The rollout fails when the mean of the gates' evidence against it reaches 1/alpha: a mean of e-values is one, whatever their dependence, so
-    alpha covers all gates together. It passes when each gate's evidence in favour reaches 1/beta. ``base_rate`` is the largest plausible
-    share of bad events of stable before it lost all traffic, where nothing of stable can be seen meanwhile.
+    alpha covers all gates together. It passes when each gate's evidence in favour reaches 1/beta. ``base`` is what stable answered before it
+    lost all traffic, for the time in which nothing of it can be seen.
     """
-    known = [(gate, *_weigh(gate, evidence, analysis, base_rate)) for gate in gates]
+    known = [(gate, *_weigh(gate, evidence, analysis, base)) for gate in gates]
     failed = bool(known) and eprocess.log_mean(against for _gate, against, _favour in known) >= -math.log(
         analysis.alpha
     )
@@ -56,29 +60,38 @@ def ratio_broken(evidence: Evidence) -> str | None:
     )
 
 
-def _weigh(gate: Gate, evidence: Evidence, analysis: Analysis, base_rate: float | None) -> tuple[float, float]:
+def _weigh(gate: Gate, evidence: Evidence, analysis: Analysis, base: Window | None) -> tuple[float, float]:
     """Give the logarithms of a gate's evidence against and in favour: the mean over its bad events."""
-    pairs = [_evidence(event, evidence.strata.get(event.name, ()), analysis, base_rate) for event in events_of(gate)]
+    pairs = [_evidence(event, evidence.strata.get(event.name, ()), analysis, base) for event in events_of(gate)]
     return eprocess.log_mean(pair[0] for pair in pairs), eprocess.log_mean(pair[1] for pair in pairs)
 
 
 def _evidence(
-    event: BadEvent, strata: tuple[Stratum, ...], analysis: Analysis, base_rate: float | None
+    event: BadEvent, strata: tuple[Stratum, ...], analysis: Analysis, base: Window | None
 ) -> tuple[float, float]:
-    beside = any(stratum.new_share and stratum.stable_share for stratum in strata)
-    limit = event.limit
-    if limit is None and not beside and base_rate is not None:
-        limit = min(0.999, event.tolerance * base_rate)
-    rate = (-math.inf if limit is None else eprocess.log_fail_rate(strata, limit)) if strata else 0.0
-    ratio = eprocess.log_fail_ratio(strata, event.tolerance)
-    # No worse than stable, or within the limit: either is enough to stay, so the weaker evidence counts.
-    against = ratio if limit is None else (min(ratio, rate) if beside else rate)
-    floor = analysis.max_rate if limit is None else limit
-    most = max(analysis.max_ratio, event.tolerance * 4 / 3)
+    """Give the logarithms of the evidence against and in favour of one kind of bad event."""
+    beside = [stratum for stratum in strata if stratum.concurrent]
+    known = _highest(event, base)
+    if event.limit is not None:
+        # No worse than stable, or within the limit: either is enough to stay.
+        against = eprocess.log_fail_both(strata, event.limit, max(event.limit, known or 0.0))
+    elif beside or known is None:
+        against = eprocess.log_fail_ratio(strata, event.tolerance)
+    else:
+        against = eprocess.log_fail_rate(strata, min(_CERTAIN, event.tolerance * known))
+    floor = analysis.max_rate if event.limit is None else event.limit
     favours = [eprocess.log_pass_rate(strata, floor)]
     if beside:
-        favours.append(eprocess.log_pass_ratio(strata, most))
+        favours.append(eprocess.log_pass_ratio(strata, max(analysis.max_ratio, event.tolerance * _MARGIN)))
     return against, eprocess.log_mean(favours)
+
+
+def _highest(event: BadEvent, base: Window | None) -> float | None:
+    """Give the largest plausible share of bad events that stable had, while it still answered."""
+    bucket = event.bucket(base) if base is not None else None
+    if base is None or bucket is None or not event.seen(base):
+        return None
+    return rate_interval(event.bad(base, bucket), event.seen(base))[1]
 
 
 def _result(
