@@ -21,7 +21,6 @@ from modeldeploy.values.metrics import Window
 _RATIO_ALPHA = 0.001
 _MARGIN = 4 / 3
 """How much more than what a gate tolerates must be refuted for it to pass: refuting just that would take for ever."""
-_CERTAIN = 0.999
 _LARGEST = 690.0
 """Logarithm of the largest e-value that is shown."""
 
@@ -71,14 +70,14 @@ def _evidence(
 ) -> tuple[float, float]:
     """Give the logarithms of the evidence against and in favour of one kind of bad event."""
     beside = [stratum for stratum in strata if stratum.concurrent]
-    known = _highest(event, base)
+    low, high = _before(event, base)
     if event.limit is not None:
-        # No worse than stable, or within the limit: either is enough to stay.
-        against = eprocess.log_fail_both(strata, event.limit, max(event.limit, known or 0.0))
-    elif beside or known is None:
+        # No worse than stable, or within the limit: either is enough to stay. Alone, the limit holds unless stable surely broke it before.
+        against = eprocess.log_fail_both(strata, event.limit, max(event.limit, low))
+    elif beside:
         against = eprocess.log_fail_ratio(strata, event.tolerance)
     else:
-        against = eprocess.log_fail_rate(strata, min(_CERTAIN, event.tolerance * known))
+        against = eprocess.log_fail_rate(strata, min(1.0, event.tolerance * high))
     floor = analysis.max_rate if event.limit is None else event.limit
     favours = [eprocess.log_pass_rate(strata, floor)]
     if beside:
@@ -86,12 +85,12 @@ def _evidence(
     return against, eprocess.log_mean(favours)
 
 
-def _highest(event: BadEvent, base: Window | None) -> float | None:
-    """Give the largest plausible share of bad events that stable had, while it still answered."""
+def _before(event: BadEvent, base: Window | None) -> tuple[float, float]:
+    """Enclose the share of bad events that stable had while it still answered; anything is possible where that is not known."""
     bucket = event.bucket(base) if base is not None else None
     if base is None or bucket is None or not event.seen(base):
-        return None
-    return rate_interval(event.bad(base, bucket), event.seen(base))[1]
+        return 0.0, 1.0
+    return rate_interval(event.bad(base, bucket), event.seen(base))
 
 
 def _result(
