@@ -1,11 +1,19 @@
-"""What a user may give where a model is wanted: a Model, an estimator, a path, a URI."""
+"""What a user may give, made into values: a Model, an estimator, a path or a URI, and the rest of what a deployment asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.handles.model import Model
+from modeldeploy.handles.scene import Scene
+from modeldeploy.handles.session import Session
+from modeldeploy.spi import Backend
+from modeldeploy.values.rollout import RolloutPolicy
+from modeldeploy.values.serving import EndpointSpec, Hardware, Revision, Scale
+from modeldeploy.values.tolerance import Tolerance, ToleranceLike
 
 _SCHEME = "models:/"
 
@@ -40,3 +48,47 @@ def _from_store(uri: str, home: Path | str | None) -> Model:
         message = f"model URI {uri!r} names no version"
         raise ConfigurationError(message, hint="write models:/name/version or models:/name@alias")
     return Model.get(name, version, home=home)
+
+
+def asked(
+    model: object,
+    name: str | None,
+    backend: str | Backend | Session | None,
+    home: Path | str | None,
+    *,
+    version: str,
+    example: object,
+) -> tuple[Session, str, Revision]:
+    """Find the session, the endpoint's name (the model's own unless given) and the revision in its plainest shape."""
+    made = as_model(model, name=name, version=version, example=example, home=home)
+    return Session.of(backend, home=home), EndpointSpec(name or made.name).name, Revision.of(made.identity)
+
+
+def shaped(
+    plain: Revision,
+    like: Revision | None = None,
+    *,
+    workers: int | None,
+    hardware: Hardware | None,
+    options: Mapping[str, str] | None,
+) -> Revision:
+    """Make the revision of the same model in the shape that was asked for; what was not is as it is in ``like``."""
+    like = like or plain
+    return Revision.of(
+        plain.model,
+        scale=like.scale if workers is None else Scale(workers),
+        hardware=hardware or like.hardware,
+        options=like.options if options is None else options,
+    )
+
+
+def begun(scene: Scene, revision: Revision, policy: object, *, keep: object, golden: ToleranceLike) -> RolloutCursor:
+    """Make the cursor of a rollout; refuses what a notebook, which no type checker reads, gives most often."""
+    policy = RolloutPolicy.all_at_once() if policy is None else policy
+    if not isinstance(policy, RolloutPolicy):
+        message = f"policy is {policy!r}"
+        raise ConfigurationError(message, hint="make one, for example RolloutPolicy.canary((5, 50), soak=60)")
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+        message = f"keep is {keep!r}"
+        raise ConfigurationError(message, hint="use a whole number of earlier revisions, 0 or more")
+    return scene.cursor(revision, policy, keep=keep, golden=golden is not False, tolerance=Tolerance.of(golden))

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from modeldeploy.engine import rollback
-from modeldeploy.engine.record import HistoryEntry, Kind, Record
+import attrs
+
+from modeldeploy.engine.record import HistoryEntry, Kind
 from modeldeploy.engine.rollback import RollbackCursor
-from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.engine.single import SingleCursor
-from modeldeploy.errors import ConfigurationError, ConflictError, InvalidRequestError, ModelDeployError, NotFoundError
-from modeldeploy.handles import planning
+from modeldeploy.errors import ConfigurationError, InvalidRequestError, ModelDeployError, NotFoundError
+from modeldeploy.handles import cautions, parts, planning
 from modeldeploy.handles.aio import EndpointAio
-from modeldeploy.handles.coerce import as_model
+from modeldeploy.handles.coerce import as_model, asked, begun, shaped
 from modeldeploy.handles.operation import Operation
+from modeldeploy.handles.plans import Plan
 from modeldeploy.handles.rollout import Rollout
+from modeldeploy.handles.scene import Scene, existing, named
 from modeldeploy.handles.session import Session
+from modeldeploy.handles.sticky import Keys
 from modeldeploy.handles.views import History, LogLines, Metrics
 from modeldeploy.spi import Backend
-from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.codec import to_json
+from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.model import Signature
 from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import (
-    WHOLE,
-    EndpointSpec,
-    EndpointState,
-    Hardware,
-    Revision,
-    RevisionState,
-    Scale,
-)
+from modeldeploy.values.serving import EndpointSpec, EndpointState, Hardware, Revision, RevisionState
+from modeldeploy.values.tolerance import ToleranceLike
 
 PREDICT_TIMEOUT_S = 60.0
 
@@ -47,6 +43,7 @@ class Endpoint:
         """The deployment that this handle was made by; None when there was nothing to do."""
         self._session = session
         self._signatures: dict[str | None, Signature] = {}
+        self._keys = Keys(session, name)
 
     # Making and finding
 
@@ -65,7 +62,7 @@ class Endpoint:
         hardware: Hardware | None = None,
         options: Mapping[str, str] | None = None,
         keep: int = 1,
-        golden: bool = True,
+        golden: ToleranceLike = True,
         wait: bool = True,
         timeout: float | None = None,
     ) -> Self:
@@ -78,17 +75,40 @@ class Endpoint:
         Sends the bundle and starts ``workers`` processes or instances; nothing is left behind when that fails. OperationFailed says
         why; ConflictError when another change of the endpoint is not finished.
         """
-        made = as_model(model, name=name, version=version, example=example, home=home)
-        session = Session.of(backend, home=home)
-        endpoint = cls(session, EndpointSpec(name or made.name).name)
-        revision = Revision.of(made.identity, scale=Scale(workers), hardware=hardware, options=options)
-        rollout = endpoint._roll_out(
-            revision, policy or RolloutPolicy.all_at_once(), keep=keep, golden=golden, always=False
-        )
+        session, where, revision = asked(model, name, backend, home, version=version, example=example)
+        revision = shaped(revision, workers=workers, hardware=hardware, options=options)
+        endpoint = cls(session, where)
+        rollout = endpoint._roll_out(revision, policy, keep=keep, golden=golden, always=False)
         endpoint.operation = rollout.operation if rollout else None
         if wait and rollout is not None:
             rollout.wait(timeout)
         return endpoint
+
+    @classmethod
+    def plan_deploy(  # noqa: PLR0913 - the arguments of deploy
+        cls,
+        model: object,
+        name: str | None = None,
+        *,
+        backend: str | Backend | Session | None = None,
+        home: Path | str | None = None,
+        policy: RolloutPolicy | None = None,
+        version: str = "1.0.0",
+        example: object = None,
+        workers: int = 1,
+        hardware: Hardware | None = None,
+        options: Mapping[str, str] | None = None,
+        keep: int = 1,
+        golden: ToleranceLike = True,
+    ) -> Plan:
+        """Say what ``deploy`` with the same arguments would do, also for an endpoint that is not there yet; changes nothing at the provider.
+
+        A bare estimator is packaged into the store of this machine to be looked at.
+        """
+        session, where, revision = asked(model, name, backend, home, version=version, example=example)
+        revision = shaped(revision, workers=workers, hardware=hardware, options=options)
+        scene = Scene.of(session, where)
+        return planning.of_rollout("deploy", scene, begun(scene, revision, policy, keep=keep, golden=golden))
 
     @classmethod
     def get(cls, name: str, *, backend: str | Backend | Session | None = None, home: Path | str | None = None) -> Self:
@@ -131,14 +151,7 @@ class Endpoint:
     @property
     def stable(self) -> Revision:
         """The revision with the most traffic; while a rollout goes on, the one that it started from."""
-        state = self._state()
-        active = self._active_rollout()
-        name = active.stable if active is not None and active.stable else state.stable
-        found = state.revision(name) if name else None
-        if found is None:
-            message = f"endpoint {self.name!r} has no revision with traffic"
-            raise NotFoundError(message, hint="deploy a model to it, or wait for the deployment that goes on")
-        return found.revision
+        return self._scene().stable
 
     @property
     def history(self) -> History:
@@ -155,26 +168,64 @@ class Endpoint:
     def logs(self, *, revision: str | None = None, since: float = 0.0, limit: int = 200) -> LogLines:
         """Give the last ``limit`` lines that a revision (default: stable) wrote; ``since`` in seconds since the epoch."""
         kept = self._session.logs
-        name = self._revision(revision) if revision else self.stable.id
+        name = named(self._state(), revision).id if revision else self.stable.id
         return LogLines(kept.lines(self.name, name, since=since, limit=limit))
 
     # Predicting
 
-    def predict(self, data: object, *, revision: str | None = None, timeout: float = PREDICT_TIMEOUT_S) -> Any:
+    def predict(
+        self,
+        data: object,
+        *,
+        key: str | int | None = None,
+        revision: str | None = None,
+        timeout: float = PREDICT_TIMEOUT_S,
+    ) -> Any:
         """Predict for numpy, pandas, polars, pyarrow, lists, dicts; the answer comes in the kind of what was given.
 
-        ``revision`` (an id or a model version) names who answers, past the traffic table. Sends one request; safe to repeat for a model
-        without side effects. InvalidRequestError, before anything is sent, names the column that does not fit.
-        """
-        from modeldeploy.handles import predictor
+        ``key`` (a user's id, say) is answered by one revision, and moves only to one whose share grows: by the backend's router where it keeps
+        keys and the traffic table has one, else by naming the revision here; UnsupportedError where neither is possible. ``revision`` (an id or
+        a model version) names who answers, past the traffic table.
 
+        Sends one request; safe to repeat for a model without side effects. InvalidRequestError, before anything is sent, names the column
+        that does not fit.
+        """
+        if key is not None and revision is not None:
+            message = f"both key={key!r} and revision={revision!r} say who answers"
+            raise ConfigurationError(message, hint="give one of them")
+        if key is not None:
+            return self._predict_for(key, data, timeout)
         if revision is not None:
             self._session.backend.capabilities.require("pinned_invoke", backend=self._session.backend.name)
-            revision = self._revision(revision)
-        serving, known = self._session.serving, revision in self._signatures
-        signature = self._signature(revision)
+            revision = named(self._state(), revision).id
+        return self._predict(data, revision, timeout)
+
+    def _predict_for(self, key: str | int, data: object, timeout: float) -> Any:
+        route = self._keys.route(key)
         try:
-            return predictor.predict(serving, self.name, data, signature, revision=revision, timeout=timeout)
+            return self._predict(data, route.revision, timeout, route.headers)
+        except NotFoundError:
+            if route.revision is None:
+                raise
+            # The revision went since the table was read.
+            self._keys.forget()
+            return self._predict(data, self._keys.route(key).revision, timeout)
+
+    def _predict(
+        self, data: object, revision: str | None, timeout: float, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        from modeldeploy.handles import predictor
+
+        known = revision in self._signatures
+        signature = self._signature(revision)
+
+        def ask(signature: Signature) -> Any:
+            return predictor.predict(
+                self._session.serving, self.name, data, signature, revision=revision, timeout=timeout, headers=headers
+            )
+
+        try:
+            return ask(signature)
         except InvalidRequestError:
             if not known:
                 raise
@@ -183,19 +234,40 @@ class Endpoint:
             if fresh == signature:
                 raise
         # Another model took over since the signature was read.
-        return predictor.predict(serving, self.name, data, fresh, revision=revision, timeout=timeout)
+        return ask(fresh)
 
     # Changing
 
-    def plan(
-        self, model: object, policy: RolloutPolicy | None = None, *, version: str = "1.0.0", example: object = None
-    ) -> planning.Plan:
-        """Say what a rollout would do, who does it, and what is refused; changes nothing at the provider."""
+    def plan(  # noqa: PLR0913 - the arguments of rollout
+        self,
+        model: object,
+        policy: RolloutPolicy | None = None,
+        *,
+        version: str = "1.0.0",
+        example: object = None,
+        workers: int | None = None,
+        hardware: Hardware | None = None,
+        options: Mapping[str, str] | None = None,
+        keep: int = 1,
+        golden: ToleranceLike = True,
+    ) -> Plan:
+        """Say what ``rollout`` with the same arguments would call, who does each part, and what is refused; changes nothing at the provider.
+
+        A bare estimator is packaged into the store of this machine to be looked at.
+        """
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
-        state = self._session.serving.observe(self.name)
-        return planning.plan(
-            self._session.backend, self.name, state, made.identity, policy or RolloutPolicy.all_at_once()
-        )
+        scene = self._scene()
+        revision = shaped(Revision.of(made.identity), scene.stable, workers=workers, hardware=hardware, options=options)
+        return planning.of_rollout("rollout", scene, begun(scene, revision, policy, keep=keep, golden=golden))
+
+    def plan_rollback(self, *, to: str | None = None) -> Plan:
+        """Say what ``rollback`` would call; changes nothing. NotFoundError when there is nothing to go back to."""
+        scene = self._scene()
+        return planning.of_rollback(scene, scene.target(to))
+
+    def plan_delete(self) -> Plan:
+        """Say what ``delete`` would take away; changes nothing."""
+        return planning.of_delete(self._scene())
 
     def rollout(  # noqa: PLR0913 - likewise
         self,
@@ -208,7 +280,7 @@ class Endpoint:
         hardware: Hardware | None = None,
         options: Mapping[str, str] | None = None,
         keep: int = 1,
-        golden: bool = True,
+        golden: ToleranceLike = True,
         wait: bool = True,
         timeout: float | None = None,
     ) -> Rollout:
@@ -218,14 +290,8 @@ class Endpoint:
         gate failed: traffic is back on stable then.
         """
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
-        before = self.stable
-        revision = Revision.of(
-            made.identity,
-            scale=before.scale if workers is None else Scale(workers),
-            hardware=hardware or before.hardware,
-            options=before.options if options is None else options,
-        )
-        rollout = self._roll_out(revision, policy or RolloutPolicy.all_at_once(), keep=keep, golden=golden, always=True)
+        revision = shaped(Revision.of(made.identity), self.stable, workers=workers, hardware=hardware, options=options)
+        rollout = self._roll_out(revision, policy, keep=keep, golden=golden, always=True)
         if rollout is None:
             raise AssertionError(revision.id)
         return rollout.wait(timeout) if wait else rollout
@@ -237,30 +303,27 @@ class Endpoint:
 
         A rollout that goes on is ended by it, and stable gets everything. NotFoundError when there is nothing to go back to.
         """
-        state = self._state()
-        active = self._active()
-        revision = self._target(state, active, to)
-        cursor = RollbackCursor(EndpointSpec(self.name), revision, reason)
-        record = self._session.begin(
-            Kind.ROLLBACK, self.name, to_json(cursor), reason=reason, supersede=active.id if active else None
-        )
-        rollout = Rollout(self._session, Operation(self._session, record.id).start())
-        return rollout.wait(timeout) if wait else rollout
+        scene = self._scene()
+        cursor = RollbackCursor(EndpointSpec(self.name), scene.target(to), reason)
+        rollout = Rollout(self._session, self._supersede(Kind.ROLLBACK, scene, cursor, reason))
+        if wait:
+            rollout.wait(timeout)
+            self._keys.forget()
+        return rollout
 
     def delete(self, *, reason: str = "", wait: bool = True, timeout: float | None = None) -> Operation:
         """Take the endpoint and all its revisions away. One that is gone already is fine; a rollout that goes on is ended by it."""
         ticket = self._session.serving.drop_endpoint(self.name)
-        entry = HistoryEntry("deleted", "", reason)
-        active = self._active()
-        record = self._session.begin(
-            Kind.DELETE,
-            self.name,
-            to_json(SingleCursor(ticket, history=entry)),
-            reason=reason,
-            supersede=active.id if active else None,
-        )
-        operation = Operation(self._session, record.id).start()
+        cursor = SingleCursor(ticket, history=HistoryEntry("deleted", "", reason))
+        operation = self._supersede(Kind.DELETE, self._scene(), cursor, reason)
         return operation.wait(timeout) if wait else operation
+
+    def _supersede(self, kind: Kind, scene: Scene, cursor: RollbackCursor | SingleCursor, reason: str) -> Operation:
+        """Begin what ends whatever goes on."""
+        self._keys.forget()
+        supersede = scene.active.id if scene.active else None
+        record = self._session.begin(kind, self.name, to_json(cursor), reason=reason, supersede=supersede)
+        return Operation(self._session, record.id).start()
 
     # Async twins
 
@@ -277,81 +340,33 @@ class Endpoint:
     # Plumbing
 
     def _roll_out(
-        self, revision: Revision, policy: RolloutPolicy, *, keep: int, golden: bool, always: bool
+        self, revision: Revision, policy: RolloutPolicy | None, *, keep: int, golden: ToleranceLike, always: bool
     ) -> Rollout | None:
-        state = self._session.serving.observe(self.name)
-        active = self._active()
-        if active is not None and active.kind is Kind.ROLLOUT and _cursor(active).revision == revision:
-            return Rollout(self._session, Operation(self._session, active.id).start())
-        if active is None and not always and _is_there(state, revision):
+        scene = self._scene()
+        cursor = begun(scene, revision, policy, keep=keep, golden=golden)
+        if scene.brings(revision) and scene.active is not None:
+            return Rollout(self._session, Operation(self._session, scene.active.id).start())
+        if not always and scene.serves(revision):
             return None
-        _check_kinds(policy, keep)
-        planning.refuse_unsupported(self._session.backend, state, policy, revision.id)
-        spec = EndpointSpec(self.name)
+        baseline = scene.state.traffic if scene.state else None
+        parts.refuse_unsupported(self._session.backend, attrs.evolve(cursor, baseline=baseline))
         # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
-        ticket = self._session.serving.put_revision(spec, revision)
-        cursor = RolloutCursor(
-            spec,
-            revision,
-            policy,
-            ticket=ticket,
-            keep=keep,
-            golden=golden,
-            sticky=self._session.backend.capabilities.sticky,
-        )
-        record = self._session.begin(Kind.ROLLOUT, self.name, to_json(cursor))
+        ticket = self._session.serving.put_revision(cursor.endpoint, revision)
+        record = self._session.begin(Kind.ROLLOUT, self.name, to_json(attrs.evolve(cursor, ticket=ticket)))
+        if baseline is not None and baseline.live and cautions.ungated(cursor.policy):
+            self._caution(record.id)
         return Rollout(self._session, Operation(self._session, record.id).start())
 
+    def _caution(self, operation: str) -> None:
+        """Tell once that nothing watches this rollout."""
+        fields = {"note": cautions.UNGATED, "target": self.name}
+        self._session.sinks(Event(Name.OPERATION_PROGRESS, time.time(), operation, Level.WARNING, fields))
+
+    def _scene(self) -> Scene:
+        return Scene.of(self._session, self.name)
+
     def _state(self) -> EndpointState:
-        state = self._session.serving.observe(self.name)
-        if state is None:
-            names = sorted(self._session.serving.endpoints())
-            close = difflib.get_close_matches(self.name, names, n=1)
-            asked = f"did you mean {close[0]!r}? " if close else ""
-            message = f"there is no endpoint {self.name!r} on {self._session.backend.name!r}"
-            raise NotFoundError(message, hint=f"{asked}there are {names}")
-        return state
-
-    def _active(self) -> Record | None:
-        found = self._session.journal.unfinished(backend=self._session.backend.name, target=self.name)
-        return found[0] if found else None
-
-    def _active_rollout(self) -> RolloutCursor | None:
-        active = self._active()
-        return _cursor(active) if active is not None and active.kind is Kind.ROLLOUT else None
-
-    def _target(self, state: EndpointState, active: Record | None, to: str | None) -> Revision:
-        if active is not None and active.kind is Kind.ROLLOUT and to is None:
-            cursor = _cursor(active)
-            # One that has not begun has changed nothing yet.
-            name = cursor.stable if cursor.begun else state.stable
-            found = state.revision(name) if name else None
-            if found is None and name is None:
-                message = f"{active.id} deploys the first revision of {self.name!r}; there is nothing to go back to"
-                raise ConflictError(message, hint="wait for it, or delete the endpoint")
-            if found is not None:
-                return found.revision
-        lines = self.history.lines
-        there = [each.revision for each in state.revisions if to in {each.revision.id, each.revision.model.version}]
-        if there:
-            return there[-1]
-        if to is not None or rollback.served(lines):
-            return rollback.target(lines, endpoint=self.name, stable=state.stable, to=to)
-        others = [each.revision for each in state.revisions if each.revision.id != state.stable and each.ready]
-        if len(others) != 1:
-            message = f"the journal of this machine knows no earlier revision of endpoint {self.name!r}"
-            raise NotFoundError(message, hint=f"name one: to= one of {[each.id for each in others]}")
-        return others[0]
-
-    def _revision(self, wanted: str) -> str:
-        state = self._state()
-        found = [
-            each.revision.id for each in state.revisions if wanted in {each.revision.id, each.revision.model.version}
-        ]
-        if not found:
-            message = f"endpoint {self.name!r} has no revision {wanted!r}"
-            raise NotFoundError(message, hint=f"it has {[each.revision.id for each in state.revisions]}")
-        return found[-1]
+        return existing(self._session, self.name, self._session.serving.observe(self.name))
 
     def _signature(self, revision: str | None) -> Signature:
         """Read once what the answering model takes; a 4xx of the server makes us read again."""
@@ -384,33 +399,13 @@ class Endpoint:
             return notebook.line(notebook.code(self.name), notebook.badge(f"not reached: {error}", "bad"))
         if state is None:
             return notebook.line(notebook.code(self.name), notebook.badge("not there", "bad"))
-        rows = [
-            (
-                notebook.code(each.revision.id),
-                str(each.revision.model),
-                notebook.badge("ready", "good") if each.ready else notebook.badge(each.note or "not ready", "warn"),
-                notebook.bar(state.traffic.share(each.revision.id)),
-            )
-            for each in state.revisions
-        ]
+        rows = [_row(each, state.traffic.share(each.revision.id)) for each in state.revisions]
         title = f"{self.name} on {self._session.backend.name}"
         return notebook.table(title, rows, ("revision", "model", "state", "traffic"), note=state.url)
 
 
-def _check_kinds(policy: object, keep: object) -> None:
-    """Refuse what a notebook, which no type checker reads, gives most often."""
-    if not isinstance(policy, RolloutPolicy):
-        message = f"policy is {policy!r}"
-        raise ConfigurationError(message, hint="make one, for example RolloutPolicy.canary((5, 50), soak=60)")
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-        message = f"keep is {keep!r}"
-        raise ConfigurationError(message, hint="use a whole number of earlier revisions, 0 or more")
+def _row(each: RevisionState, share: int) -> tuple[str, ...]:
+    from modeldeploy.observe import notebook
 
-
-def _cursor(record: Record) -> RolloutCursor:
-    return from_json(RolloutCursor, record.cursor)
-
-
-def _is_there(state: EndpointState | None, revision: Revision) -> bool:
-    found = state.revision(revision.id) if state else None
-    return state is not None and found is not None and found.ready and state.traffic.live == {revision.id: WHOLE}
+    ready = notebook.badge("ready", "good") if each.ready else notebook.badge(each.note or "not ready", "warn")
+    return notebook.code(each.revision.id), str(each.revision.model), ready, notebook.bar(share)

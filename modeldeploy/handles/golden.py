@@ -15,7 +15,7 @@ from modeldeploy.values.serving import Revision
 from modeldeploy.values.tolerance import Tolerance
 
 _TIMEOUT_S = 60.0
-_WITHOUT = "package it again with example= (a few rows of input), or pass golden=False"
+WITHOUT = "package it again with example= (a few rows of input), or pass golden=False"
 _ROUNDING = (
     "compare the installed packages with the model's requirements; what is rounding may be allowed by"
     " golden={'float64': rtol}, and golden=False skips the check"
@@ -32,7 +32,7 @@ def check(
     golden = examples(revision.model)
     if not golden.rows:
         message = f"{revision.model} has no golden outputs to be held against"
-        raise OperationFailed(message, hint=_WITHOUT)
+        raise OperationFailed(message, hint=WITHOUT)
     outputs, answered = infer(
         backend,
         endpoint,

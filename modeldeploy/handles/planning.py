@@ -1,132 +1,171 @@
-"""What a rollout would do, before anything is sent: steps, who does each part, refusals, warnings."""
+"""Making plans: the same looks and refusals as the change itself, and nothing that writes."""
 
 from __future__ import annotations
 
 import attrs
 
-from modeldeploy.errors import ConfigurationError
-from modeldeploy.spi import Backend
-from modeldeploy.values.model import ModelVersion, Signature
+from modeldeploy.engine.rollout import RolloutCursor
+from modeldeploy.handles import cautions, parts
+from modeldeploy.handles.plans import Call, Diff, How, Part, Plan
+from modeldeploy.handles.scene import Scene
+from modeldeploy.values.forecast import duration
 from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import WHOLE, EndpointState, Revision, Traffic
+from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, RevisionState, Traffic
 
 
-@attrs.frozen
-class Plan:
-    """The answer of ``Endpoint.plan``; ``ok`` is False when something is refused."""
-
-    endpoint: str
-    model: ModelVersion
-    policy: RolloutPolicy
-    before: dict[str, int]
-    steps: tuple[dict[str, int], ...]
-    """The traffic tables, in order; the new revision is called "new"."""
-    parts: tuple[tuple[str, str], ...]
-    """What is done by whom: ``(part, "native" | "by modeldeploy" | "refused: why")``."""
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether the rollout would be accepted."""
-        return not any(how.startswith("refused") for _part, how in self.parts)
-
-    def __str__(self) -> str:
-        lines = [f"{self.model} on {self.endpoint!r}: {self.policy}", f"traffic: {self._walk}"]
-        lines += [f"{part}: {how}" for part, how in self.parts]
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    @property
-    def _walk(self) -> str:
-        tables = [self.before, *self.steps] if self.before else [*self.steps]
-        shown = (", ".join(f"{name} {percent} %" for name, percent in table.items()) for table in tables)
-        return " > ".join(shown)
-
-    def _repr_html_(self) -> str:
-        from modeldeploy.observe import notebook
-
-        pairs = [("policy", str(self.policy)), ("traffic", self._walk), *self.parts]
-        pairs += [("warning", warning) for warning in self.warnings]
-        return notebook.definition(f"plan: {self.model} on {self.endpoint}", pairs)
-
-
-def plan(
-    backend: Backend, endpoint: str, state: EndpointState | None, model: ModelVersion, policy: RolloutPolicy
-) -> Plan:
-    """Work out the plan; reads nothing but what is given."""
-    before = state.traffic if state else Traffic()
-    steps = [before.shift("new", percent) for percent in policy.steps] if before.live else [Traffic.all_to("new")]
+def of_rollout(verb: str, scene: Scene, begun: RolloutCursor) -> Plan:
+    """Plan a rollout (or deployment) whose cursor is ``begun``; reads the endpoint, its metrics and the model's bundle."""
+    revision, state = begun.revision, scene.state
+    cursor = attrs.evolve(begun, baseline=state.traffic if state else None)
+    if scene.brings(revision) or (verb == "deploy" and scene.serves(revision)):
+        return _nothing(verb, scene, cursor)
+    golden = cautions.golden(scene, cursor)
+    calls, diff = _acts(cursor, state, asked=golden.how is How.OURS)
+    refused, note = _startable(scene, revision)
+    forecast = cautions.forecast(scene, cursor.policy)
     return Plan(
-        endpoint=endpoint,
-        model=model,
-        policy=policy,
-        before=before.live,
-        steps=tuple(step.live for step in steps),
-        parts=tuple(_parts(backend, state, policy)),
-        warnings=tuple(_warnings(state, model, policy)),
+        verb=verb,
+        endpoint=scene.name,
+        backend=scene.session.backend.name,
+        subject=str(revision.model),
+        policy=cursor.policy,
+        calls=tuple(calls),
+        diff=diff,
+        parts=(*refused, *parts.parts(scene.session.backend, cursor), golden),
+        warnings=(*cautions.of_rollout(scene, cursor), *note, *cautions.late(forecast)),
+        forecast=forecast,
     )
 
 
-def refuse_unsupported(backend: Backend, state: EndpointState | None, policy: RolloutPolicy, revision: str) -> None:
-    """Hold a whole policy against the backend's capabilities before its first step; UnsupportedError with reason and alternative."""
-    capabilities, name = backend.capabilities, backend.name
-    if state is not None and state.traffic.live not in ({}, {revision: WHOLE}):
-        for percent in policy.steps:
-            capabilities.check_traffic(state.traffic.shift(revision, percent), backend=name)
-    if policy.gates:
-        capabilities.require("meters", backend=name)
-    if policy.gates and not (policy.bake or any(percent < WHOLE for percent in policy.steps)):
-        message = f"policy {policy.strategy.value} has gates and no time in which they could look"
-        raise ConfigurationError(message, hint="use canary, linear, or blue_green(bake=...)")
+def of_rollback(scene: Scene, revision: Revision) -> Plan:
+    """Plan a rollback to a revision."""
+    state = scene.existing()
+    known = state.revision(revision.id)
+    warm = known is not None and known.ready
+    table = Traffic.all_to(revision.id)
+    calls = [] if warm else [Call("put_revision", revision.id)]
+    if not state.traffic.same_as(table):
+        calls.append(Call("set_traffic", scene.name, table))
+    warnings = cautions.ends(scene)
+    if not warm:
+        warnings.append(f"{revision.id} is not warm: it is made ready first, which takes as long as deploying it did")
+    if not calls:
+        warnings.append(f"{revision.id} takes all traffic already; nothing would change")
+    refused = [] if warm else _startable(scene, revision, active=False)[0]
+    return Plan(
+        verb="rollback",
+        endpoint=scene.name,
+        backend=scene.session.backend.name,
+        subject=str(revision.model),
+        calls=tuple(calls),
+        diff=_diff(state, _with(state, revision), table),
+        parts=(*refused, Part("switch", How.NATIVE, "all traffic at once")),
+        warnings=tuple(warnings),
+    )
 
 
-def _parts(backend: Backend, state: EndpointState | None, policy: RolloutPolicy) -> list[tuple[str, str]]:
-    capabilities = backend.capabilities
-    parts = []
-    if any(percent < WHOLE for percent in policy.steps):
-        split = capabilities.why_not.get("split", "one revision at a time")
-        parts.append(("traffic split", "native" if capabilities.split > 1 else f"refused: {split}"))
-    parts.append(("steps and soak", "by modeldeploy: a process must drive them; if it ends, traffic stays"))
-    if policy.gates:
-        meters = capabilities.why_not.get("meters", "no metrics")
-        parts.append(
-            ("gates", "by modeldeploy, on the backend's metrics" if capabilities.meters else f"refused: {meters}")
+def of_delete(scene: Scene) -> Plan:
+    """Plan the end of an endpoint; one that is gone already is no work."""
+    state = scene.state
+    names = tuple(each.revision.id for each in state.revisions) if state else ()
+    warnings = cautions.ends(scene)
+    if state is None:
+        warnings.append(f"there is no endpoint {scene.name!r}; nothing would change")
+    elif state.traffic.live:
+        warnings.append(
+            "it takes traffic: its callers find nobody any more, and nothing brings it back but deploying again"
         )
-    pinned = capabilities.pinned_invoke or state is None
-    parts.append(("golden outputs", "by modeldeploy" if pinned else "skipped: a call cannot name its revision here"))
-    parts.append(
-        ("failed canary answers", "answered again by stable" if capabilities.safe_canary else "reach the caller")
+    return Plan(
+        verb="delete",
+        endpoint=scene.name,
+        backend=scene.session.backend.name,
+        subject=", ".join(names) or "nothing",
+        calls=(Call("drop_endpoint", scene.name),) if state else (),
+        diff=Diff(state.traffic if state else Traffic(), Traffic(), dropped=names),
+        parts=(Part("removal", How.NATIVE, "what was asked before is answered first"),) if state else (),
+        warnings=tuple(warnings),
     )
-    return parts
 
 
-def _warnings(state: EndpointState | None, model: ModelVersion, policy: RolloutPolicy) -> list[str]:
-    stable = _stable(state)
+# What is called, and what is there in the end
+
+
+def _acts(cursor: RolloutCursor, state: EndpointState | None, *, asked: bool) -> tuple[list[Call], Diff]:
+    """List what a rollout calls while everything goes well, and what is there afterwards."""
+    revision = cursor.revision
+    there = state is not None and state.revision(revision.id) is not None
+    calls = [Call("put_revision", revision.id, note="it is there already" if there else "")]
+    if asked:
+        calls.append(Call("golden outputs", revision.id))
+    if state is None:
+        return calls, _diff(None, (RevisionState(revision, ready=True),), Traffic.all_to(revision.id))
+    if state.traffic.share(revision.id) == WHOLE:
+        return calls, Diff(state.traffic, state.traffic)
+    before = state.traffic
+    for table in parts.tables(cursor):
+        if not before.same_as(table):
+            calls.append(Call("set_traffic", state.name, table, _pace(cursor.policy, table, revision.id)))
+        before = table
+    after = attrs.evolve(state, revisions=_with(state, revision), traffic=before)
+    dropped = cursor.superfluous(after) if cursor.policy.promotes else []
+    calls += [Call("drop_revision", name) for name in dropped]
+    left = tuple(each for each in after.revisions if each.revision.id not in dropped)
+    return calls, _diff(state, left, before)
+
+
+def _pace(policy: RolloutPolicy, table: Traffic, name: str) -> str:
+    """Say how long a table lasts, and what ends it."""
+    share = table.share(name)
+    span = policy.soak if share < WHOLE else policy.bake
+    if not (share or table.copies):
+        return "the copies end"
+    gates = "until the gates pass" if share < WHOLE else "while the gates watch"
+    words = [f"for {duration(span)}"] if span else []
+    return " and ".join([*words, *([gates] if policy.gates and (share < WHOLE or span) else [])])
+
+
+def _with(state: EndpointState, revision: Revision) -> tuple[RevisionState, ...]:
+    return state.revisions if state.revision(revision.id) else (*state.revisions, RevisionState(revision, ready=True))
+
+
+def _diff(before: EndpointState | None, after: tuple[RevisionState, ...], traffic: Traffic) -> Diff:
+    was = [each.revision.id for each in before.revisions] if before else []
+    becomes = [each.revision.id for each in after]
+    return Diff(
+        before=before.traffic if before else Traffic(),
+        after=traffic,
+        added=tuple(name for name in becomes if name not in was),
+        dropped=tuple(name for name in was if name not in becomes),
+    )
+
+
+def _nothing(verb: str, scene: Scene, cursor: RolloutCursor) -> Plan:
+    traffic = cursor.baseline or Traffic()
+    doing = f"{scene.active.id} does it already" if scene.active else f"{cursor.revision.model} is what serves already"
+    return Plan(
+        verb=verb,
+        endpoint=scene.name,
+        backend=scene.session.backend.name,
+        subject=str(cursor.revision.model),
+        policy=cursor.policy,
+        calls=(),
+        diff=Diff(traffic, traffic),
+        warnings=(f"{doing}; nothing would change",),
+    )
+
+
+# Who does it, and what is refused
+
+
+def _startable(scene: Scene, revision: Revision, *, active: bool = True) -> tuple[list[Part], list[str]]:
+    """Ask for the revision, which checks everything and writes nothing; gives what is refused and what the backend remarks."""
     found = []
-    if stable is not None and stable.model.digest == model.digest:
-        found.append(f"{model} is what serves already; nothing would change")
-    elif stable is not None:
-        found += _differences(stable.model.signature, model.signature)
-    if policy.strategy.value != "all-at-once" and not policy.gates:
-        found.append("no gates: the new revision is promoted however it behaves")
-    return found
-
-
-def _stable(state: EndpointState | None) -> Revision | None:
-    found = state.revision(state.stable) if state is not None and state.stable else None
-    return found.revision if found else None
-
-
-def _differences(old: Signature, new: Signature) -> list[str]:
-    found = []
-    for side, before, after in (("input", old.inputs, new.inputs), ("output", old.outputs, new.outputs)):
-        was, becomes = {field.name: field for field in before}, {field.name: field for field in after}
-        found += [f"{side} {name!r} is gone in the new model" for name in was if name not in becomes]
-        found += [f"{side} {name!r} is new in the new model" for name in becomes if name not in was]
-        changed = [name for name in was if name in becomes and was[name] != becomes[name]]
-        found += [
-            f"{side} {name!r} changes from {was[name].dtype.value} to {becomes[name].dtype.value}" for name in changed
-        ]
-    return found
+    if scene.active is not None and active:
+        why = f"{scene.active.id} on endpoint {scene.name!r} is not finished"
+        found.append(Part("start", How.REFUSED, why, "wait for it, or end it by abort() or rollback()"))
+    notes: list[str] = []
+    spec = EndpointSpec(scene.name)
+    error = parts.refusal(lambda: notes.append(scene.session.serving.put_revision(spec, revision).note))
+    if error is not None:
+        found.append(Part("revision", How.REFUSED, error.message, error.hint or ""))
+    return found, [note for note in notes if note]

@@ -13,12 +13,20 @@ from modeldeploy.packaging.signature import to_columns
 from modeldeploy.serving import caller
 from modeldeploy.spi import Serving
 from modeldeploy.values.model import Signature
+from modeldeploy.values.serving import Payload
 
 _REVISION = "modeldeploy-revision"
 
 
 def predict(
-    backend: Serving, endpoint: str, data: object, signature: Signature, *, revision: str | None, timeout: float
+    backend: Serving,
+    endpoint: str,
+    data: object,
+    signature: Signature,
+    *,
+    revision: str | None,
+    timeout: float,
+    headers: Mapping[str, str] | None = None,
 ) -> Any:
     """Check ``data`` against the signature, send it, and give the answer in the kind it came in.
 
@@ -28,7 +36,9 @@ def predict(
     columns = to_columns(rows, signature)
     if not len(next(iter(columns.values()))):
         return natural(rows, {field.name: empty(field) for field in signature.outputs})
-    outputs, _answered = infer(backend, endpoint, columns, signature, revision=revision, timeout=timeout)
+    outputs, _answered = infer(
+        backend, endpoint, columns, signature, revision=revision, timeout=timeout, headers=headers
+    )
     answer = natural(rows, outputs)
     return answer[0] if rows is not data else answer
 
@@ -41,9 +51,12 @@ def infer(
     *,
     revision: str | None,
     timeout: float,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, NDArray[Any]], str | None]:
     """Send checked columns; gives the outputs and the revision that answered, where the provider tells it."""
     payload = caller.encode(columns, signature, path=f"/v2/models/{endpoint}/infer")
+    if headers:
+        payload = Payload(payload.body, {**payload.headers, **headers})
     answer = backend.invoke(endpoint, payload, revision=revision, timeout=timeout)
     return caller.decode(answer), answer.headers.get(_REVISION)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
 from modeldeploy.errors import ConfigurationError
 
+ToleranceLike: TypeAlias = "Tolerance | Mapping[str, Any] | bool"
+"""What ``golden=`` takes: True, False, a Tolerance, or rtol by type."""
 _PAIR = 2
 
 
@@ -43,7 +45,7 @@ class Tolerance:
             _pair(field.name, getattr(self, field.name))
 
     @classmethod
-    def of(cls, given: Tolerance | Mapping[str, Any] | bool) -> Tolerance:  # noqa: FBT001 - the user's golden= as it came
+    def of(cls, given: ToleranceLike) -> Tolerance:
         """Make one of what ``golden=`` may be: a Tolerance, ``{"float32": rtol}`` or ``{"float32": (rtol, atol)}``, True or False (defaults)."""
         if isinstance(given, Tolerance):
             return given

@@ -209,17 +209,6 @@ def test_the_path_of_a_bundle_can_be_rolled_out(endpoint, model):
     assert endpoint.stable.model.digest == model(2).digest
 
 
-def test_a_plan_changes_nothing(endpoint, session, model):
-    made, before = model(2), list(session.backend.writes)
-    plan = endpoint.plan(made, RolloutPolicy.canary((10, 50), gates=["error_rate <= 1%"]))
-    assert plan.ok
-    assert [step["new"] for step in plan.steps] == [10, 50, 100]
-    assert "new" in plan._repr_html_()
-    assert session.backend.writes == before
-    assert session.journal.unfinished() == ()
-    assert "nothing would change" in str(endpoint.plan(model(1)))
-
-
 def test_patience_ends_and_the_work_goes_on(endpoint, model):
     with pytest.raises(OperationTimeout) as caught:
         endpoint.rollout(model(2), SLOW, timeout=0.2)
@@ -416,6 +405,7 @@ def test_everything_can_be_shown_and_is_escaped(endpoint, session, model, wait_u
     rollout.wait(10)
     session.backend.log("iris", endpoint.stable.id, nasty)
     shown = [endpoint, rollout, rollout.operation, endpoint.history, endpoint.metrics(), endpoint.plan(model(3))]
+    shown += [endpoint.plan_rollback(), endpoint.plan_delete()]
     for each in shown:
         assert repr(each)
         assert "<script" not in each._repr_html_()
