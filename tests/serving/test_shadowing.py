@@ -133,7 +133,7 @@ async def test_copies_hold_so_many_bytes_and_no_more(bench, monkeypatch):
 
 async def test_a_shadow_whose_worker_dies_harms_nobody(bench):
     await bench.add("v1", bench.ok)
-    await bench.add("v2", lambda _request: bench.crash, lambda _request: bench.crash, patience_s=0.05)
+    await bench.add("v2", lambda _request: bench.crash, lambda _request: bench.crash, deadline_s=0.2)
     bench.split(v1=100, shadow={"v2": 100})
     answers = [await bench.ask() for _each in range(5)]
     assert {answer.status for answer in answers} == {200}

@@ -297,11 +297,12 @@ class Machine:
 
     async def _tell_all(self) -> None:
         self._told.clear()
+        # The tables first: whoever waits for the new front must not find it without one.
+        for endpoint in list(self.state.endpoints):
+            await self._tell(endpoint)
         with contextlib.suppress(UnavailableError):  # it ended again; the next one is told
             for endpoint, listener in self._listeners.items():
                 _forget_result(self._front.listen(endpoint, listener))
-        for endpoint in list(self.state.endpoints):
-            await self._tell(endpoint)
 
     async def _tell(self, endpoint: str) -> None:
         """Tell the front what an endpoint is now; a front that is not there is told everything when it starts."""

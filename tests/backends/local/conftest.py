@@ -18,6 +18,7 @@ from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
+from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import EndpointSpec, Payload, Revision, Scale, Traffic
 from modeldeploy.values.ticket import Phase, Ticket
 
@@ -50,6 +51,21 @@ class Obedient:
         if self.broken and 7.0 in values:
             raise RuntimeError("broken")
         return np.asarray(x, dtype=float) + self.step
+
+
+class Troubled:
+    """Answers ``x + 1``; is "wrong" for one whole number in ten, or "hangs" from 100 on."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def predict(self, x):
+        import time
+
+        values = np.asarray(x, dtype=float)
+        if self.kind == "hangs" and (values >= 100).any():
+            time.sleep(1.5)  # longer than anybody waits, and short enough for the test to end
+        return values + 1 + (self.kind == "wrong") * (values % 10 == 7)
 
 
 class Unloadable:
@@ -138,9 +154,15 @@ class Local:
             ticket = self.carry(self.backend.put_revision(EndpointSpec(endpoint, options), revision))
             assert ticket.phase is Phase.SUCCEEDED, ticket.note
 
-    def shift(self, table: dict[str, int], *, endpoint: str = "iris", expect: str | None = None) -> Ticket:
-        """Set a table."""
-        return self.carry(self.backend.set_traffic(endpoint, Traffic(table), expect=expect))
+    def shift(
+        self, table: dict[str, int], *, endpoint: str = "iris", expect: str | None = None, **more: object
+    ) -> Ticket:
+        """Set a table; ``shadow`` and ``key`` as in Traffic."""
+        return self.carry(self.backend.set_traffic(endpoint, Traffic(table, **more), expect=expect))
+
+    def seen(self, revision: Revision, share: int | None = None, *, endpoint: str = "iris") -> Window:
+        """Read all that a meter counted."""
+        return self.backend.window(endpoint, revision.id, 0, 1e12, share=share)
 
     def predict(
         self, *values: float, endpoint: str = "iris", revision: str | None = None, timeout: float = 10.0
@@ -198,6 +220,8 @@ class Load:
 
     def __init__(self, url: str, body: bytes, connections: int) -> None:
         self.statuses: list[tuple[int, str]] = []
+        self.bodies: set[bytes] = set()
+        self.seconds: list[float] = []
         self._url, self._body = url, body
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _each in range(connections)]
@@ -205,11 +229,14 @@ class Load:
     def _ask(self) -> None:
         pool = urllib3.PoolManager(retries=False)
         while not self._stop.is_set():
+            began = time.perf_counter()
             try:
                 answer = pool.request(
                     "POST", self._url, body=self._body, headers={"content-type": "application/json"}, timeout=20
                 )
                 self.statuses.append((answer.status, answer.headers.get("modeldeploy-revision", "")))
+                self.bodies.add(answer.data)
+                self.seconds.append(time.perf_counter() - began)
             except urllib3.exceptions.HTTPError as error:
                 self.statuses.append((0, repr(error)))
         pool.clear()
@@ -246,6 +273,12 @@ def unloadable() -> object:
 @pytest.fixture
 def dying() -> object:
     return Dying()
+
+
+@pytest.fixture
+def troubled() -> Callable[[str], object]:
+    """Give ``troubled(kind)``: a model that is "wrong" for one whole number in ten, or "hangs" from 100 on."""
+    return Troubled
 
 
 @pytest.fixture
