@@ -1,10 +1,11 @@
-"""The handle of a rollout (or a rollback): where it stands, and what a user may tell it."""
+"""The handle of a rollout (or a rollback): where it stands, what decided it, and what a user may tell it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from modeldeploy.engine.record import Kind, Record, Verb
 from modeldeploy.engine.rollback import RollbackCursor
@@ -16,8 +17,16 @@ from modeldeploy.spi import Backend, Meters
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.gate import GateResult
 from modeldeploy.values.metrics import Window
-from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import EndpointState, Revision
+from modeldeploy.values.rollout import RolloutPolicy, Strategy
+from modeldeploy.values.serving import Revision, Traffic
+from modeldeploy.values.ticket import Phase
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from modeldeploy.handles.evidence import Outcomes, Verdicts
+    from modeldeploy.handles.standing import Standing
+    from modeldeploy.observe.story import Story
 
 
 class Rollout:
@@ -66,15 +75,39 @@ class Rollout:
 
     @property
     def gates(self) -> tuple[GateResult, ...]:
-        """What the gates saw when they last decided."""
+        """What the gates saw when they last looked."""
+        verdicts = self.verdicts
+        if verdicts and verdicts[-1].gates:
+            return verdicts[-1].gates
         cursor = self._cursor(self.operation.record)
         return cursor.results if isinstance(cursor, RolloutCursor) else ()
 
     @property
+    def verdicts(self) -> Verdicts:
+        """Every recorded look of the gates with its evidence, oldest first."""
+        from modeldeploy.handles.evidence import Verdicts
+        from modeldeploy.observe.story import looks
+
+        record = self.operation.record
+        policy = self.policy or RolloutPolicy.all_at_once()
+        empty = (
+            "the gates have not looked yet" if policy.gates else f"a {record.kind.value} without gates looks at nothing"
+        )
+        return Verdicts(looks(self.operation.events()), began=record.created, analysis=policy.analysis, empty=empty)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What was reported by ``score`` so far, by revision: the mean with an interval that may be looked at at any time."""
+        from modeldeploy.handles.evidence import Outcomes
+
+        cursor = self._test(self.operation.record)
+        tallies, alpha = self._session.journal.outcomes(self.id), cursor.policy.analysis.alpha
+        return Outcomes(tallies, new=cursor.revision.id, stable=cursor.stable, alpha=alpha)
+
+    @property
     def traffic(self) -> dict[str, int]:
         """The endpoint's traffic now: ``{revision: percent}``."""
-        state = self._state()
-        return state.traffic.live if state else {}
+        return self._table().live
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until it ended or is paused; RolloutAborted when it went back, OperationTimeout when patience ended first."""
@@ -85,26 +118,89 @@ class Rollout:
         yield from self.operation.__await__()
         return self
 
-    def pause(self, reason: str = "") -> Self:
-        """Stop where it is; traffic stays as it is until ``resume``, ``promote`` or ``abort``."""
+    def pause(self, reason: str = "", *, wait: bool = False, timeout: float | None = None) -> Self:
+        """Stop where it is; traffic stays as it is until ``resume``, ``skip_step``, ``promote`` or ``abort``."""
         self._refuse_rollback()
         self.operation.tell(Verb.PAUSE, reason)
-        return self
+        return self.wait(timeout) if wait else self
 
     def resume(self, *, wait: bool = False, timeout: float | None = None) -> Self:
         """Go on from where it was paused; the step's soak starts again."""
         return self._tell(Verb.RESUME, "", wait=wait, timeout=timeout)
+
+    def skip_step(self, reason: str = "", *, wait: bool = False, timeout: float | None = None) -> Self:
+        """Go on to the next step now, whatever the gates say about this one; a gate that fails later still takes it back."""
+        return self._tell(Verb.SKIP, reason, wait=wait, timeout=timeout)
 
     def promote(self, reason: str = "", *, wait: bool = True, timeout: float | None = None) -> Self:
         """Give everything to the new revision now, whatever the gates say."""
         return self._tell(Verb.PROMOTE, reason, wait=wait, timeout=timeout)
 
     def abort(self, reason: str = "", *, wait: bool = True, timeout: float | None = None) -> Self:
-        """Go back to stable."""
-        try:
-            return self._tell(Verb.ABORT, reason, wait=wait, timeout=timeout)
-        except (OperationCancelled, RolloutAborted):
-            return self
+        """Go back to stable; one that went back already is left as it is.
+
+        ConflictError when it had been promoted before the word was heard: then only ``endpoint.rollback()`` goes back.
+        """
+        self._refuse_rollback()
+        if not self._ended():
+            try:
+                self._tell(Verb.ABORT, reason, wait=wait, timeout=timeout)
+            except (OperationCancelled, RolloutAborted):
+                return self
+            except ConflictError:
+                # It may have ended between the look and the word.
+                if not self._ended():
+                    raise
+        self._refuse_promoted()
+        return self
+
+    def score(
+        self, values: object, *, keys: Iterable[object] | None = None, revision: str | Iterable[str] | None = None
+    ) -> int:
+        """Report how well answers of an A/B test turned out, as numbers of 0-1 (or True and False); gives how many were new.
+
+        ``ro.score({"user-1": 1, "user-2": 0})`` or ``ro.score(values, keys=[...])``; lists, arrays and Series will do. The keys are those
+        by which the test assigns, so it is known which revision answered; ``revision`` names it (one, or one for each key) where the caller
+        knows better, for example from the answer's header ``modeldeploy-revision``. The first value of a key counts, so repeating is safe.
+        ConflictError when this is no A/B test, has not begun or has ended.
+        """
+        from modeldeploy.handles import scores
+
+        record = self.operation.record
+        cursor = self._test(record)
+        if record.phase.ended or cursor.baseline is None or not cursor.baseline.live:
+            message = (
+                f"{self.id} has ended already" if record.phase.ended else f"{self.id} has not divided its keys yet"
+            )
+            raise ConflictError(message, hint="outcomes are taken while the test runs", context={"operation": self.id})
+        rows = scores.rows(values, keys, revision, cursor.table(0).live)
+        return self._session.journal.record_outcomes(self.id, rows)
+
+    def plot(self) -> Figure:
+        """Draw traffic, each gate's figures and the evidence over time, as a matplotlib Figure; a rollback shows its traffic.
+
+        MissingDependencyError without matplotlib.
+        """
+        from modeldeploy.observe import plots
+
+        record = self.operation.record
+        cursor = self._cursor(record)
+        title = f"{record.kind.value} of {cursor.revision.model} on {record.target}"
+        stable = cursor.stable if isinstance(cursor, RolloutCursor) else None
+        return plots.draw(
+            self._story(record, cursor),
+            title=f"{title}: {self.status}",
+            new=cursor.revision.id,
+            stable=stable,
+            policy=cursor.policy if isinstance(cursor, RolloutCursor) else None,
+        )
+
+    def _story(self, record: Record, cursor: RolloutCursor | RollbackCursor) -> Story:
+        from modeldeploy.observe.story import Story
+
+        before = cursor.baseline.live if isinstance(cursor, RolloutCursor) and cursor.baseline else None
+        until = record.updated if record.phase.ended else time.time()
+        return Story.of(self.operation.events(), began=record.created, until=until, before=before)
 
     def _tell(self, verb: Verb, reason: str, *, wait: bool, timeout: float | None) -> Self:
         self._refuse_rollback()
@@ -117,13 +213,55 @@ class Rollout:
             message = f"{self.id} is a rollback, which has no steps"
             raise ConflictError(message, hint="endpoint.rollback(to=...) goes to another revision")
 
+    def _refuse_promoted(self) -> None:
+        record = self.operation.record
+        if record.phase is Phase.SUCCEEDED:
+            message = f"{self.id} has ended already: {record.outcome}"
+            hint = "nothing was changed; endpoint.rollback() gives the traffic back"
+            raise ConflictError(message, hint=hint, context={"operation": self.id})
+
+    def _ended(self) -> bool:
+        return self.operation.record.phase.ended
+
+    def _test(self, record: Record) -> RolloutCursor:
+        """Give the cursor of an A/B test; ConflictError for anything else."""
+        cursor = self._cursor(record)
+        if isinstance(cursor, RolloutCursor) and cursor.policy.strategy is Strategy.AB_TEST:
+            return cursor
+        what = cursor.policy.strategy.value if isinstance(cursor, RolloutCursor) else "rollback"
+        message = f"{self.id} is no A/B test but a {what}, which takes no outcomes"
+        raise ConflictError(
+            message, hint="endpoint.rollout(model, RolloutPolicy.ab_test(key=..., until=...)) begins one"
+        )
+
     def _cursor(self, record: Record) -> RolloutCursor | RollbackCursor:
         if record.kind is Kind.ROLLBACK:
             return from_json(RollbackCursor, record.cursor)
         return from_json(RolloutCursor, record.cursor)
 
-    def _state(self) -> EndpointState | None:
-        return self._session.serving.observe(self.endpoint)
+    def _table(self) -> Traffic:
+        state = self._session.serving.observe(self.endpoint)
+        return state.traffic if state else Traffic()
+
+    # What it shows
+
+    def _standing(self) -> Standing:
+        from modeldeploy.handles.standing import roles, stand
+
+        record, traffic = self.operation.record, self._table()
+        cursor = self._cursor(record)
+        windows = {name: self._window(record, name) for name in roles(cursor, traffic)} if self._measured else {}
+        return stand(record, cursor, traffic, status=self.status, windows=windows, gates=self.gates, now=time.time())
+
+    @property
+    def _measured(self) -> bool:
+        backend = self._session.backend
+        return backend.capabilities.meters and isinstance(backend, Meters)
+
+    def _window(self, record: Record, revision: str) -> Window:
+        """Read what a revision answered since the rollout began, up to its end."""
+        until = record.updated if record.phase.ended else time.time()
+        return self._session.meters.window(self.endpoint, revision, record.created, until + _SLOT_S)
 
     def __repr__(self) -> str:
         try:
@@ -133,66 +271,21 @@ class Rollout:
         revision = self._cursor(record).revision
         return f"Rollout({self.id!r}, {revision.model} on {record.target!r}, {self.status})"
 
+    def __str__(self) -> str:
+        """Give the live table for a terminal: revisions with their traffic and answers, gates with their evidence."""
+        try:
+            return str(self._standing())
+        except ModelDeployError as error:
+            return f"{self!r}: not reached: {error}"
+
     def _repr_html_(self) -> str:
         from modeldeploy.observe import notebook
 
         try:
-            record, live = self.operation.record, self.traffic
+            return self._standing().html()
         except ModelDeployError as error:
             return notebook.line(notebook.code(self.id), notebook.badge(f"not reached: {error}", "bad"))
-        cursor = self._cursor(record)
-        title = notebook.join(
-            notebook.code(self.id), notebook.Html(" "), notebook.badge(self.status, _TONES.get(self.status, "plain"))
-        )
-        columns = ("revision", "role", "traffic", "requests", "errors", "p50", "p95")
-        rows = [self._row(cursor, name, percent) for name, percent in self._shares(cursor, live)]
-        note = record.outcome or (str(cursor.policy) if isinstance(cursor, RolloutCursor) else "")
-        table = notebook.table(title, rows, columns, note=note)
-        return table + self._gates_html(cursor)
-
-    @staticmethod
-    def _shares(cursor: RolloutCursor | RollbackCursor, live: Mapping[str, int]) -> list[tuple[str, int]]:
-        baseline = cursor.baseline.live if isinstance(cursor, RolloutCursor) and cursor.baseline else {}
-        before = dict.fromkeys(baseline, 0)
-        return sorted({**before, cursor.revision.id: 0, **live}.items(), key=lambda item: item[0] == cursor.revision.id)
-
-    def _row(self, cursor: RolloutCursor | RollbackCursor, name: str, percent: int) -> list[object]:
-        from modeldeploy.observe import notebook
-
-        window = self._window(name)
-        role = "new" if name == cursor.revision.id else "stable"
-        shown: list[object] = [notebook.code(name), role, notebook.bar(percent)]
-        if window is None:
-            return [*shown, None, None, None, None]
-        return [*shown, window.requests, window.errors, _ms(window.quantile(0.5)), _ms(window.quantile(0.95))]
-
-    def _window(self, name: str) -> Window | None:
-        backend, record = self._session.backend, self.operation.record
-        if not (backend.capabilities.meters and isinstance(backend, Meters)):
-            return None
-        return backend.window(self.endpoint, name, record.created, max(record.updated, record.created) + 3600)
-
-    def _gates_html(self, cursor: RolloutCursor | RollbackCursor) -> str:
-        from modeldeploy.observe import notebook
-
-        if not isinstance(cursor, RolloutCursor) or not cursor.results:
-            return ""
-        rows = [
-            (each.gate, notebook.badge(each.verdict.value, _VERDICTS[each.verdict.value]), each.reason)
-            for each in cursor.results
-        ]
-        return notebook.table("", rows, ("gate", "verdict", "why"))
 
 
-_TONES: dict[str, Any] = {
-    "running": "plain",
-    "paused": "warn",
-    "succeeded": "good",
-    "failed": "bad",
-    "cancelled": "warn",
-}
-_VERDICTS: dict[str, Any] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
-
-
-def _ms(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds * 1000:.3g} ms"
+_SLOT_S = 1.0
+"""Metrics are kept in slots of up to a second; the one that has begun is read too."""

@@ -6,8 +6,11 @@ Colours are the reader's own (``inherit``, ``currentColor``) or of middle bright
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
+
+from modeldeploy.observe import text as text_tables
 
 Tone: TypeAlias = Literal["plain", "good", "warn", "bad"]
 
@@ -64,6 +67,14 @@ def bar(percent: float | None, *, text: str | None = None, tone: Tone | None = N
     )
 
 
+def evidence(value: float | None, limit: float, text: str, tone: Tone) -> Html:
+    """Draw an e-value as a bar on a logarithmic scale that is full where ``limit`` decides; below 1 it is empty."""
+    if value is None:
+        return Html(NOTHING)
+    full = math.log(max(1.0, value)) / math.log(limit) if limit > 1 else 1.0
+    return bar(100 * full, text=text, tone=tone if full >= 1 else None)
+
+
 def badge(text: str, tone: Tone = "plain") -> Html:
     """Draw a word with a dot in the colour of its tone; the word alone says it too."""
     dot = f"display:inline-block;width:8px;height:8px;border-radius:50%;margin-right:6px;background:{_TONES[tone]}"
@@ -79,6 +90,11 @@ def line(*parts: object) -> str:
     """Draw several things beside each other."""
     cells = "".join(f"<span style='margin-right:14px'>{_text(part)}</span>" for part in parts)
     return f"<div style='{_BOX}'>{cells}</div>"
+
+
+def spaced(*parts: object) -> Html:
+    """Put several drawings beside each other, in one line of text."""
+    return Html("".join(f"<span style='margin-right:12px'>{_text(part)}</span>" for part in parts))
 
 
 def join(*parts: str) -> Html:
@@ -119,5 +135,11 @@ def _figure(value: object) -> str:
 
 
 def _is_numeric(values: Sequence[object]) -> bool:
-    known = [value for value in values if value is not None]
-    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+    known = [value for value in values if value is not None and value != ""]
+    return bool(known) and all(_stands_right(value) for value in known)
+
+
+def _stands_right(value: object) -> bool:
+    if isinstance(value, Html | bool):
+        return False
+    return isinstance(value, int | float) or (isinstance(value, str) and text_tables.are_figures([value]))

@@ -7,7 +7,9 @@ from typing import Any
 
 import attrs
 
+from modeldeploy.observe import figures, story
 from modeldeploy.values.events import Event, Name
+from modeldeploy.values.gate import GateResult, Verdict
 
 _MINUTE = 60
 _HOUR = 3600
@@ -21,6 +23,9 @@ _WORDS = {
     Name.OPERATION_FAILED: "failed",
     Name.OPERATION_CANCELLED: "cancelled",
     Name.REVISION_READY: "revision ready",
+    Name.ROLLOUT_BLIND: "metrics cannot be read",
+    Name.ROLLOUT_SAMPLE_RATIO: "traffic does not follow its table",
+    Name.ROLLOUT_SKIPPED: "step skipped",
     Name.ROLLOUT_PAUSED: "paused",
     Name.ROLLOUT_RESUMED: "resumed",
     Name.ROLLOUT_PROMOTED: "promoted",
@@ -120,12 +125,45 @@ def _with_reason(words: str, fields: Mapping[str, Any]) -> str:
     return f"{words}: {reason}" if reason else words
 
 
-def _traffic(table: object) -> str:
-    if not isinstance(table, Mapping):
-        return "changed"
-    # The table of a traffic value, or the plain weights.
-    weights = table.get("weights", table)
-    return ", ".join(f"{revision} {percent} %" for revision, percent in weights.items()) or "off"
+def _traffic(fields: Mapping[str, Any]) -> str:
+    if not isinstance(fields.get("traffic"), Mapping):
+        return "traffic changed"
+    live, copies = story.weights(fields["traffic"])
+    copied = fields.get("copies") or copies
+    shares = [f"{revision} {percent} %" for revision, percent in live.items()]
+    shares += [f"copies of {percent} % to {revision}" for revision, percent in copied.items()]
+    return f"traffic {', '.join(shares) or 'off'}"
+
+
+def _step(fields: Mapping[str, Any]) -> str:
+    if "percent" not in fields:
+        return "next step"
+    return f"step {fields['percent']} %" if fields["percent"] else "step without traffic"
+
+
+def _look(fields: Mapping[str, Any]) -> str:
+    """Say the verdict, and the figures of the gate that it hangs on."""
+    verdict, results = fields.get("verdict", Verdict.INCONCLUSIVE.value), story.results(fields.get("gates", ()))
+    words = f"{fields.get('percent', 0)} %: {verdict}"
+    if not results:
+        return words
+    decisive = min(results, key=_weight)
+    more = f" (and {len(results) - 1} more)" if len(results) > 1 else ""
+    return f"{words}; {decisive.gate}{more}: {_evidence(decisive)}"
+
+
+def _weight(result: GateResult) -> tuple[int, float]:
+    """Put the gate first that has failed, then the one that is furthest from passing."""
+    order = [Verdict.FAIL, Verdict.BLIND, Verdict.INCONCLUSIVE, Verdict.PASS]
+    strength = -(result.against or 0.0) if result.verdict is Verdict.FAIL else (result.favour or 0.0)
+    return order.index(result.verdict), strength
+
+
+def _evidence(result: GateResult) -> str:
+    counted = figures.counted(result)
+    if result.against is None or result.favour is None:
+        return result.reason or counted
+    return f"{counted} bad, evidence for {figures.e_value(result.favour)}, against {figures.e_value(result.against)}"
 
 
 def _golden(fields: Mapping[str, Any]) -> str:
@@ -135,8 +173,9 @@ def _golden(fields: Mapping[str, Any]) -> str:
 _TELLS: dict[Name, Callable[[Mapping[str, Any]], str]] = {
     Name.OPERATION_PROGRESS: lambda fields: str(fields.get("note") or ""),
     Name.OPERATION_RETRY: lambda fields: f"trying again: {fields.get('error', '')}",
-    Name.TRAFFIC_CHANGED: lambda fields: f"traffic {_traffic(fields.get('traffic'))}",
+    Name.TRAFFIC_CHANGED: _traffic,
     Name.GOLDEN_CHECKED: _golden,
-    Name.ROLLOUT_STEP: lambda fields: f"step {fields['percent']} %" if "percent" in fields else "next step",
+    Name.ROLLOUT_STEP: _step,
+    Name.ROLLOUT_LOOK: _look,
     Name.ROLLOUT_VERDICT: lambda fields: _with_reason(f"gates: {fields.get('verdict', 'unknown')}", fields),
 }

@@ -43,7 +43,9 @@ DRAWINGS = {
     ),
     "definition": lambda text: notebook.definition(text, [(text, text)], note=text),
     "bar": lambda text: notebook.bar(12.5, text=text),
+    "evidence": lambda text: notebook.evidence(7.5, 20, text, "bad"),
     "badge": notebook.badge,
+    "spaced": lambda text: notebook.spaced(text, notebook.badge(text)),
     "code": notebook.code,
     "line": lambda text: notebook.line(text, notebook.bar(50)),
 }
@@ -89,6 +91,17 @@ def test_a_bar_never_leaves_its_box(percent, width):
 
 def test_a_bar_of_nothing_is_a_dash():
     assert notebook.bar(None) == notebook.NOTHING
+
+
+@pytest.mark.parametrize(("value", "width"), [(0.001, "0%"), (20**0.5, "50%"), (20, "100%"), (1e9, "100%")])
+def test_evidence_fills_its_bar_where_it_decides(value, width):
+    drawn = notebook.evidence(value, 20, "x", "bad")
+    assert f"width:{width};height:100%" in drawn
+    assert ("#d9534f" in drawn) == (width == "100%")
+
+
+def test_no_evidence_is_a_dash():
+    assert notebook.evidence(None, 20, "x", "good") == notebook.NOTHING
 
 
 def test_flags_and_figures_are_written_for_readers():
