@@ -17,11 +17,14 @@ from modeldeploy import (
     Rollout,
     RolloutPolicy,
     Session,
+    Tolerance,
     errors,
     log_to_console,
     register,
 )
+from modeldeploy.handles.plans import Call, Plan
 from modeldeploy.values.events import Event
+from modeldeploy.values.forecast import Forecast
 from modeldeploy.values.serving import Revision
 
 
@@ -43,6 +46,7 @@ def serve(model: Model, table: object) -> Endpoint:
     assert_type(endpoint.traffic, dict[str, int])
     assert_type(endpoint.stable, Revision)
     assert_type(endpoint.predict(table), Any)
+    assert_type(endpoint.predict(table, key="user-7"), Any)
     assert_type(endpoint.operation, Operation | None)
     for window in endpoint.metrics():
         assert_type(window.error_rate, float | None)
@@ -58,7 +62,13 @@ def roll_out(endpoint: Endpoint, model: Model) -> Rollout:
     assert_type(RolloutPolicy.all_at_once(), RolloutPolicy)
     assert_type(RolloutPolicy.blue_green(bake=30.0), RolloutPolicy)
     assert_type(RolloutPolicy.linear(20, every=5.0), RolloutPolicy)
-    endpoint.plan(model, canary)
+    assert_type(endpoint.plan(model, canary).ok, bool)
+    assert_type(Endpoint.plan_deploy(model, "iris", policy=canary), Plan)
+    assert_type(endpoint.plan_rollback(to="1.0.0").calls, tuple[Call, ...])
+    assert_type(endpoint.plan_delete().warnings, tuple[str, ...])
+    assert_type(canary.forecast(rps=20, base_rate=0.01), Forecast)
+    endpoint.rollout(model, golden=Tolerance(float32=(1e-3, 1e-6)))
+    endpoint.rollout(model, golden={"float32": 1e-3}, wait=False)
     rollout = endpoint.rollout(model, canary, wait=False)
     assert_type(rollout, Rollout)
     assert_type(rollout.pause("look at it").resume().promote(wait=False), Rollout)
