@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from modeldeploy import config, registry
+from modeldeploy.engine.record import Record
 from modeldeploy.errors import ConfigurationError, ModelDeployError
 from modeldeploy.handles.endpoint import Endpoint
 from modeldeploy.handles.operation import Operation
@@ -49,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "drive", parents=[common], help="take up unfinished operations and drive them to their end"
     )
     drive.add_argument("operation", nargs="?", help="only this one")
+    when = drive.add_mutually_exclusive_group()
+    when.add_argument(
+        "--once", action="store_const", const=None, dest="every", help="end when these have ended; the default"
+    )
+    when.add_argument("--every", type=_seconds, metavar="SECONDS", help="go on, and look for more this often")
     drive.set_defaults(run=_drive)
     history = verbs.add_parser("history", parents=[common], help="show what changed on an endpoint")
     history.add_argument("endpoint")
@@ -74,22 +81,33 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _drive(options: argparse.Namespace) -> int:
-    """Drive one after the other; a paused one waits for its user, and a failed one fails the command after the rest."""
+    """Drive all at once, each in its own thread; fails when one of them failed or could not be driven."""
+    from modeldeploy.handles.drive import Sweep
+
     session = _session(options)
-    found = (
-        (Operation.get(options.operation, backend=session),)
-        if options.operation
-        else Operation.unfinished(backend=session)
-    )
-    failed = 0
-    for operation in found:
-        try:
-            operation.wait()
-        except ModelDeployError as error:
-            failed = 1
-            _say(f"{operation.id}: {error}", error=True)
-        _say(f"{operation.id}: {operation.status} {operation.outcome}".rstrip())
-    return failed
+    sweep = Sweep(session, _say, home=options.home)
+
+    def found() -> Sequence[Record]:
+        if options.operation:
+            return (session.journal.read(options.operation),)
+        return session.journal.unfinished(backend=session.backend.name if options.backend else None)
+
+    if options.every is None:
+        sweep.once(found())
+    else:
+        sweep.watch(found, options.every)
+    return int(sweep.failed)
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        message = f"{text!r} is not a number of seconds above 0"
+        raise argparse.ArgumentTypeError(message)
+    return number
 
 
 def _history(options: argparse.Namespace) -> int:

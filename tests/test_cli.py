@@ -110,7 +110,10 @@ def test_doctor_says_what_is_there(modeldeploy_home, capsys):
     assert f"home: {modeldeploy_home}" in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["deploy"], ["history"], ["list", "--no-such"]], ids=str)
+WRONG = [[], ["deploy"], ["history"], ["list", "--no-such"], ["drive", "--every", "0"], ["drive", "--every", "soon"]]
+
+
+@pytest.mark.parametrize("arguments", [*WRONG, ["drive", "--every", "1", "--once"]], ids=str)
 def test_a_wrong_call_ends_with_2_and_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -133,10 +136,10 @@ def test_a_home_that_is_no_directory_ends_with_1_and_the_remedy(tmp_path):
 
 
 def test_ctrl_c_while_driving_says_who_goes_on(modeldeploy_home, monkeypatch, capsys):
-    def interrupt(**_options):
+    def interrupt(_self, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Operation, "unfinished", interrupt)
+    monkeypatch.setattr(Journal, "unfinished", interrupt)
     assert main(["drive"]) == 130
     assert "modeldeploy drive takes it up" in capsys.readouterr().err
 
@@ -144,6 +147,34 @@ def test_ctrl_c_while_driving_says_who_goes_on(modeldeploy_home, monkeypatch, ca
 def test_an_unknown_operation_ends_with_1(modeldeploy_home, capsys):
     assert main(["drive", "rollout-none"]) == 1
     assert "no operation 'rollout-none'" in capsys.readouterr().err
+
+
+def test_drive_leaves_a_paused_one_to_its_user_and_says_so(modeldeploy_home, capsys):
+    journal = Journal(modeldeploy_home / "journal.sqlite")
+    made = journal.create(Record("rollout-1", Kind.ROLLOUT, "local", "iris", {"paused": True}))
+    journal.save(attrs.evolve(made, outcome="paused: lunch"), keep=False)
+    assert main(["drive", "--once"]) == 0
+    assert capsys.readouterr().out == "rollout-1: paused: lunch\n"
+    journal.close()
+
+
+def test_drive_of_one_that_failed_ends_with_1(modeldeploy_home, capsys):
+    journal = Journal(modeldeploy_home / "journal.sqlite")
+    made = journal.create(Record("rollout-1", Kind.ROLLOUT, "local", "iris", {}))
+    journal.save(attrs.evolve(made, phase=Phase.FAILED, outcome="gate failed"), keep=False)
+    assert main(["drive", "rollout-1"]) == 1
+    assert capsys.readouterr().err == "rollout-1: failed gate failed\n"
+    assert main(["drive"]) == 0
+    journal.close()
+
+
+def test_drive_takes_up_what_any_backend_left_unless_told_which(modeldeploy_home, capsys):
+    journal = Journal(modeldeploy_home / "journal.sqlite")
+    journal.create(Record("rollout-1", Kind.ROLLOUT, "nowhere", "iris", {}))
+    assert main(["drive", "--backend", "local"]) == 0
+    assert main(["drive"]) == 1
+    assert "rollout-1: no backend is called 'nowhere'" in capsys.readouterr().err
+    journal.close()
 
 
 def test_drive_ends_what_a_killed_process_began(endpoint, capsys):

@@ -96,11 +96,6 @@ class Operation:
         """Who drives it now, in words; empty when nobody does."""
         return self._session.journal.driver(self.id)
 
-    @property
-    def session(self) -> Session:
-        """The session of its backend."""
-        return self._session
-
     def events(self, *, skip: int = 0) -> tuple[Event, ...]:
         """Give what happened so far, oldest first, without the first ``skip``."""
         return self._session.journal.events(self.id, skip=skip)
