@@ -34,8 +34,19 @@ def reader(spec: str) -> Callable[[Request], str | None] | None:
         return None
     if source == "header":
         header = name.lower()
-        return lambda request: request.headers.get(KEY_HEADER) or request.headers.get(header) or None
-    return lambda request: request.headers.get(KEY_HEADER) or _from_body(request, name)
+        return lambda request: _header(request, KEY_HEADER) or _header(request, header)
+    return lambda request: _header(request, KEY_HEADER) or _from_body(request, name)
+
+
+def _header(request: Request, name: str) -> str | None:
+    value = request.headers.get(name)
+    if not value or value.isascii():
+        return value or None
+    try:
+        # HTTP's headers are read as latin-1; whoever sends other letters sends UTF-8, and means the key that a field would say.
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
 
 
 def _from_body(request: Request, name: str) -> str | None:

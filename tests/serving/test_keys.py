@@ -47,6 +47,13 @@ def test_a_header_is_found_whatever_its_case_and_ours_comes_first():
     assert read(ask(x_user="")) is None
 
 
+def test_letters_are_the_same_key_in_a_header_and_in_a_field():
+    sent_as_utf8, sent_as_latin1 = "änne".encode().decode("latin-1"), "änne"
+    read = reader("field:user")
+    for value in (sent_as_utf8, sent_as_latin1):
+        assert read(ask(modeldeploy_key=value)) == read(ask({"user": "änne"})) == "änne"
+
+
 @pytest.mark.parametrize(
     "body",
     [
