@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from modeldeploy.backends import memory_meters
 from modeldeploy.serving.meters import COPY, KEPT_S, Meter, Reading, exposition, is_error
 from modeldeploy.serving.units import Units
 from modeldeploy.values.metrics import bucket_end, bucket_of
@@ -191,3 +194,24 @@ def test_copies_are_counted_apart():
     seen = meter.window(0, 2e9, share=COPY)
     assert (seen.requests, seen.errors, seen.compared, seen.disagreed, seen.dropped) == (3, 1, 2, 1, 1)
     assert meter.window(0, 2e9, share=5).requests == 0
+
+
+events = st.lists(
+    st.tuples(st.sampled_from(["v1", "v2"]), st.sampled_from([5, 50, 95]), st.sampled_from(["", "ana", "ben", "cem"]),
+              st.sampled_from([200, 422, 500])), max_size=40,
+)  # fmt: skip
+
+
+@given(events)
+def test_shares_mean_what_the_reference_backend_means(rows):
+    meters, units = {revision: Meter(revision) for revision in ("v1", "v2")}, Units()
+    reference, counted = memory_meters.Samples(), memory_meters.Units()
+    for revision, share, key, status in rows:
+        unit = units.unit(key) if key else None
+        meters[revision].assign(share, unit)
+        meters[revision].record(status, 0.001, share, unit)
+        seen = memory_meters.sample(revision, 1.0, requests=1, errors=status // 500, latency=0.001, assigned=1)
+        reference.add("iris", memory_meters.per_key(seen, key, counted) if key else seen, share)
+    for revision, share in itertools.product(meters, (5, 50, 95)):
+        expected = reference.window("iris", revision, 0, 1e12, share)
+        assert meters[revision].window(0, 1e12, share=share) == expected
