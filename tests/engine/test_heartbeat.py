@@ -76,23 +76,32 @@ def test_without_a_heartbeat_it_would_be_lost(make_world, wait_until):
     wait_until(lambda: not world.journal.driven("batch-1"))
 
 
-def test_a_heartbeat_and_the_writes_of_its_driver_do_not_disturb_each_other(journal, make_world):
-    world = make_world()
-    stop = threading.Event()
+def test_a_heartbeat_does_not_take_the_write_of_its_own_driver_for_somebody_elses(journal, make_world, monkeypatch):
+    """It beats when the write is durable and the driver does not know it yet."""
+    world, real, beats, fenced = make_world(alive=False), journal.save, [], []
 
     def beat():
-        while not stop.is_set():
+        try:
             world.renew()
+        except FencedError as error:
+            fenced.append(error)
 
-    def flow():
-        for number in range(100):
-            yield Save({"at": number})
+    def save(*arguments, **options):
+        new = real(*arguments, **options)
+        beats.append(threading.Thread(target=beat))
+        beats[-1].start()
+        beats[-1].join(0.05)
+        return new
 
-    hasty = Heartbeat(beat, 0.0).start()
-    run(flow(), world)
-    stop.set()
-    hasty.stop()
-    assert journal.read("batch-1").cursor == {"at": 99}
+    monkeypatch.setattr(journal, "save", save)
+    run(iter_of(Save({"at": 1})), world)
+    beats[0].join()
+    assert fenced == []
+    assert journal.read("batch-1").cursor == {"at": 1}
+
+
+def iter_of(*effects):
+    yield from effects
 
 
 @pytest.mark.parametrize(

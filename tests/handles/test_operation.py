@@ -68,9 +68,13 @@ def test_a_word_wakes_an_operation_that_is_driven_on_a_loop(endpoint, session, m
     session.journal.create(Record("rollout-x", Kind.ROLLOUT, "memory", "iris", to_json(cursor)))
     operation = Operation(session, "rollout-x")
 
+    def asleep():
+        soaks = "rollout.step" in [event.name for event in operation.events()]
+        return soaks and session._wakes["rollout-x"].ring is not None
+
     async def main():
         waiting = asyncio.ensure_future(wait_for(operation))
-        await asyncio.to_thread(wait_until, lambda: len(endpoint.traffic) == 2)
+        await asyncio.to_thread(wait_until, asleep)
         await asyncio.to_thread(operation.tell, Verb.PROMOTE)
         return await asyncio.wait_for(waiting, 20)
 
