@@ -1,8 +1,8 @@
 """What can be expected of a policy before it starts: how long its gates need until they know.
 
-The figures are those of the sequential analysis on average; it needs more at times, and about half as much again when it must hedge
-between what it bets on. A revision is called worse here when its bad events are ``max_ratio`` times as frequent as what the gate tolerates:
-stable's share of them, or the gate's own limit where that is more.
+The figures are those of the sequential analysis on average: its median time, simulated, is 0.7 to 1.3 times the forecast. A revision is
+called worse here when its bad events are ``max_ratio`` times as frequent as what the gate tolerates: stable's share of them, or the gate's
+own limit where that is more.
 """
 
 from __future__ import annotations

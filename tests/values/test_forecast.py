@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 
+import numpy as np
 import pytest
 
+from modeldeploy.engine import sequential
+from modeldeploy.engine.evidence import Evidence
 from modeldeploy.errors import ConfigurationError
+from modeldeploy.stats.eprocess import Stratum
 from modeldeploy.values.forecast import duration
-from modeldeploy.values.gate import Gate
+from modeldeploy.values.gate import Gate, Verdict
 from modeldeploy.values.rollout import RolloutPolicy
 
 HOUR = 3600.0
@@ -82,6 +87,40 @@ def test_limits_at_the_edge_are_foreseen(gate, rate):
 def test_time_follows_the_traffic():
     slow, fast = (one("error_rate <= 1%").forecast(rps=rps) for rps in (2, 200))
     assert slow.steps[0].pass_seconds == pytest.approx(100 * fast.steps[0].pass_seconds)
+
+
+@pytest.mark.parametrize(
+    ("gate", "percent", "base_rate", "ratio"),
+    [
+        ("error_rate <= 1x", 50, 0.01, 2),
+        ("error_rate <= 1%", 25, 0.01, 2),
+        ("error_rate <= 1x", 25, 0.01, 1),
+        ("error_rate <= 1%", 25, 0.001, 1),
+    ],
+)
+def test_the_analysis_itself_takes_about_as_long_as_foretold(gate, percent, base_rate, ratio):
+    """Medians of 25 simulated rollouts; over more of them they are 0.7 to 1.3 times the forecast."""
+    policy = one(gate, percent)
+    found = step(policy, base_rate=base_rate)
+    wanted, foretold = (Verdict.FAIL, found.detect_requests) if ratio > 1 else (Verdict.PASS, found.pass_requests)
+    rng = np.random.default_rng(7)
+    took = [decided(policy, (base_rate, base_rate * ratio), rng, round(foretold / 30)) for _run in range(25)]
+    assert sum(verdict is wanted for verdict, _requests in took) >= 22
+    assert 0.6 < statistics.median(requests for _verdict, requests in took) / foretold < 1.6
+
+
+def decided(policy, rates, rng, every):
+    """Let requests come until the gate decides, looking once in ``every``; gives the verdict and the requests."""
+    (gate,), share, counts, requests = policy.gates, policy.steps[0], np.zeros(4, dtype=int), 0
+    while True:
+        requests += every
+        new = rng.binomial(every, share / 100)
+        counts += [new, rng.binomial(new, rates[1]), every - new, rng.binomial(every - new, rates[0])]
+        strata = {str(gate): (Stratum(share, 100 - share, *map(int, counts)),)}
+        evidence = Evidence(here=int(counts[0]), strata=strata)
+        (result,) = sequential.judge([gate], evidence, policy.analysis, min_sample=policy.min_sample)
+        if result.verdict is not Verdict.INCONCLUSIVE:
+            return result.verdict, requests
 
 
 # ---------------------------------------------------------------- whole policies
