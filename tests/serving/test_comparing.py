@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modeldeploy.serving import payloads, wire
 from modeldeploy.serving.comparing import LARGEST, same_bytes, same_values
@@ -110,3 +112,25 @@ def test_a_huge_answer_to_what_had_a_small_one_differs():
 def test_what_nests_too_deep_differs():
     deep = b"[" * 5000 + b"]" * 5000
     assert not same(Response(200, deep, {}), Response(200, deep + b" ", {}))
+
+
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["outputs", "name", "shape", "datatype", "data", "parameters", "x"]), inner, max_size=5),
+    max_leaves=15,
+)  # fmt: skip
+kinds = st.sampled_from(["", "application/json", "text/csv", "application/jsonlines", "application/octet-stream"])
+bodies = documents.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=40)
+answers = st.builds(
+    lambda body, kind, length: Response(200, body, {"content-type": kind, **length}),
+    bodies,
+    kinds,
+    st.just({}) | st.integers(-3, 50).map(lambda length: {"inference-header-content-length": str(length)}),
+)
+
+
+@given(answers, answers)
+def test_no_answer_makes_it_fail_and_each_is_the_same_as_itself(first, second):
+    assert same(first, second) in {True, False}
+    assert same(first, first)
