@@ -7,18 +7,18 @@ from typing import Any, overload
 
 import attrs
 
-from modeldeploy.observe import figures, text
+from modeldeploy.observe import figures, notebook, text
 from modeldeploy.observe.status import duration
 from modeldeploy.observe.story import Seen
 from modeldeploy.stats.means import FEWEST, Tally, compare_means, mean_interval
 from modeldeploy.values.analysis import Analysis
 from modeldeploy.values.gate import GateResult
 
-TONES: dict[str, Any] = {"pass": "good", "fail": "bad", "inconclusive": "plain", "blind": "warn"}
-"""The tone of each verdict on a page."""
+_TONES: dict[str, notebook.Tone] = {"pass": "good", "fail": "bad", "inconclusive": "plain", "blind": "warn"}
 
 _GATE = ("gate", "verdict", "bad", "rate", "interval", "stable")
-_FIRST, _LAST = 3, 25
+_MINUTE = 60
+_FIRST, _LAST = 3, 17
 """How many looks are shown of a long rollout; all of them are there by their index."""
 
 
@@ -41,7 +41,7 @@ class Verdicts(Sequence[Seen]):
 
     def _rows(self, looks: Iterable[Seen]) -> Iterator[tuple[Any, ...]]:
         for look in looks:
-            when = duration(look.at - self._began), f"{look.percent} %"
+            when = _after(look.at - self._began), f"{look.percent} %"
             results = look.gates or (GateResult("", look.verdict),)
             # What belongs to the whole look is said once.
             heads = [when, *[("", "")] * (len(results) - 1)]
@@ -57,12 +57,10 @@ class Verdicts(Sequence[Seen]):
         return text.table(rows, ("after", "traffic", *columns(self._analysis))) + (note if left_out else "")
 
     def _repr_html_(self) -> str:
-        from modeldeploy.observe import notebook
-
         head, left_out, tail = _shortened(self.looks)
         rows = [
-            (after, percent, gate, notebook.badge(verdict, TONES[verdict]), *rest)
-            for after, percent, gate, verdict, *rest in [*self._rows(head), *self._rows(tail)]
+            (notebook.unbroken(after), share, notebook.code(gate), badge(verdict), *_unbroken(*rest))
+            for after, share, gate, verdict, *rest in [*self._rows(head), *self._rows(tail)]
         ]
         note = f"{len(self)} looks" + (f", {left_out} after the first {len(head)} are not shown" if left_out else "")
         return notebook.table(
@@ -85,6 +83,20 @@ def weighed(result: GateResult) -> tuple[str, ...]:
         figures.e_value(result.against),
         figures.e_value(result.favour),
     )
+
+
+def badge(verdict: str) -> notebook.Html:
+    """Draw a verdict with the tone that it has."""
+    return notebook.badge(verdict, _TONES[verdict])
+
+
+def _unbroken(bad: str, rate: str, interval: str, *rest: str) -> tuple[str, ...]:
+    """Keep an interval in one line; figures are kept so by themselves."""
+    return bad, rate, notebook.unbroken(interval), *rest
+
+
+def _after(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < _MINUTE else duration(seconds)
 
 
 def _shortened(looks: tuple[Seen, ...]) -> tuple[tuple[Seen, ...], int, tuple[Seen, ...]]:
@@ -156,8 +168,6 @@ class Outcomes(Mapping[str, Outcome]):
         return f"{text.table(self._rows(), _OUTCOME_COLUMNS)}\n{self._note()}"
 
     def _repr_html_(self) -> str:
-        from modeldeploy.observe import notebook
-
         rows = [(notebook.code(name), *rest) for name, *rest in self._rows()]
         return notebook.table("outcomes", rows, _OUTCOME_COLUMNS, note=self._note())
 

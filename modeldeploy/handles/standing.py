@@ -9,7 +9,7 @@ import attrs
 from modeldeploy.engine.cursor import RolloutCursor
 from modeldeploy.engine.record import Record
 from modeldeploy.engine.rollback import RollbackCursor
-from modeldeploy.handles.evidence import TONES, columns, weighed
+from modeldeploy.handles.evidence import badge, columns, weighed
 from modeldeploy.observe import notebook, text
 from modeldeploy.observe.status import duration
 from modeldeploy.values.analysis import Analysis
@@ -87,7 +87,7 @@ class Standing:
         parts.append(text.table(rows, self._columns()))
         if self.gates:
             weighty = [(each.gate, each.verdict.value, *weighed(each)) for each in self.gates]
-            parts += ["", text.table(weighty, columns(self.analysis))]
+            parts += ["", text.table(weighty, columns(self.analysis)), *filter(None, [self._reasons()])]
         return "\n".join(parts)
 
     def html(self) -> str:
@@ -103,13 +103,20 @@ class Standing:
     def _gates_html(self) -> str:
         if not self.gates:
             return ""
-        lines = [(notebook.code(each.gate), _badge(each), *self._weight(each), each.reason) for each in self.gates]
-        return notebook.table("", lines, (*columns(self.analysis), "why"))
+        lines = [(notebook.code(each.gate), badge(each.verdict.value), *self._weight(each)) for each in self.gates]
+        return notebook.table("", lines, columns(self.analysis), note=self._reasons())
 
     def _weight(self, result: GateResult) -> tuple[object, ...]:
-        *figures, against, favour = weighed(result)
-        against_bar = notebook.evidence(result.against, 1 / self.analysis.alpha, against, "bad")
-        return (*figures, against_bar, notebook.evidence(result.favour, 1 / self.analysis.beta, favour, "good"))
+        bad, rate, interval, stable, against, favour = weighed(result)
+        analysis = self.analysis
+        against_bar = notebook.evidence(result.against, 1 / analysis.alpha, against, "bad")
+        favour_bar = notebook.evidence(result.favour, 1 / analysis.beta, favour, "good")
+        return bad, rate, notebook.unbroken(interval), stable, against_bar, favour_bar
+
+    def _reasons(self) -> str:
+        """Say why, where the figures of the table do not."""
+        said = [f"{each.gate}: {each.reason}" for each in self.gates if each.against is None and each.reason]
+        return "; ".join(said)
 
 
 def stand(
@@ -157,10 +164,6 @@ def _note(cursor: RolloutCursor | RollbackCursor, now: float) -> str:
     share = f"{cursor.percent} %" if cursor.percent else f"copies of {cursor.policy.copies} %"
     step = f"step {cursor.step + 1} of {len(cursor.policy.steps)}, {share} for {duration(now - cursor.since)}"
     return f"{step}; {cursor.policy}"
-
-
-def _badge(result: GateResult) -> notebook.Html:
-    return notebook.badge(result.verdict.value, TONES[result.verdict.value])
 
 
 def _ms(seconds: float | None) -> str | None:

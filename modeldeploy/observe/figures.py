@@ -82,5 +82,5 @@ def _percent(rate: float) -> str:
     if not percent:
         return "0"
     if percent < _FEW:
-        return f"{percent:.2g}"
+        return f"{percent:.3f}"
     return f"{percent:.2f}" if percent < _WHOLE else f"{percent:.1f}"

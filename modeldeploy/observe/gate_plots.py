@@ -134,7 +134,7 @@ class GatePanel:
         if not figures.is_outcome(later[-1]):
             return 0.0, 1.18 * factor * top
         floor = min([*shown, *([low] if math.isfinite(low) else [])], default=0.0)
-        margin = 0.12 * (top - floor or 1.0)
+        margin = 0.2 * (top - floor or 1.0)
         return floor - margin, top + margin
 
 

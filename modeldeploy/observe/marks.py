@@ -13,7 +13,7 @@ from modeldeploy.values.gate import Verdict
 GOOD, BAD, WARN, PLAIN = "#009e73", "#d55e00", "#b07900", "#6b7280"
 _LETTER_IN = 0.062
 """Width of a letter of the labels, about."""
-_TOGETHER = 0.012
+_TOGETHER = 0.02
 """What lies closer than this share of the whole time is told as one."""
 _LEVELS = 3
 
@@ -124,6 +124,9 @@ def _label(group: list[Turn]) -> Label:
     """Tell a group in its order, in the colour of its last word."""
     told = [_told(turn) for turn in group]
     words = dict.fromkeys(text for text, _colour, _marker in told)
+    if len(words) > 1 and told[-1][0] == "promoted":
+        # Nobody is promoted without having passed, or by a user's word.
+        words.pop("pass", None)
     _text, colour, marker = told[-1]
     return Label(group[-1].at, ", ".join(words), colour, marker)
 

@@ -18,6 +18,7 @@ NOTHING = "\N{EN DASH}"
 _LINE = "1px solid rgba(128,128,128,.35)"
 _TONES: dict[Tone, str] = {"plain": "#8a8f98", "good": "#2e9e5b", "warn": "#c98a1b", "bad": "#d9534f"}
 _BAR = "#4a86d8"
+_BAR_PX, _SHORT_PX = 90, 48
 _BOX = "font-size:13px;line-height:1.45;max-width:62em;margin:2px 0 6px;color:inherit"
 _CELL = f"padding:3px 14px 3px 0;border:0;border-bottom:{_LINE};background:none;color:inherit;vertical-align:top"
 _HEAD = "font-weight:600;opacity:.65;white-space:nowrap"
@@ -53,17 +54,18 @@ def definition(title: str, pairs: Iterable[tuple[str, object]], *, note: str | N
     return _box(title, f"{_open_table()}<tbody>{body}</tbody></table>", note)
 
 
-def bar(percent: float | None, *, text: str | None = None, tone: Tone | None = None) -> Html:
-    """Draw a share of 0-100 as a bar with its figure."""
+def bar(percent: float | None, *, text: str | None = None, tone: Tone | None = None, length: int = _BAR_PX) -> Html:
+    """Draw a share of 0-100 as a bar with its figure; ``length`` in pixels."""
     if percent is None:
         return Html(NOTHING)
     width = min(100.0, max(0.0, percent))
     colour = _TONES[tone] if tone else _BAR
     label = html.escape(f"{percent:g} %" if text is None else text)
     return Html(
-        "<span style='display:inline-block;width:90px;height:9px;border-radius:2px;background:rgba(128,128,128,.22);margin-right:8px'>"
+        "<span style='white-space:nowrap'>"
+        f"<span style='display:inline-block;width:{length}px;height:9px;border-radius:2px;background:rgba(128,128,128,.22);margin-right:8px'>"
         f"<span style='display:block;width:{width:g}%;height:100%;border-radius:2px;background:{colour}'></span></span>"
-        f"<span style='font-variant-numeric:tabular-nums;white-space:nowrap'>{label}</span>"
+        f"<span style='font-variant-numeric:tabular-nums'>{label}</span></span>"
     )
 
 
@@ -72,7 +74,7 @@ def evidence(value: float | None, limit: float, text: str, tone: Tone) -> Html:
     if value is None:
         return Html(NOTHING)
     full = math.log(max(1.0, value)) / math.log(limit) if limit > 1 else 1.0
-    return bar(100 * full, text=text, tone=tone if full >= 1 else None)
+    return bar(100 * full, text=text, tone=tone if full >= 1 else None, length=_SHORT_PX)
 
 
 def badge(text: str, tone: Tone = "plain") -> Html:
@@ -83,7 +85,13 @@ def badge(text: str, tone: Tone = "plain") -> Html:
 
 def code(text: str) -> Html:
     """Draw an identifier or a command in the reader's fixed-width letters."""
-    return Html(f"<code style='background:none;color:inherit;padding:0;font-size:.95em'>{html.escape(text)}</code>")
+    style = "background:none;color:inherit;padding:0;font-size:.95em;white-space:nowrap"
+    return Html(f"<code style='{style}'>{html.escape(text)}</code>")
+
+
+def unbroken(text: str) -> Html:
+    """Draw text in one line, however narrow its column would like to be."""
+    return Html(f"<span style='white-space:nowrap'>{html.escape(text)}</span>")
 
 
 def line(*parts: object) -> str:

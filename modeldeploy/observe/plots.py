@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH_IN = 8.4
+_AXES_IN = 6.3
 _TRAFFIC_IN, _GATE_IN, _EVIDENCE_IN, _FRAME_IN = 1.5, 1.15, 1.35, 1.0
 _DPI, _SHARP = 100, 2
 """Dots per inch on the page, and how many times as many are drawn, for screens that show them."""
@@ -120,7 +121,7 @@ def _traffic(axes: Any, story: Story, scale: Scale, names: dict[str, tuple[str, 
         if not any(ys):
             continue
         # The new one is narrower and on top, so that both are seen where they are equal.
-        wide = 1.6 if role in _TAKING else 3.2
+        wide = 1.6 if role in _TAKING else 2.8
         axes.plot(xs, ys, color=colour, linewidth=wide, drawstyle="steps-post", solid_joinstyle="miter", clip_on=False)
         if role in _TAKING:
             axes.fill_between(xs, ys, step="post", color=colour, alpha=0.12, linewidth=0)
@@ -160,7 +161,7 @@ def _turns(every: Sequence[Any], story: Story, scale: Scale) -> None:
     for start, end in pauses(story):
         for axes in every:
             axes.axvspan(scale(start), scale(end), color=FAINT, alpha=0.14, linewidth=0)
-    for label in labels(story, width_in=WIDTH_IN):
+    for label in labels(story, width_in=_AXES_IN):
         for axes in every:
             axes.axvline(scale(label.at), color=label.colour, linewidth=0.8, alpha=0.55)
         _mark(every[0], label, scale)
