@@ -146,7 +146,8 @@ class RolloutWalk(RolloutBase):
         if evidence.upto > cursor.evidence.upto and evidence.here == cursor.evidence.here:
             # Nothing came under this table: perhaps it is another one by now.
             self._refuse_other_table((yield from self._existing()))
-        evidence = attrs.evolve(evidence, blind=None)
+        if gates.overall(results) is not Verdict.BLIND:
+            evidence = attrs.evolve(evidence, blind=None)
         if self._is_news(results, at, elapsed):
             yield from self._tell_look(results, elapsed)
             evidence = attrs.evolve(evidence, told=at)
@@ -176,6 +177,10 @@ class RolloutWalk(RolloutBase):
     # Deciding
 
     def _pass(self, verdict: Verdict, results: tuple[GateResult, ...]) -> Flow[None]:
+        if not results:
+            # Nobody was asked; what the gates said before stands.
+            yield from self._next(self.cursor.step + 1)
+            return
         yield from self._tell_verdict(verdict, _said(results, verdict))
         yield from self._next(self.cursor.step + 1, verdict=verdict, results=results)
 
