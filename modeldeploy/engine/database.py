@@ -48,9 +48,6 @@ class Database:
                 f"journal {str(self.path)!r} has schema {schema}, this version of modeldeploy reads up to {SCHEMA}"
             )
             raise ConfigurationError(message, hint="use the version of modeldeploy that wrote it, or a newer one")
-        if schema < SCHEMA:
-            # Each statement may be repeated: another process may be doing the same.
-            connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
         # Python 3.13 warns of a connection that is collected open. Not at exit: a thread may still be driving then.
         weakref.finalize(self, _close, connection, os.getpid()).atexit = False
         return connection
@@ -61,6 +58,9 @@ class Database:
             _write_ahead(connection)
             connection.execute("PRAGMA synchronous=FULL")
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        if schema < SCHEMA:
+            # Each statement may be repeated: another process may be doing the same.
+            connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
         return int(schema)
 
     def close(self) -> None:

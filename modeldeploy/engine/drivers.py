@@ -6,9 +6,10 @@ All drivers share ``World``, which performs one effect; they differ only in how 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -18,7 +19,7 @@ from modeldeploy.engine.heartbeat import Heartbeat
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.owners import forget
 from modeldeploy.engine.record import Command, Record
-from modeldeploy.errors import QuotaError
+from modeldeploy.errors import FencedError, ModelDeployError, QuotaError
 from modeldeploy.values.events import Event
 
 T = TypeVar("T")
@@ -114,6 +115,8 @@ class World:
     """Performs effects for one operation: provider calls, the journal, events and the clock.
 
     Events reach the sinks at once and the journal with the next write, in its transaction. ``owner`` is who took the operation.
+    A journal in ``trouble`` (a full disk, a file that another process holds) ends the drive where it is, as a crash would: a flow that went on
+    could not write down what it decides. Whoever takes the operation up goes on from its last write.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class World:
         self.record = record
         self.journal = journal
         self.clock = clock or RealClock()
+        self.trouble: Exception | None = None
         self._owner = owner
         self._sink = sink
         # A heartbeat must not take the write of its own driver for somebody else's.
@@ -161,10 +165,11 @@ class World:
 
     def hold(self) -> None:
         """Make sure that the operation is still ours before acting: FencedError when somebody else took it."""
-        if self.clock.now() - self._renewed > self.journal.lease * _RENEWED_AFTER:
-            self.renew()
-        else:
-            self.journal.check(self.record)
+        with self._journalling():
+            if self.clock.now() - self._renewed > self.journal.lease * _RENEWED_AFTER:
+                self.renew()
+            else:
+                self.journal.check(self.record)
 
     def renew(self) -> None:
         """Prolong the lease; FencedError when somebody else took the operation."""
@@ -206,7 +211,7 @@ class World:
 
     def _save(self, effect: Save) -> None:
         changed = attrs.evolve(self.record, cursor=effect.cursor, phase=effect.phase, outcome=effect.outcome)
-        with self._writing:
+        with self._journalling(), self._writing:
             self.record = self.journal.save(
                 changed, events=self._take_events(), history=effect.history, keep=not effect.phase.ended
             )
@@ -217,7 +222,18 @@ class World:
         return events
 
     def _inbox(self, effect: Inbox) -> tuple[Command, ...]:
-        return self.journal.commands(self.record.id, after=effect.seen)
+        with self._journalling():
+            return self.journal.commands(self.record.id, after=effect.seen)
+
+    @contextlib.contextmanager
+    def _journalling(self) -> Iterator[None]:
+        try:
+            yield
+        except FencedError:
+            raise
+        except (ModelDeployError, sqlite3.Error) as error:
+            self.trouble = error
+            raise
 
 
 def run(flow: Flow[T], world: World) -> T:
@@ -226,7 +242,10 @@ def run(flow: Flow[T], world: World) -> T:
     while dialogue.goes_on():
         try:
             dialogue.answer = world.perform(dialogue.effect)
-        except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
+        except Exception as raised:
+            if raised is world.trouble:
+                flow.close()
+                raise
             dialogue.error = raised
     return dialogue.value
 
@@ -237,7 +256,10 @@ async def arun(flow: Flow[T], world: World) -> T:
     while dialogue.goes_on():
         try:
             dialogue.answer = await _aperform(world, dialogue.effect)
-        except Exception as raised:  # noqa: BLE001 - handed to the flow, which decides
+        except Exception as raised:
+            if raised is world.trouble:
+                flow.close()
+                raise
             dialogue.error = raised
     return dialogue.value
 

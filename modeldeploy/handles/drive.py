@@ -107,15 +107,12 @@ class Sweep:
                 self._tell_drive(operation, drive)
 
     def _tell_drive(self, operation: Operation, drive: Drive) -> None:
-        try:
-            if drive.error is None or operation.done:
-                self._tell_end(operation)
-            elif driver := operation.driver:
-                self._tell(operation.id, f"left to {driver}, which took it first")
-            else:
-                self._fail(operation.id, f"stopped where it was: {type(drive.error).__name__}: {drive.error}")
-        except ModelDeployError as error:
-            self._fail(operation.id, str(error))
+        if drive.error is None or operation.done:
+            self._tell_end(operation)
+        elif driver := operation.driver:
+            self._tell(operation.id, f"left to {driver}, which took it first")
+        else:
+            self._fail(operation.id, f"stopped where it was: {type(drive.error).__name__}: {drive.error}")
 
     def _tell_end(self, operation: Operation) -> None:
         record = operation.record

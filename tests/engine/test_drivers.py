@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 
 import pytest
 
 from modeldeploy.engine.drivers import RealClock, VirtualClock, World, arun, run
-from modeldeploy.engine.effects import Call, Emit, Inbox, Now, Save, Sleep
+from modeldeploy.engine.effects import Call, Emit, Inbox, Now, Outcomes, Save, Sleep
 from modeldeploy.engine.journal import LEASE_S, Journal, new_owner
 from modeldeploy.engine.record import HistoryEntry, Kind, Record, Verb
-from modeldeploy.errors import FencedError
+from modeldeploy.errors import FencedError, ModelDeployError, QuotaError
+from modeldeploy.stats.means import Tally
 from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.ticket import Phase
 
@@ -49,6 +51,8 @@ def everything(journal):
     yield Emit(Name.OPERATION_PROGRESS, {"fraction": 0.5}, Level.DEBUG)
     journal.tell("batch-1", Verb.CANCEL, "enough")
     (command,) = yield Inbox(0)
+    journal.record_outcomes("batch-1", [("a", "v1", 1.0)])
+    assert (yield Outcomes()) == {"v1": Tally(1, 1.0, 1.0)}
     yield Save({"at": 1})
     yield Save({"at": 2}, Phase.SUCCEEDED, "done", HistoryEntry("promoted", "v1"))
     return began, answer, command
@@ -130,6 +134,39 @@ def test_a_fenced_save_reaches_the_flow(how, journal, make_world):
             return "fenced"
 
     assert drive(how, flow(), make_world()) == "fenced"
+
+
+def test_a_journal_in_trouble_ends_the_drive_where_it_is(how, journal, make_world):
+    """The flow must not take it for the provider's trouble and decide what cannot be written down."""
+    ends = []
+
+    def flow():
+        try:
+            yield Save({"at": 1})
+            journal._db._connection.execute("PRAGMA max_page_count=1")
+            yield Save({"much": "x" * 100_000})
+        except ModelDeployError as error:
+            ends.append(error)
+        finally:
+            ends.append("closed")
+
+    with pytest.raises(QuotaError, match="full"):
+        drive(how, flow(), make_world())
+    assert ends == ["closed"]
+    assert journal.read("batch-1").cursor == {"at": 1}
+
+
+@pytest.mark.parametrize("effect", [Call(int, "ask"), Sleep(0.0), Inbox(0)], ids=["call", "sleep", "inbox"])
+def test_a_journal_that_cannot_be_read_ends_the_drive_too(how, journal, make_world, effect):
+    def flow():
+        journal.close()
+        try:
+            yield effect
+        except sqlite3.Error:
+            pytest.fail("the flow went on")
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        drive(how, flow(), make_world())
 
 
 def test_a_long_wait_keeps_the_lease():

@@ -87,7 +87,7 @@ def test_a_process_of_another_user_counts_as_living(journal, monkeypatch):
         raise PermissionError
 
     journal.create(record())
-    journal.acquire("rollout-1", new_owner())
+    journal.acquire("rollout-1", f"{HERE}:{os.getppid()}:a")
     monkeypatch.setattr(os, "kill", refuse)
     assert journal.driven("rollout-1")
 
@@ -187,6 +187,13 @@ def test_a_write_that_another_process_blocks_is_told_as_such(journal, path, monk
         journal.acquire("rollout-1", new_owner())
     other.close()
     journal.acquire("rollout-1", new_owner())
+
+
+def test_other_trouble_with_the_file_is_told_as_sqlite_tells_it(journal):
+    journal.create(record())
+    journal._db._connection.execute("PRAGMA query_only=1")
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        journal.acquire("rollout-1", new_owner())
 
 
 RACER = """

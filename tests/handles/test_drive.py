@@ -156,6 +156,18 @@ def test_a_provider_that_is_away_stops_the_drive_and_a_later_one_goes_on(work, m
     assert work.endpoint.stable.model.version == "1.1.0"
 
 
+def test_after_a_full_disk_the_same_process_goes_on_at_once(work):
+    """It could not give the operation back, and its lease of a minute still runs."""
+    work.leave("rollout-1", 2)
+    file = work.session.journal._db._connection
+    file.execute("PRAGMA max_page_count=1")
+    work.sweep.once(work.left())
+    assert "stopped where it was: QuotaError: journal " in work.said[-1]
+    file.execute("PRAGMA max_page_count=100000")
+    work.sweep.once(work.left())
+    assert work.phase("rollout-1") is Phase.SUCCEEDED
+
+
 def test_a_watch_finds_what_is_left_later_and_outlives_a_journal_in_trouble(work):
     looks = []
 
@@ -165,7 +177,7 @@ def test_a_watch_finds_what_is_left_later_and_outlives_a_journal_in_trouble(work
             message = "locked"
             raise UnavailableError(message)
         if len(looks) == 4:
-            work.leave("rollout-1", 2)
+            work.leave("rollout-1", 2, policy=RolloutPolicy.canary((10,), soak=0.1, interval=0.01))
         if any("succeeded" in line for line in work.said):
             raise KeyboardInterrupt
         return work.left()
