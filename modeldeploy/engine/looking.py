@@ -18,7 +18,7 @@ from modeldeploy.engine.effects import Flow, Outcomes, attempt
 from modeldeploy.engine.evidence import Evidence, Interval, count, events_of
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
 from modeldeploy.spi import Meters, Serving
-from modeldeploy.stats.means import Tally, compare_means
+from modeldeploy.stats.means import FEWEST, Tally, compare_means
 from modeldeploy.values.analysis import Method
 from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
 from modeldeploy.values.look import Look
@@ -30,8 +30,6 @@ _BASELINE_S = 60.0
 _LONGEST_S = 3600.0
 _LEAST_KNOWN = 500
 """Answers of stable within which its p99 is known."""
-_LEAST_OUTCOMES = 30
-"""Outcomes of each revision below which no A/B test is decided: the intervals of their means are asymptotic."""
 
 
 class BlindError(Exception):
@@ -115,9 +113,10 @@ class Looker:
 
     def _before(self, stable: str, end: float) -> Flow[Window]:
         """Read what stable did up to ``end``: as little as suffices to know its quantiles, so that they follow the load."""
-        base = yield from self._window(stable, end - max(_BASELINE_S, self._policy.bake), end)
+        end = self._slot(end)
+        base = yield from self._window(stable, self._slot(end - max(_BASELINE_S, self._policy.bake)), end)
         if base.requests < _LEAST_KNOWN:
-            base = yield from self._window(stable, end - _LONGEST_S, end)
+            base = yield from self._window(stable, self._slot(end - _LONGEST_S), end)
         return base
 
     def _window(self, revision: str, since: float, until: float, *, share: int | None = None) -> Flow[Window]:
@@ -140,12 +139,14 @@ class Looker:
         """Read what both revisions did since this step began."""
         cursor = self._cursor
         copies = 0 if not cursor.percent else None
-        new = yield from self._window(cursor.revision.id, since, at, share=copies)
+        start = self._slot(since, up=True)
+        end = max(start, self._slot(at))
+        new = yield from self._window(cursor.revision.id, start, end, share=copies)
         if cursor.stable is None:
             return new, None
-        whole = cursor.percent == WHOLE
-        span = (since - max(self._policy.bake, _BASELINE_S), since) if whole else (since, at)
-        return new, (yield from self._window(cursor.stable, *span))
+        if cursor.percent == WHOLE:
+            start, end = self._slot(since - max(self._policy.bake, _BASELINE_S)), self._slot(since)
+        return new, (yield from self._window(cursor.stable, start, end))
 
     def _ask(
         self, gate: Gate, evidence: Evidence, whole: tuple[Window, Window | None] | None, elapsed: float
@@ -166,8 +167,8 @@ class Looker:
         old = tallies.get(self._cursor.stable or "", Tally())
         result = GateResult(str(gate), Verdict.INCONCLUSIVE, new.mean, old.mean, new.count, stable_value=old.mean)
         result = attrs.evolve(result, stable_sample=old.count)
-        if min(new.count, old.count) < _LEAST_OUTCOMES:
-            reason = f"{new.count} and {old.count} outcomes, at least {_LEAST_OUTCOMES} of each are needed"
+        if min(new.count, old.count) < FEWEST:
+            reason = f"{new.count} and {old.count} outcomes, at least {FEWEST} of each are needed"
             return attrs.evolve(result, reason=reason)
         low, high = compare_means(new, old, self._policy.analysis.alpha)
         verdict = Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.INCONCLUSIVE
