@@ -53,6 +53,20 @@ def test_the_histogram_counts_each_answer_at_or_below_its_edges(latencies):
         assert count == (len(latencies) if edge == "+Inf" else expected)
 
 
+@given(st.floats(0, 1e9))
+def test_a_latency_goes_into_the_bucket_that_everybody_means(seconds):
+    meter = Meter("v1")
+    meter.record(200, seconds)
+    assert meter.window(0, 1e12).latency == {str(bucket_of(seconds)): 1}
+
+
+def test_the_end_of_a_bucket_belongs_to_it():
+    meter = Meter("v1")
+    for bucket in range(bucket_of(1e9) + 1):
+        meter.record(200, bucket_end(bucket))
+    assert set(meter.buckets) == {1}
+
+
 def test_a_second_that_is_partly_inside_counts():
     clock = Clock(1_000_000.9)
     meter = Meter("v1", clock=clock)
