@@ -6,6 +6,7 @@ import getpass
 import os
 import secrets
 import socket
+from pathlib import Path
 
 _driving: set[str] = set()
 """The drivers of this process that have not ended: the process lives on after one of them could not give its operation back."""
@@ -22,7 +23,7 @@ def whoami() -> str:
 
 def new_owner() -> str:
     """Name a new driver in this process: host, process id, and a token of its own. It counts as living until ``forget``."""
-    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    owner = f"{socket.gethostname()}:{os.getpid()}:{_namespace()}.{secrets.token_hex(4)}"
     _driving.add(owner)
     return owner
 
@@ -38,8 +39,9 @@ def lives(owner: str, until: float, at: float) -> bool:
 
 
 def _is_there(owner: str) -> bool:
-    host, pid, _token = owner.rsplit(":", 2)
-    if host != socket.gethostname():
+    host, pid, token = owner.rsplit(":", 2)
+    space, dot, _rest = token.partition(".")
+    if host != socket.gethostname() or (dot and space != _namespace()):
         return True  # nobody can say from here
     if int(pid) == os.getpid():
         return owner in _driving
@@ -56,3 +58,14 @@ def describe(owner: str) -> str:
     """Say in words who drives."""
     host, pid, _token = owner.rsplit(":", 2)
     return f"process {pid} on {host}"
+
+
+def _namespace() -> str:
+    """Name the space of process ids; empty where there is but one.
+
+    Containers may share a name and a state directory, and the processes of one look dead to the other.
+    """
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return ""

@@ -171,7 +171,12 @@ class Session:
     def _world(self, operation: str, wake: Wake, taken: tuple[Record, str] | None = None) -> World:
         record, owner = taken or self._take(operation)
         world = World(record, self.journal, owner=owner, sink=self.sinks, clock=RealClock(wake))
-        world.keep_alive()
+        try:
+            world.keep_alive()
+        except BaseException:
+            # No thread to be had; nobody else is to wait for this one's lease.
+            world.finish()
+            raise
         if taken is None:
             world.perform(Emit(Name.OPERATION_RESUMED))
         return world

@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 
+from modeldeploy.engine import owners
 from modeldeploy.engine.journal import LEASE_S, Journal
 from modeldeploy.engine.owners import forget, new_owner
 from modeldeploy.engine.record import Kind, Record
@@ -80,6 +81,27 @@ def test_a_dead_process_loses_its_lease_at_once(journal, dead):
     journal.acquire("rollout-1", f"{HERE}:{dead}:a")
     assert not journal.driven("rollout-1")
     journal.acquire("rollout-1", new_owner())
+
+
+def test_a_process_in_another_container_is_not_taken_for_dead(journal, dead, clock):
+    """The two share a name and the journal, and not the ids of processes."""
+    journal.create(record())
+    journal.acquire("rollout-1", f"{HERE}:{dead}:1.a")
+    assert journal.driver("rollout-1") == f"process {dead} on {HERE}"
+    clock.at += LEASE_S
+    assert not journal.driven("rollout-1")
+
+
+def test_where_process_ids_have_but_one_space_the_host_says_it_all(journal, dead, monkeypatch):
+    def missing(_path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(owners.Path, "stat", missing)
+    _host, _pid, token = new_owner().rsplit(":", 2)
+    assert token.startswith(".")
+    journal.create(record())
+    journal.acquire("rollout-1", f"{HERE}:{dead}:.a")
+    assert not journal.driven("rollout-1")
 
 
 def test_a_process_of_another_user_counts_as_living(journal, monkeypatch):

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from modeldeploy import Endpoint, Operation, RolloutPolicy
+from modeldeploy.engine.heartbeat import Heartbeat
 from modeldeploy.engine.journal import Journal, new_owner
 from modeldeploy.engine.record import Kind, Record, Verb
 from modeldeploy.engine.retry import RetryPolicy
@@ -202,6 +203,22 @@ def test_a_thread_of_the_parent_is_no_driver_after_a_fork(session):
     assert not drive.done
     drive._pid = -1
     assert drive.done
+
+
+def test_without_a_thread_for_the_heartbeat_nothing_is_driven_and_nobody_waits(endpoint, session, model, monkeypatch):
+    cursor = RolloutCursor(EndpointSpec("iris"), Revision.of(model(2).identity), RolloutPolicy.all_at_once())
+    session.journal.create(Record("rollout-x", Kind.ROLLOUT, "memory", "iris", to_json(cursor)))
+
+    def refuse(_self):
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    with monkeypatch.context() as busy:
+        busy.setattr(Heartbeat, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            Operation(session, "rollout-x").wait(10)
+    assert not session.journal.driven("rollout-x")
+    assert Operation(session, "rollout-x").wait(10).status == "succeeded"
 
 
 def test_who_asks_late_is_told_at_once(session):
