@@ -16,6 +16,8 @@ _LETTER_IN = 0.062
 _TOGETHER = 0.02
 """What lies closer than this share of the whole time is told as one."""
 _LEVELS = 3
+_WAITING = frozenset({Name.ROLLOUT_PAUSED, Name.ROLLOUT_VERDICT})
+"""What does not end a pause."""
 
 
 @attrs.frozen
@@ -71,7 +73,7 @@ def pauses(story: Story) -> Iterator[tuple[float, float]]:
     for turn in story.turns:
         if turn.name is Name.ROLLOUT_PAUSED and since is None:
             since = turn.at
-        elif since is not None and turn.name is not Name.ROLLOUT_VERDICT:
+        elif since is not None and turn.name not in _WAITING:
             yield since, turn.at
             since = None
     if since is not None:

@@ -10,11 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from modeldeploy.observe import text as text_tables
+from modeldeploy.observe.text import NOTHING, are_figures
 
 Tone: TypeAlias = Literal["plain", "good", "warn", "bad"]
 
-NOTHING = "\N{EN DASH}"
 _LINE = "1px solid rgba(128,128,128,.35)"
 _TONES: dict[Tone, str] = {"plain": "#8a8f98", "good": "#2e9e5b", "warn": "#c98a1b", "bad": "#d9534f"}
 _BAR = "#4a86d8"
@@ -150,4 +149,4 @@ def _is_numeric(values: Sequence[object]) -> bool:
 def _stands_right(value: object) -> bool:
     if isinstance(value, Html | bool):
         return False
-    return isinstance(value, int | float) or (isinstance(value, str) and text_tables.are_figures([value]))
+    return isinstance(value, int | float) or (isinstance(value, str) and are_figures([value]))

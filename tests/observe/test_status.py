@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from modeldeploy.observe.status import Status, duration
+from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Name
+from modeldeploy.values.gate import GateResult, Verdict
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,15 @@ def test_every_event_can_be_shown_even_without_fields(event, name):
         (Name.TRAFFIC_CHANGED, {"traffic": {"r1": 95, "r2": 5}}, "traffic r1 95 %, r2 5 %"),
         (Name.TRAFFIC_CHANGED, {"traffic": {"weights": {"r1": 100}, "shadow": {}}}, "traffic r1 100 %"),
         (Name.TRAFFIC_CHANGED, {"traffic": {}}, "traffic off"),
+        (
+            Name.TRAFFIC_CHANGED,
+            {"traffic": {"r1": 100}, "copies": {"r2": 20}},
+            "traffic r1 100 %, copies of 20 % to r2",
+        ),
+        (Name.ROLLOUT_STEP, {"percent": 0}, "step without traffic"),
+        (Name.ROLLOUT_SKIPPED, {"reason": "in a hurry"}, "step skipped: in a hurry"),
+        (Name.ROLLOUT_BLIND, {"reason": "no route"}, "metrics cannot be read: no route"),
+        (Name.ROLLOUT_LOOK, {"percent": 25, "verdict": "pass", "gates": []}, "25 %: pass"),
         (Name.ROLLOUT_STEP, {"percent": 25}, "step 25 %"),
         (Name.GOLDEN_CHECKED, {"ok": True}, "golden outputs reproduced"),
         (Name.GOLDEN_CHECKED, {"ok": False, "error": "row 3"}, "golden outputs differ: row 3"),
@@ -59,6 +70,35 @@ def test_every_event_can_be_shown_even_without_fields(event, name):
 )
 def test_events_are_told_in_words(event, name, fields, note):
     assert Status.of("x", 0.0).after(event(name, **fields)).note == note
+
+
+PASSES = GateResult("p95_latency <= 1.2x", Verdict.PASS, sample=900, bad=3, against=0.1, favour=5e4)
+DOUBTS = GateResult("error_rate <= 1%", Verdict.INCONCLUSIVE, sample=900, bad=2, against=0.41, favour=3.2)
+FAILS = GateResult("latency <= 2x", Verdict.FAIL, sample=900, bad=90, against=31, favour=0.001)
+MINE = GateResult("mine", Verdict.BLIND, reason="no such table")
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdict", "words"),
+    [
+        ([PASSES], "pass", "p95_latency <= 1.2x: 3 of 900 bad, evidence for 5e4, against 0.1"),
+        (
+            [PASSES, DOUBTS],
+            "inconclusive",
+            "error_rate <= 1% (and 1 more): 2 of 900 bad, evidence for 3.2, against 0.41",
+        ),
+        (
+            [PASSES, DOUBTS, FAILS, MINE],
+            "fail",
+            "latency <= 2x (and 3 more): 90 of 900 bad, evidence for < 0.01, against 31",
+        ),
+        ([DOUBTS, MINE], "blind", "mine (and 1 more): no such table"),
+    ],
+    ids=["one", "the one in doubt", "the one that failed", "the one that cannot see"],
+)
+def test_a_look_is_told_by_the_gate_that_it_hangs_on(event, gates, verdict, words):
+    look = event(Name.ROLLOUT_LOOK, percent=25, verdict=verdict, gates=[to_json(gate) for gate in gates])
+    assert Status.of("x", 0.0).after(look).note == f"25 %: {verdict}; {words}"
 
 
 def test_the_rows_of_a_batch_job_are_its_share(event):
