@@ -61,6 +61,7 @@ class Endpoint:
         workers: int = 1,
         hardware: Hardware | None = None,
         options: Mapping[str, str] | None = None,
+        endpoint_options: Mapping[str, object] | None = None,
         keep: int = 1,
         golden: ToleranceLike = True,
         wait: bool = True,
@@ -70,7 +71,8 @@ class Endpoint:
 
         ``model`` is a Model, a fitted estimator (then ``example`` is needed), a path or a URI. The same model on the same endpoint is no
         work; another one is rolled out by ``policy`` (default: all at once, after it reproduced its golden outputs). ``keep`` earlier
-        revisions stay warm for an instant rollback.
+        revisions stay warm for an instant rollback. ``options`` are the revision's, ``endpoint_options`` the endpoint's; a backend's page
+        lists what it knows.
 
         Sends the bundle and starts ``workers`` processes or instances; nothing is left behind when that fails. OperationFailed says
         why; ConflictError when another change of the endpoint is not finished.
@@ -78,7 +80,8 @@ class Endpoint:
         session, where, revision = asked(model, name, backend, home, version=version, example=example)
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
         endpoint = cls(session, where)
-        rollout = endpoint._roll_out(revision, policy, keep=keep, golden=golden, always=False)
+        scene = Scene.of(session, where, endpoint_options)
+        rollout = endpoint._roll_out(scene, revision, policy, keep=keep, golden=golden, always=False)
         endpoint.operation = rollout.operation if rollout else None
         if wait and rollout is not None:
             rollout.wait(timeout)
@@ -98,6 +101,7 @@ class Endpoint:
         workers: int = 1,
         hardware: Hardware | None = None,
         options: Mapping[str, str] | None = None,
+        endpoint_options: Mapping[str, object] | None = None,
         keep: int = 1,
         golden: ToleranceLike = True,
     ) -> Plan:
@@ -107,7 +111,7 @@ class Endpoint:
         """
         session, where, revision = asked(model, name, backend, home, version=version, example=example)
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
-        scene = Scene.of(session, where)
+        scene = Scene.of(session, where, endpoint_options)
         return planning.of_rollout("deploy", scene, begun(scene, revision, policy, keep=keep, golden=golden))
 
     @classmethod
@@ -291,7 +295,7 @@ class Endpoint:
         """
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
         revision = shaped(Revision.of(made.identity), self.stable, workers=workers, hardware=hardware, options=options)
-        rollout = self._roll_out(revision, policy, keep=keep, golden=golden, always=True)
+        rollout = self._roll_out(self._scene(), revision, policy, keep=keep, golden=golden, always=True)
         if rollout is None:
             raise AssertionError(revision.id)
         return rollout.wait(timeout) if wait else rollout
@@ -340,9 +344,15 @@ class Endpoint:
     # Plumbing
 
     def _roll_out(
-        self, revision: Revision, policy: RolloutPolicy | None, *, keep: int, golden: ToleranceLike, always: bool
+        self,
+        scene: Scene,
+        revision: Revision,
+        policy: RolloutPolicy | None,
+        *,
+        keep: int,
+        golden: ToleranceLike,
+        always: bool,
     ) -> Rollout | None:
-        scene = self._scene()
         cursor = begun(scene, revision, policy, keep=keep, golden=golden)
         if scene.brings(revision) and scene.active is not None:
             return Rollout(self._session, Operation(self._session, scene.active.id).start())

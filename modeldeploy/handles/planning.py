@@ -164,7 +164,7 @@ def _startable(scene: Scene, revision: Revision, *, active: bool = True) -> tupl
         why = f"{scene.active.id} on endpoint {scene.name!r} is not finished"
         found.append(Part("start", How.REFUSED, why, "wait for it, or end it by abort() or rollback()"))
     notes: list[str] = []
-    spec = EndpointSpec(scene.name)
+    spec = EndpointSpec(scene.name, scene.options)
     error = parts.refusal(lambda: notes.append(scene.session.serving.put_revision(spec, revision).note))
     if error is not None:
         found.append(Part("revision", How.REFUSED, error.message, error.hint or ""))

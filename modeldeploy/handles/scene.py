@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 import attrs
 
@@ -25,12 +26,16 @@ class Scene:
     name: str
     state: EndpointState | None
     active: Record | None
+    options: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """What the endpoint is asked to be, beside its revisions and traffic."""
 
     @classmethod
-    def of(cls, session: Session, name: str) -> Scene:
+    def of(cls, session: Session, name: str, options: Mapping[str, object] | None = None) -> Scene:
         """Look; writes nothing."""
         found = session.journal.unfinished(backend=session.backend.name, target=name)
-        return cls(session, name, session.serving.observe(name), found[0] if found else None)
+        # A number says itself; whoever reads an option knows what kind it is.
+        asked = {option: str(value) for option, value in (options or {}).items()}
+        return cls(session, name, session.serving.observe(name), found[0] if found else None, asked)
 
     @property
     def rollout(self) -> RolloutCursor | None:
@@ -60,7 +65,13 @@ class Scene:
         """Make the cursor of a rollout that begins now."""
         sticky = self.session.backend.capabilities.sticky
         return RolloutCursor(
-            EndpointSpec(self.name), revision, policy, keep=keep, golden=golden, tolerance=tolerance, sticky=sticky
+            EndpointSpec(self.name, self.options),
+            revision,
+            policy,
+            keep=keep,
+            golden=golden,
+            tolerance=tolerance,
+            sticky=sticky,
         )
 
     def serves(self, revision: Revision) -> bool:
