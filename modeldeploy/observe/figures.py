@@ -37,8 +37,7 @@ def is_seconds(result: GateResult) -> bool:
 def quantity(result: GateResult, value: float | None) -> str:
     """Write a figure of a gate in its unit: a share in percent, a latency in ms, a mean as it is.
 
-        >>> from modeldeploy.observe.text import NOTHING
-    from modeldeploy.values.gate import Verdict
+        >>> from modeldeploy.values.gate import Verdict
         >>> quantity(GateResult("error_rate <= 1%", Verdict.PASS, against=1.0), 0.0123)
         '1.23 %'
     """
@@ -52,8 +51,7 @@ def quantity(result: GateResult, value: float | None) -> str:
 def counted(result: GateResult) -> str:
     """Write how many were bad of how many; only how many where nothing is bad or good by itself.
 
-        >>> from modeldeploy.observe.text import NOTHING
-    from modeldeploy.values.gate import Verdict
+        >>> from modeldeploy.values.gate import Verdict
         >>> counted(GateResult("error_rate <= 1%", Verdict.PASS, sample=1200, bad=3, against=1.0))
         '3 of 1,200'
     """
@@ -65,8 +63,7 @@ def counted(result: GateResult) -> str:
 def interval(result: GateResult) -> str:
     """Write the interval of the value (of the difference to stable, for outcomes); a dash when none is known.
 
-        >>> from modeldeploy.observe.text import NOTHING
-    from modeldeploy.values.gate import Verdict
+        >>> from modeldeploy.values.gate import Verdict
         >>> interval(GateResult("error_rate <= 1%", Verdict.PASS, low=0.001, high=0.02, against=1.0))
         '0.10 to 2.00 %'
     """
