@@ -102,6 +102,9 @@ class RolloutBase:
         fields = {"revision": self.cursor.revision.id, "step": self.cursor.step, "reason": reason}
         yield Emit(Name.ROLLOUT_SKIPPED, fields)
         step = self.cursor.step + (self.cursor.stage is Stage.WALK)
+        if self.cursor.since is None and self.cursor.policy.promotes:
+            # The last table is where the walk leads; before it is reached there is nothing of it to skip.
+            step = min(step, len(self.cursor.policy.steps) - 1)
         yield from self._next(step, seen=command.number, paused=False)
 
     def _next(self, step: int, **changes: Any) -> Flow[None]:

@@ -29,7 +29,8 @@ class RolloutWalk(RolloutBase):
                 yield from self._save(stage=Stage.PROMOTE if self.cursor.policy.promotes else Stage.PARK)
                 return
             try:
-                if (yield from self._heed()):
+                # A table in flight lands first: its ticket is of this step, whatever users wish to come next.
+                if self.cursor.ticket is None and (yield from self._heed()):
                     continue
                 yield from self._shift()
                 yield from self._soak()

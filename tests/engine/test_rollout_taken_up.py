@@ -1,0 +1,79 @@
+"""What users say to a rollout whose driver is gone: the next one heeds it, and promotes only what takes all traffic."""
+
+from __future__ import annotations
+
+import pytest
+
+from modeldeploy.engine.effects import Call, Save
+from modeldeploy.engine.record import Verb
+from modeldeploy.errors import QuotaError
+from modeldeploy.values.rollout import RolloutPolicy
+from modeldeploy.values.ticket import Phase
+
+CANARY = RolloutPolicy.canary((10, 50), soak=60.0)
+
+
+class DiedError(BaseException):
+    """The driver is gone."""
+
+
+def die_at(scene, wanted):
+    def die():
+        raise DiedError
+
+    scene.once(wanted, die)
+
+
+def in_flight(share):
+    """Tell the moment at which a table that gives this share to the new revision is on its way."""
+    flights = []
+
+    def meets(effect):
+        if isinstance(effect, Save):
+            ticket = effect.cursor.get("ticket") or {}
+            flights.append(share in ticket.get("wanted", {}).get("traffic", {}).get("weights", {}).values())
+        return isinstance(effect, Call) and effect.what == "advance set-traffic" and bool(flights) and flights[-1]
+
+    return meets
+
+
+@pytest.mark.parametrize("verb", [Verb.PROMOTE, Verb.SKIP])
+@pytest.mark.parametrize("share", [10, 50, 100])
+def test_a_word_that_finds_a_table_in_flight_is_heeded_after_it_landed(serving, v2, verb, share):
+    record = serving.rollout(v2, CANARY)
+    die_at(serving, in_flight(share))
+    with pytest.raises(DiedError):
+        serving.drive(record)
+    serving.tell(record, verb)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert serving.live == {v2.id: 100}
+
+
+def test_skipping_before_the_last_table_was_set_does_not_leave_it_out(serving, v2):
+    """Who says so is done with waiting; the new revision must take everything all the same."""
+    record = serving.rollout(v2, CANARY)
+    die_at(serving, lambda effect: isinstance(effect, Save) and effect.cursor["step"] == 2 and effect.cursor["ticket"])
+    with pytest.raises(DiedError):
+        serving.drive(record)
+    serving.tell(record, Verb.SKIP)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert serving.live == {v2.id: 100}
+
+
+def test_skipping_after_the_provider_refused_the_last_table_asks_for_it_again(serving, v2):
+    whole = serving.backend.set_traffic
+    refused = []
+
+    def refuse_once(endpoint, traffic, *, expect=None):
+        if traffic.share(v2.id) == 100 and not refused:
+            refused.append(traffic)
+            message = "not today"
+            raise QuotaError(message)
+        return whole(endpoint, traffic, expect=expect)
+
+    serving.backend.set_traffic = refuse_once
+    record = serving.rollout(v2, RolloutPolicy.canary((10,), soak=1.0, on_failure="hold"))
+    assert serving.drive(record).paused
+    serving.tell(record, Verb.SKIP)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert serving.live == {v2.id: 100}
