@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modeldeploy.engine.record import Kind, Record, Verb
 from modeldeploy.engine.rollback import RollbackCursor
-from modeldeploy.engine.rollout import RolloutCursor
+from modeldeploy.engine.rollout import RolloutCursor, Stage
 from modeldeploy.errors import ConflictError, ModelDeployError, NotFoundError, OperationCancelled, RolloutAborted
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
@@ -168,10 +168,13 @@ class Rollout:
 
         record = self.operation.record
         cursor = self._test(record)
-        if record.phase.ended or cursor.baseline is None or not cursor.baseline.live:
-            message = (
-                f"{self.id} has ended already" if record.phase.ended else f"{self.id} has not divided its keys yet"
+        if record.phase.ended or cursor.stage is not Stage.WALK:
+            why = (
+                "has ended already"
+                if record.phase.ended
+                else f"is not dividing its keys, but at {cursor.stage.value!r}"
             )
+            message = f"{self.id} {why}"
             raise ConflictError(message, hint="outcomes are taken while the test runs", context={"operation": self.id})
         rows = scores.rows(values, keys, revision, cursor.table(0).live)
         return self._session.journal.record_outcomes(self.id, rows)

@@ -37,9 +37,9 @@ def is_seconds(result: GateResult) -> bool:
 def quantity(result: GateResult, value: float | None) -> str:
     """Write a figure of a gate in its unit: a share in percent, a latency in ms, a mean as it is.
 
-        >>> from modeldeploy.values.gate import Verdict
-        >>> quantity(GateResult("error_rate <= 1%", Verdict.PASS, against=1.0), 0.0123)
-        '1.23 %'
+    >>> from modeldeploy.values.gate import Verdict
+    >>> quantity(GateResult("error_rate <= 1%", Verdict.PASS, against=1.0), 0.0123)
+    '1.23 %'
     """
     if value is None:
         return NOTHING
@@ -51,9 +51,9 @@ def quantity(result: GateResult, value: float | None) -> str:
 def counted(result: GateResult) -> str:
     """Write how many were bad of how many; only how many where nothing is bad or good by itself.
 
-        >>> from modeldeploy.values.gate import Verdict
-        >>> counted(GateResult("error_rate <= 1%", Verdict.PASS, sample=1200, bad=3, against=1.0))
-        '3 of 1,200'
+    >>> from modeldeploy.values.gate import Verdict
+    >>> counted(GateResult("error_rate <= 1%", Verdict.PASS, sample=1200, bad=3, against=1.0))
+    '3 of 1,200'
     """
     if not result.sample:
         return NOTHING
@@ -63,9 +63,9 @@ def counted(result: GateResult) -> str:
 def interval(result: GateResult) -> str:
     """Write the interval of the value (of the difference to stable, for outcomes); a dash when none is known.
 
-        >>> from modeldeploy.values.gate import Verdict
-        >>> interval(GateResult("error_rate <= 1%", Verdict.PASS, low=0.001, high=0.02, against=1.0))
-        '0.10 to 2.00 %'
+    >>> from modeldeploy.values.gate import Verdict
+    >>> interval(GateResult("error_rate <= 1%", Verdict.PASS, low=0.001, high=0.02, against=1.0))
+    '0.10 to 2.00 %'
     """
     low, high = result.low, result.high
     if low is None or high is None:

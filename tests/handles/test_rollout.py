@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from modeldeploy import RolloutPolicy
+from modeldeploy.engine.record import Kind, Record
+from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import (
     ConflictError,
     InvalidRequestError,
@@ -17,8 +19,9 @@ from modeldeploy.errors import (
 )
 from modeldeploy.handles.rollout import Rollout
 from modeldeploy.values.assignment import assign
+from modeldeploy.values.codec import to_json
 from modeldeploy.values.gate import Verdict
-from modeldeploy.values.serving import Payload
+from modeldeploy.values.serving import EndpointSpec, Payload, Revision
 
 GATE = "error_rate <= 10%"
 NASTY = "<script>alert(1)</script>"
@@ -273,6 +276,13 @@ def test_the_better_revision_wins_the_test(begin, endpoint, wait_until, better, 
     assert f"{better} is better" in repr(rollout.outcomes)
     with pytest.raises(ConflictError, match="has ended already"):
         rollout.score({"late": 1})
+
+
+def test_a_test_that_has_not_begun_takes_no_outcomes(session, endpoint, model):
+    cursor = RolloutCursor(EndpointSpec("iris"), Revision.of(model(2).identity), TEST)
+    session.journal.create(Record("rollout-early", Kind.ROLLOUT, "memory", "iris", to_json(cursor)))
+    with pytest.raises(ConflictError, match="not dividing its keys, but at 'prepare'"):
+        Rollout.get("rollout-early", backend=session).score({"ana": 1})
 
 
 def test_only_an_ab_test_takes_outcomes(good, endpoint):
