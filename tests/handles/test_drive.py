@@ -210,8 +210,10 @@ print(type(drive.error).__name__, flush=True)
 """
 
 COMMAND = """
-import sys
+import signal, sys
 from modeldeploy.cli import main
+# Ignored where the tests themselves run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 sys.stdin.readline()
 sys.exit(main(["drive", *sys.argv[1:]]))
