@@ -109,6 +109,8 @@ class Interval:
     stable: Window
     base: Window
     """Stable before this interval: what its quantiles are known from."""
+    copied: bool = False
+    """Whether the new revision was sent copies and no traffic of its own."""
 
     @property
     def empty(self) -> bool:
@@ -124,14 +126,18 @@ def count(evidence: Evidence, interval: Interval, events: tuple[BadEvent, ...]) 
         bucket = event.bucket(interval.base)
         if bucket is not None:
             strata[event.name] = _added(strata.get(event.name, ()), _stratum(event, interval, bucket))
-    assigned = [window.assigned or window.requests for window in (interval.new, interval.stable)]
-    given = Stratum(*interval.shares, new_seen=assigned[0], stable_seen=assigned[1])
     return attrs.evolve(
         evidence,
         strata=strata,
-        assigned=_added(evidence.assigned, given),
+        assigned=evidence.assigned if interval.copied else _added(evidence.assigned, _given(interval)),
         here=evidence.here + max(interval.new.requests, interval.new.compared),
     )
+
+
+def _given(interval: Interval) -> Stratum:
+    """Count what the traffic table gave to each."""
+    new, stable = (window.assigned or window.requests for window in (interval.new, interval.stable))
+    return Stratum(*interval.shares, new_seen=new, stable_seen=stable)
 
 
 def _stratum(event: BadEvent, interval: Interval, bucket: int) -> Stratum:

@@ -100,6 +100,9 @@ class Looker:
         cursor, stable = self._cursor, self._cursor.stable
         percent, shares = cursor.percent, cursor.shares
         new = yield from self._window(cursor.revision.id, start, end, share=percent)
+        if new.dropped:
+            # Fewer copies came than should have: what is rare may only have been dropped, so stable is no measure here.
+            shares = (shares[0], 0)
         if stable is None:
             nobody = Window("", start, end)
             return Interval(shares, new, nobody, nobody)
@@ -109,7 +112,7 @@ class Looker:
             old = yield from self._window(stable, start, end, share=cursor.table(cursor.step).share(stable))
         relative = any(gate.relative and gate.metric.is_latency for gate in self._tested)
         base = (yield from self._before(stable, since if percent == WHOLE else start)) if relative else nobody
-        return Interval(shares, new, old, base)
+        return Interval(shares, new, old, base, copied=not percent)
 
     def _before(self, stable: str, end: float) -> Flow[Window]:
         """Read what stable did up to ``end``: as little as suffices to know its quantiles, so that they follow the load."""

@@ -109,7 +109,7 @@ class RolloutBase:
 
     def _next(self, step: int, **changes: Any) -> Flow[None]:
         """Save that another step begins; what was counted stays, what was asked begins anew."""
-        evidence = attrs.evolve(self.cursor.evidence, here=0, told=0.0, blind=None)
+        evidence = attrs.evolve(self.cursor.evidence, here=0, told=0.0, blind=None, assigned=())
         yield from self._save(step=step, since=None, evidence=evidence, **changes)
 
     def _force(self, command: Command) -> Flow[None]:
