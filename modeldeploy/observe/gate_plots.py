@@ -132,7 +132,8 @@ class GatePanel:
         low, high = _band(later[-1])
         top = max([*shown, *([high] if math.isfinite(high) else [])], default=0.01)
         if not figures.is_outcome(later[-1]):
-            return 0.0, 1.18 * factor * top
+            # A line at 0 is to be seen whole.
+            return -0.02 * factor * top, 1.18 * factor * top
         floor = min([*shown, *([low] if math.isfinite(low) else [])], default=0.0)
         margin = 0.2 * (top - floor or 1.0)
         return floor - margin, top + margin
@@ -181,9 +182,8 @@ def _log_axis(axes: Any, side: str) -> None:
 
     axes.set_yscale("log")
     axes.set_ylim(_LEAST / 1.6, _MOST * 1.6)
-    axes.set_yticks(
-        _TICKS, [f"\N{LESS-THAN OR EQUAL TO} {_LEAST:g}", "1", "100", f"\N{GREATER-THAN OR EQUAL TO} {_MOST:,.0f}"]
-    )
+    edges = f"\N{LESS-THAN OR EQUAL TO} {_LEAST:g}", f"\N{GREATER-THAN OR EQUAL TO} {figures.e_value(_MOST)}"
+    axes.set_yticks(_TICKS, [edges[0], "1", "100", edges[1]])
     axes.minorticks_off()
     axes.set_ylabel("e-value", fontsize=8.5, color=INK)
     axes.set_title(f"evidence {side} the new revision", loc="left", fontsize=8.5, color=INK, pad=4)

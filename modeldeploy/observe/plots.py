@@ -85,6 +85,7 @@ def draw(story: Story, *, title: str, new: str, stable: str | None, policy: Roll
         panel.draw(axes, scale)
     _turns(every, story, scale)
     _time_axis(every[-1], scale)
+    figure.align_ylabels(every)
     return figure
 
 

@@ -141,10 +141,16 @@ def _step(fields: Mapping[str, Any]) -> str:
     return f"step {fields['percent']} %" if fields["percent"] else "step without traffic"
 
 
+def _verdict(fields: Mapping[str, Any]) -> str:
+    """Say what the gates decided; why they passed was to be seen all the time."""
+    words = f"gates: {fields.get('verdict', 'unknown')}"
+    return words if fields.get("verdict") == Verdict.PASS else _with_reason(words, fields)
+
+
 def _look(fields: Mapping[str, Any]) -> str:
     """Say the verdict, and the figures of the gate that it hangs on."""
     verdict, results = fields.get("verdict", Verdict.INCONCLUSIVE.value), story.results(fields.get("gates", ()))
-    words = f"{fields.get('percent', 0)} %: {verdict}"
+    words = f"at {fields.get('percent', 0)} %: {verdict}"
     if not results:
         return words
     decisive = min(results, key=_weight)
@@ -161,6 +167,8 @@ def _weight(result: GateResult) -> tuple[int, float]:
 
 def _evidence(result: GateResult) -> str:
     counted = figures.counted(result)
+    if not result.sample:
+        return result.reason or "nothing was answered yet"
     if result.against is None or result.favour is None:
         return result.reason or counted
     return f"{counted} bad, evidence for {figures.e_value(result.favour)}, against {figures.e_value(result.against)}"
@@ -177,5 +185,5 @@ _TELLS: dict[Name, Callable[[Mapping[str, Any]], str]] = {
     Name.GOLDEN_CHECKED: _golden,
     Name.ROLLOUT_STEP: _step,
     Name.ROLLOUT_LOOK: _look,
-    Name.ROLLOUT_VERDICT: lambda fields: _with_reason(f"gates: {fields.get('verdict', 'unknown')}", fields),
+    Name.ROLLOUT_VERDICT: _verdict,
 }

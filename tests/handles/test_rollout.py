@@ -195,6 +195,13 @@ def test_aborting_what_was_promoted_says_how_to_go_back(good, endpoint):
     assert endpoint.traffic == before
 
 
+def test_an_end_that_comes_between_is_told_too(good, monkeypatch):
+    seen = iter([False, True])
+    monkeypatch.setattr(good, "_ended", lambda: next(seen))
+    with pytest.raises(ConflictError, match=r"endpoint\.rollback"):
+        good.abort("too late")
+
+
 def test_aborting_before_anything_began_harms_nothing(endpoint, model):
     stable = endpoint.stable.id
     rollout = endpoint.rollout(model(2), quick(), wait=False).abort("changed my mind")

@@ -59,11 +59,12 @@ def test_every_event_can_be_shown_even_without_fields(event, name):
         (Name.ROLLOUT_STEP, {"percent": 0}, "step without traffic"),
         (Name.ROLLOUT_SKIPPED, {"reason": "in a hurry"}, "step skipped: in a hurry"),
         (Name.ROLLOUT_BLIND, {"reason": "no route"}, "metrics cannot be read: no route"),
-        (Name.ROLLOUT_LOOK, {"percent": 25, "verdict": "pass", "gates": []}, "25 %: pass"),
+        (Name.ROLLOUT_LOOK, {"percent": 25, "verdict": "pass", "gates": []}, "at 25 %: pass"),
         (Name.ROLLOUT_STEP, {"percent": 25}, "step 25 %"),
         (Name.GOLDEN_CHECKED, {"ok": True}, "golden outputs reproduced"),
         (Name.GOLDEN_CHECKED, {"ok": False, "error": "row 3"}, "golden outputs differ: row 3"),
         (Name.ROLLOUT_VERDICT, {"verdict": "fail", "reason": "error_rate 4% > 1%"}, "gates: fail: error_rate 4% > 1%"),
+        (Name.ROLLOUT_VERDICT, {"verdict": "pass", "reason": "0 of 900"}, "gates: pass"),
         (Name.OPERATION_RETRY, {"error": "busy"}, "trying again: busy"),
         (Name.OPERATION_FAILED, {"error": "quota"}, "failed: quota"),
     ],
@@ -75,6 +76,7 @@ def test_events_are_told_in_words(event, name, fields, note):
 PASSES = GateResult("p95_latency <= 1.2x", Verdict.PASS, sample=900, bad=3, against=0.1, favour=5e4)
 DOUBTS = GateResult("error_rate <= 1%", Verdict.INCONCLUSIVE, sample=900, bad=2, against=0.41, favour=3.2)
 FAILS = GateResult("latency <= 2x", Verdict.FAIL, sample=900, bad=90, against=31, favour=0.001)
+EMPTY = GateResult("error_rate <= 1%", Verdict.INCONCLUSIVE, against=1, favour=1)
 MINE = GateResult("mine", Verdict.BLIND, reason="no such table")
 
 
@@ -92,13 +94,14 @@ MINE = GateResult("mine", Verdict.BLIND, reason="no such table")
             "fail",
             "latency <= 2x (and 3 more): 90 of 900 bad, evidence for < 0.01, against 31",
         ),
+        ([EMPTY], "inconclusive", "error_rate <= 1%: nothing was answered yet"),
         ([DOUBTS, MINE], "blind", "mine (and 1 more): no such table"),
     ],
-    ids=["one", "the one in doubt", "the one that failed", "the one that cannot see"],
+    ids=["one", "the one in doubt", "the one that failed", "nothing", "the one that cannot see"],
 )
 def test_a_look_is_told_by_the_gate_that_it_hangs_on(event, gates, verdict, words):
     look = event(Name.ROLLOUT_LOOK, percent=25, verdict=verdict, gates=[to_json(gate) for gate in gates])
-    assert Status.of("x", 0.0).after(look).note == f"25 %: {verdict}; {words}"
+    assert Status.of("x", 0.0).after(look).note == f"at 25 %: {verdict}; {words}"
 
 
 def test_the_rows_of_a_batch_job_are_its_share(event):
