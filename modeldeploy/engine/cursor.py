@@ -46,6 +46,8 @@ class RolloutCursor:
     step: int = 0
     since: float | None = None
     """When the table of this step was reached."""
+    reached: int | None = None
+    """The step whose table was reached last."""
     ticket: Ticket | None = None
     seen: int = 0
     """Number of the last command that was heeded."""
@@ -98,10 +100,9 @@ class RolloutCursor:
         return next((step for step, percent in enumerate(self.policy.steps) if percent >= share), 0)
 
     def left(self, found: Traffic) -> bool:
-        """Whether ``found`` is a table that this rollout may have left behind."""
+        """Whether ``found`` is the table that this rollout left behind: an earlier one was set by somebody else."""
         baseline = self.baseline or Traffic()
-        walked = [self.table(step) for step in range(self.step) if baseline.live]
-        return any(found.same_as(table) for table in (baseline, *walked))
+        return found.same_as(baseline if self.reached is None else self.table(self.reached))
 
     def superfluous(self, state: EndpointState) -> list[str]:
         """Name the revisions without traffic that are not kept warm.

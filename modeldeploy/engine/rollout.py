@@ -73,7 +73,7 @@ class RolloutFlow(RolloutWalk):
     def _begin(self) -> Flow[None]:
         state = yield from self._observe()
         existed = state is not None and state.revision(self.cursor.revision.id) is not None
-        yield from self._save(begun=True, baseline=state.traffic if state else None, existed=existed)
+        yield from self._save(begun=True, baseline=state.traffic.plain if state else None, existed=existed)
 
     def _hold_against_golden(self) -> Flow[None]:
         check, revision = self._askable(), self.cursor.revision

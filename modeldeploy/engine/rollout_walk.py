@@ -25,10 +25,10 @@ class RolloutWalk(RolloutBase):
 
     def _walk(self) -> Flow[None]:
         while self.cursor.stage is Stage.WALK and not self.cursor.paused:
-            if self.cursor.step >= len(self.cursor.policy.steps):
-                yield from self._save(stage=Stage.PROMOTE if self.cursor.policy.promotes else Stage.PARK)
-                return
             try:
+                if self.cursor.step >= len(self.cursor.policy.steps):
+                    yield from self._arrive()
+                    continue
                 # A table in flight lands first: its ticket is of this step, whatever users wish to come next.
                 if self.cursor.ticket is None and (yield from self._heed()):
                     continue
@@ -42,6 +42,14 @@ class RolloutWalk(RolloutBase):
                 yield from self._hold(f"traffic was changed by somebody else: {error}", drifted=True)
             except ModelDeployError as error:
                 yield from self._failed(error)
+
+    def _arrive(self) -> Flow[None]:
+        """End the walk if the table of its last step still holds; what somebody else took back is not promoted."""
+        last, state = len(self.cursor.policy.steps) - 1, (yield from self._existing())
+        if not state.traffic.same_as(self.cursor.table(last)):
+            yield from self._save(step=last)
+            self._refuse_other_table(state)
+        yield from self._save(stage=Stage.PROMOTE if self.cursor.policy.promotes else Stage.PARK)
 
     def _failed(self, error: ModelDeployError) -> Flow[None]:
         """Do what the policy says when the provider failed for good."""
@@ -69,7 +77,7 @@ class RolloutWalk(RolloutBase):
             yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(table.live), "copies": table.copies})
         at, step = (yield from now()), self.cursor.step
         yield Emit(Name.ROLLOUT_STEP, {"revision": cursor.revision.id, "percent": self.cursor.percent, "step": step})
-        yield from self._save(since=at, ticket=None, drifted=False)
+        yield from self._save(since=at, reached=step, ticket=None, drifted=False)
 
     def _existing(self) -> Flow[EndpointState]:
         state = yield from self._observe()
@@ -79,7 +87,7 @@ class RolloutWalk(RolloutBase):
         return state
 
     def _refuse_drift(self, state: EndpointState) -> None:
-        """Never overwrite what somebody else decided: the table must be the wanted one, or one that this rollout left."""
+        """Never overwrite what somebody else decided: the table must be the wanted one, or the one that this rollout left."""
         if not self.cursor.left(state.traffic):
             self._refuse_other_table(state)
 
@@ -92,8 +100,8 @@ class RolloutWalk(RolloutBase):
         """Take over a table that somebody else made: a user saw it and said to go on."""
         cursor, share = self.cursor, found.share(self.cursor.revision.id)
         step = len(cursor.policy.steps) - 1 if cursor.forced else cursor.first_step(share)
-        baseline = cursor.baseline if share == WHOLE else found.shift(cursor.revision.id, 0)
-        yield from self._save(baseline=baseline, step=step)
+        baseline = cursor.baseline if share == WHOLE else found.plain.shift(cursor.revision.id, 0)
+        yield from self._save(baseline=baseline, step=step, reached=None)
 
     # Soaking and gates
 

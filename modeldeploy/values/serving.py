@@ -103,6 +103,11 @@ class Traffic:
         """The revisions that are sent copies of requests, with the percentage."""
         return {revision: percent for revision, percent in self.shadow.items() if percent}
 
+    @property
+    def plain(self) -> Traffic:
+        """The same table without entries of 0, whose revisions may be gone by the time that it is set again."""
+        return Traffic(self.live, self.copies, self.key)
+
     def share(self, revision: str) -> int:
         """Give the percentage of one revision; 0 when it is not in the table."""
         return self.weights.get(revision, 0)

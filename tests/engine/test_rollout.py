@@ -302,6 +302,16 @@ def test_gates_on_a_backend_that_measures_nothing_go_back(serving, v1, v2):
 # ---------------------------------------------------------------- the provider fails
 
 
+def test_going_back_asks_for_no_revision_that_was_dropped_meanwhile(serving, v1, v2, v3):
+    """After a promotion the provider's table still names the old revision, with nothing."""
+    assert serving.drive(serving.rollout(v2, keep=0)).phase is Phase.SUCCEEDED
+    assert serving.there == [v2.id]
+    serving.sick[v3.id] = 0.5
+    ended = serving.drive(serving.rollout(v3, CANARY))
+    assert ended.phase is Phase.FAILED
+    assert serving.live == {v2.id: 100}
+
+
 def test_a_provider_failure_in_the_walk_goes_back(serving, v1, v2):
     faulty = FaultyBackend(serving.backend)
     real = faulty.set_traffic

@@ -153,6 +153,32 @@ def test_traffic_that_somebody_else_changed_is_not_overwritten(serving, v1, v2):
     assert serving.live == {v1.id: 70, v2.id: 30}
 
 
+def test_a_table_that_somebody_set_back_is_not_overwritten_by_the_next_step(serving, v1, v2):
+    record = serving.rollout(v2, RolloutPolicy.canary((10, 50), soak=60.0))
+    serving.after(30, lambda: serving.set_traffic({v1.id: 100}))
+    paused = serving.drive(record)
+    assert paused.paused
+    assert "changed by somebody else" in paused.outcome
+    assert serving.live == {v1.id: 100}
+
+
+def test_what_somebody_took_back_at_the_last_step_is_not_promoted(serving, v1, v2):
+    record = serving.rollout(v2, RolloutPolicy.blue_green(bake=60.0))
+    serving.after(30, lambda: serving.set_traffic({v1.id: 100}))
+    assert serving.drive(record).paused
+    assert serving.history() == []
+    serving.tell(record, Verb.RESUME)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert serving.live == {v2.id: 100}
+
+
+def test_a_shadow_that_somebody_gave_all_traffic_keeps_it(serving, v2):
+    record = serving.rollout(v2, RolloutPolicy.shadow(40, soak=60.0))
+    serving.after(30, lambda: serving.set_traffic({v2.id: 100}))
+    assert serving.drive(record).paused
+    assert serving.live == {v2.id: 100}
+
+
 def test_after_a_change_by_somebody_else_resume_goes_on_from_there(serving, v1, v2, v3):
     serving.put(v3)
     record = serving.rollout(v2, CANARY)
