@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 
+import attrs
 import numpy as np
 import pytest
 
-from modeldeploy import RolloutPolicy
+from modeldeploy import Endpoint, RolloutPolicy
+from modeldeploy.backends.memory import EVERYTHING
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import (
@@ -18,6 +20,7 @@ from modeldeploy.errors import (
     RolloutAborted,
 )
 from modeldeploy.handles.rollout import Rollout
+from modeldeploy.observe.text import NOTHING
 from modeldeploy.values.assignment import assign
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.gate import Verdict
@@ -312,8 +315,23 @@ def test_the_live_table_shows_revisions_and_evidence(bad, endpoint):
     assert "\n" not in repr(bad)
 
 
-def test_a_running_rollout_tells_its_step(begin):
+def test_a_provider_that_measures_nothing_is_shown_with_dashes(make_session, model):
+    session = make_session(capabilities=attrs.evolve(EVERYTHING, meters=False))
+    Endpoint.deploy(model(1), "iris", backend=session)
+    rollout = Endpoint.get("iris", backend=session).rollout(model(2))
+    assert re.search(rf"{rollout.revision.id}  new +100 % +{NOTHING} +{NOTHING}", str(rollout))
+
+
+def test_a_rollout_that_has_not_begun_tells_its_policy(session, endpoint, model):
+    cursor = RolloutCursor(EndpointSpec("iris"), Revision.of(model(2).identity), quick(10, 60))
+    session.journal.create(Record("rollout-early", Kind.ROLLOUT, "memory", "iris", to_json(cursor)))
+    shown = str(Rollout.get("rollout-early", backend=session)).splitlines()
+    assert shown[1] == f"canary 10 % > 60 % > 100 %, gates: {GATE}"
+
+
+def test_a_running_rollout_tells_its_step(begin, endpoint):
     rollout = begin(quick(10, 60))
+    assert rollout.traffic == endpoint.traffic == {rollout.revision.id: 10, endpoint.stable.id: 90}
     assert "step 1 of 3, 10 % for 0 s; canary 10 % > 60 % > 100 %" in str(rollout)
     rollout.abort()
 

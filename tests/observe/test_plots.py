@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 import subprocess
 import sys
 
@@ -199,6 +200,12 @@ def test_the_users_style_does_not_hide_the_words():
     with mpl.rc_context({"figure.facecolor": "black", "axes.facecolor": "black"}):
         figure = draw(told())
     assert {figure.get_facecolor(), *(axes.get_facecolor() for axes in figure.axes)} == {(1.0, 1.0, 1.0, 1.0)}
+
+
+def test_it_is_drawn_twice_as_sharp_as_it_is_large():
+    drawn, size = draw(Story(BEGAN, BEGAN + 1))._repr_png_()
+    assert drawn.startswith(b"\x89PNG")
+    assert struct.unpack(">II", drawn[16:24]) == (2 * size["width"], 2 * size["height"])
 
 
 def test_drawing_leaves_pyplot_alone():
