@@ -132,8 +132,8 @@ class Meters(Protocol):
 
         With ``share`` only what the traffic table gave to it while it had exactly that percentage: no pinned call, no second answer to a
         request that a canary failed, no copy; 0 counts the copies alone. Where assignment sticks to a key the unit is the key: counted once
-        in ``requests`` and ``latency`` (its first answer), once in ``errors`` (its first failure) and once in ``assigned``. A backend that
-        cannot tell them apart counts all.
+        in ``latency`` (its first answer), once in ``errors`` (its first failure), once in ``assigned``, and in ``requests`` once for each
+        revision that answered it before it failed. A backend that cannot tell them apart counts all.
         """
         ...
 

@@ -18,6 +18,8 @@ class Units:
 
     assigned: set[str] = attrs.field(factory=set)
     answered: set[str] = attrs.field(factory=set)
+    served: set[tuple[str, str]] = attrs.field(factory=set)
+    """Key and revision that answered it."""
     failed: set[str] = attrs.field(factory=set)
 
 
@@ -47,13 +49,17 @@ def sample(revision: str, at: float, *, requests: int, errors: int, latency: flo
 
 
 def per_key(seen: Window, key: str, units: Units) -> Window:
-    """Count a key once: its first assignment, its first answer, its first failure."""
-    first = key not in units.answered
+    """Count a key once: its first assignment, its first answer's latency, its first failure.
+
+    A key that moves to another revision without having failed can fail there, so it counts among that revision's requests too.
+    """
+    latency = {} if key in units.answered else seen.latency
+    served = (key, seen.revision) not in units.served and key not in units.failed
     failed = bool(seen.errors) and key not in units.failed
     assigned = key not in units.assigned
     units.answered.add(key)
     units.assigned.add(key)
+    units.served.add((key, seen.revision))
     if failed:
         units.failed.add(key)
-    latency = seen.latency if first else {}
-    return attrs.evolve(seen, requests=int(first), errors=int(failed), assigned=int(assigned), latency=latency)
+    return attrs.evolve(seen, requests=int(served), errors=int(failed), assigned=int(assigned), latency=latency)
