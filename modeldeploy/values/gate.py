@@ -165,7 +165,7 @@ class GateResult:
 
     ``value`` and ``limit`` are shares of bad events (0-1) in the sequential analysis, and in the metric's own unit (a rate 0-1, seconds)
     otherwise; ``sample`` counts what the new revision answered. ``low`` and ``high`` enclose the new revision's value at every look together
-    with probability 0.95. ``against`` and ``favour`` are e-values: the gate fails when ``against`` reaches 1/alpha, passes when ``favour``
+    with probability 0.95; for the outcomes of an A/B test they enclose how much the new revision's mean is above stable's. ``against`` and ``favour`` are e-values: the gate fails when ``against`` reaches 1/alpha, passes when ``favour``
     reaches 1/beta.
     """
 

@@ -8,6 +8,7 @@ from typing import Any, assert_type
 import numpy as np
 
 from modeldeploy import (
+    Analysis,
     BatchJob,
     Endpoint,
     Gate,
@@ -73,6 +74,12 @@ def roll_out(endpoint: Endpoint, model: Model) -> Rollout:
     assert_type(rollout, Rollout)
     assert_type(rollout.pause("look at it").resume().promote(wait=False), Rollout)
     assert_type(rollout.abort(reason="recall dropped"), Rollout)
+    assert_type(rollout.skip_step("enough seen").verdicts[-1].percent, int)
+    test = endpoint.rollout(model, RolloutPolicy.ab_test(50, key="user_id", until=60.0), wait=False)
+    assert_type(test.score({"user-1": 1, "user-2": False}), int)
+    assert_type(test.outcomes.difference, tuple[float, float])
+    endpoint.rollout(model, RolloutPolicy.shadow(20, gates=["disagreement <= 5%"], then=(5, 50)))
+    RolloutPolicy.canary(gates=[lambda look: look.new.errors < 3], analysis=Analysis(alpha=0.01), key="header:x-user")
     assert_type(rollout.id, str)
     assert_type(endpoint.rollback(to="1.0.0", reason="recall dropped"), Rollout)
     assert_type(endpoint.delete(), Operation)
