@@ -119,7 +119,7 @@ class Meter:
         else:
             self.outcomes["ok" if status < 400 else "refused"] += 1  # noqa: PLR2004 - the border of HTTP's 4xx
         if unit is not None:
-            _count_key(second.units[share], unit, bucket, failed=failed)
+            _count_key(second.units[share], unit, self.revision, bucket, failed=failed)
 
     def copied(self) -> None:
         """Count one copy that is sent."""
@@ -176,9 +176,9 @@ class Meter:
         yield "+Inf", sum(self.buckets)
 
 
-def _count_key(tally: _Tally, unit: Unit, bucket: int, *, failed: bool) -> None:
+def _count_key(tally: _Tally, unit: Unit, revision: str, bucket: int, *, failed: bool) -> None:
+    tally.answers += unit.served(revision)
     if unit.first(ANSWERED):
-        tally.answers += 1
         tally.latency[bucket] += 1
     if failed and unit.first(FAILED):
         tally.errors += 1

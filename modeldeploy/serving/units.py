@@ -18,6 +18,7 @@ class Units:
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
         self._seen: dict[int, int] = {}
+        self._marks: dict[str, int] = {}
 
     def unit(self, key: str) -> Unit:
         """Give the unit that a key stands for."""
@@ -32,6 +33,15 @@ class Units:
             seen = 0
         self._seen[number] = seen | what
         return not seen & what
+
+    def served(self, number: int, revision: str) -> bool:
+        """Take note of who answered a key; whether it is this revision's first answer to it, and the key has not failed before.
+
+        A key that moves to another revision can fail there, so it counts among that one's requests too.
+        """
+        mark = self._marks.setdefault(revision, 2 * FAILED << len(self._marks))
+        fresh = not self._seen.get(number, 0) & FAILED
+        return self.first(number, mark) and fresh
 
     def knows(self, number: int) -> bool:
         """Whether a key is among those that are counted."""
@@ -50,6 +60,10 @@ class Unit:
     def first(self, what: int) -> bool:
         """Take note of ``what``; whether it is the first time."""
         return self._units.first(self._number, what)
+
+    def served(self, revision: str) -> bool:
+        """Take note of who answered; whether it is this revision's first answer to a key that has not failed."""
+        return self._units.served(self._number, revision)
 
     @property
     def counted(self) -> bool:

@@ -89,10 +89,8 @@ class RolloutPolicy:
         _check_percent("copies", self.copies, least=0)
         for name in ("soak", "bake", "max_soak", "blind_limit"):
             _check_seconds(name, getattr(self, name))
-        if not self.interval > 0:
-            message = f"interval is {self.interval!r}"
-            raise ConfigurationError(message, hint="use a number of seconds above 0")
-        if self.min_sample < 1:
+        _check_seconds("interval", self.interval, above=0)
+        if isinstance(self.min_sample, bool) or not isinstance(self.min_sample, int) or self.min_sample < 1:
             message = f"min_sample is {self.min_sample!r}"
             raise ConfigurationError(message, hint="use 1 or more requests")
         if self.analysis.method is not Method.SEQUENTIAL and any(gate.metric is Metric.LATENCY for gate in self.gates):
@@ -221,10 +219,11 @@ class RolloutPolicy:
         Outcomes are what you report by ``Rollout.score``. When the new revision is better it takes all traffic; when stable is, it gets
         everything back; when neither is shown by the end, ``on_inconclusive`` decides. Not before ``soak`` seconds.
         """
-        _check_percent("split", split, least=1)
-        if not until > 0:
-            message = f"until is {until!r}"
-            raise ConfigurationError(message, hint="use a number of seconds above 0, for example 7 * 86400")
+        _check_percent("split", split, least=1, most=WHOLE - 1)
+        _check_seconds("until", until, above=0)
+        if not key:
+            message = "an A/B test has no key"
+            raise ConfigurationError(message, hint="name what stays with its revision, for example 'header:x-user-id'")
         return cls(
             Strategy.AB_TEST,
             _up((split,)),
@@ -340,6 +339,7 @@ def _key(text: str) -> str:
 
 
 def _patience(soak: float, given: float | None) -> float:
+    _check_seconds("soak", soak)
     return max(10 * soak, _PATIENCE_S) if given is None else given
 
 
@@ -351,10 +351,10 @@ def _choice(kind: type[T], name: str, word: str) -> T:
         raise ConfigurationError(message, hint=f"one of {[each.value for each in kind]}") from error
 
 
-def _check_percent(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= WHOLE:
+def _check_percent(name: str, value: object, *, least: int, most: int = WHOLE) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         message = f"{name} is {value!r}"
-        raise ConfigurationError(message, hint=f"use a whole number from {least} to 100 percent")
+        raise ConfigurationError(message, hint=f"use a whole number from {least} to {most} percent")
 
 
 def _check_steps(steps: tuple[int, ...], *, copied: bool) -> None:
@@ -366,7 +366,9 @@ def _check_steps(steps: tuple[int, ...], *, copied: bool) -> None:
         raise ConfigurationError(message, hint="use rising whole percentages from 1 to 100, for example (5, 25, 50)")
 
 
-def _check_seconds(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+def _check_seconds(name: str, value: float, *, above: float | None = None) -> None:
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not number or not 0 <= value < float("inf") or (above is not None and value <= above):
         message = f"{name} is {value!r}"
-        raise ConfigurationError(message, hint="use a number of seconds, 0 or more")
+        least = "0 or more" if above is None else f"above {above:g}"
+        raise ConfigurationError(message, hint=f"use a number of seconds, {least}")

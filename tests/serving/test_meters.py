@@ -173,16 +173,18 @@ def test_a_key_counts_once_for_each_thing_that_can_happen_to_it():
     assert (whole.assigned, whole.requests, whole.errors) == (1, 4, 2)
 
 
-def test_a_key_that_moves_to_another_revision_is_not_counted_again():
+@pytest.mark.parametrize(("status", "requests"), [(200, 1), (500, 0)])
+def test_a_key_that_moves_may_still_fail_there_unless_it_did(status, requests):
     old, new, units = Meter("v1"), Meter("v2"), Units()
-    for meter, share in ((old, 95), (new, 25)):
+    for meter, share, answer in ((old, 95, status), (new, 25, 500), (new, 25, 500)):
         unit = units.unit("ana")
         meter.assign(share, unit)
-        meter.record(200, 0.001, share, unit)
+        meter.record(answer, 0.001, share, unit)
     assert old.window(0, 1e12, share=95).requests == 1
     moved = new.window(0, 1e12, share=25)
-    assert (moved.assigned, moved.requests) == (0, 0)
-    assert new.window(0, 1e12).requests == 1
+    assert (moved.assigned, moved.requests, moved.errors) == (0, requests, requests)
+    assert sum(moved.latency.values()) == 0
+    assert new.window(0, 1e12).requests == 2
 
 
 def test_keys_beyond_the_limit_are_served_and_said_not_to_be_counted():
