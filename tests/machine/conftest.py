@@ -477,7 +477,9 @@ class Town:
             self.banned.clear()
             self.left_over.clear()
         if record.kind is Kind.ROLLBACK and record.phase.value == "succeeded":
-            self.reign = from_json(RollbackCursor, record.cursor).revision.id
+            wanted = from_json(RollbackCursor, record.cursor).revision.id
+            # Somebody else may have been quicker than the word that it is done.
+            self.reign = wanted if self.target is not None and wanted in self.target.live else self.reign
             self.copier = None
         if record.kind is Kind.ROLLOUT:
             self._ended(record)
@@ -487,7 +489,6 @@ class Town:
 
     def _promoted(self, record: Record, before: Record) -> None:
         moved = record.kind is Kind.ROLLOUT and record.cursor["stage"] == "tidy" and before.cursor["stage"] == "promote"
-        # Somebody else may be quicker than the word that it was promoted.
         if moved and not self.foreign:
             self.reign = self.cursor(record).revision.id
 
@@ -499,7 +500,7 @@ class Town:
         if backs and self.target is not None and self.reign not in self.target.live:
             # Somebody else decided in the midst of it; who goes back wants what was there before.
             self.reign = cursor.stable
-        if cursor.stage is Stage.TIDY and state is not None:
+        if cursor.stage is Stage.TIDY and state is not None and not self.foreign:
             idle = [each for each in self.there if not state.traffic.share(each) and each not in self.left_over]
             assert len(idle) <= cursor.keep, f"{idle} were left behind"
         if cursor.stage is Stage.CLEAN and not cursor.existed and "could not be removed" not in record.outcome:
