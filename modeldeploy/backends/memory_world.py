@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from modeldeploy.values.assignment import KEY_HEADER
+from modeldeploy.values.assignment import KEY_HEADER, from_header, key_text
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Payload, Revision, RevisionState, Traffic
 from modeldeploy.values.ticket import Phase
@@ -106,12 +106,12 @@ def key_of(spec: str, payload: Payload) -> str:
     source, _colon, name = spec.partition(":")
     given = payload.headers.get(KEY_HEADER) or (payload.headers.get(name) if source == "header" else None)
     if given or source == "header":
-        return given or ""
+        return from_header(given or "")
     try:
         data = json.loads(payload.body)
     except ValueError:
         return ""
-    return str(data.get(name, "")) if isinstance(data, dict) else ""
+    return (key_text(data.get(name)) or "") if isinstance(data, dict) else ""
 
 
 def revision_at(live: Mapping[str, int], percent: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from modeldeploy.errors import InvalidRequestError
-from modeldeploy.values.assignment import assign
+from modeldeploy.values.assignment import assign, key_text
 
 Row: TypeAlias = tuple[str, str, float]
 """Key, revision, value."""
@@ -25,21 +25,12 @@ def rows(
     return [(key, name, _plain(value)) for key, name, value in zip(named, answered, given, strict=True)]
 
 
-def key_text(key: object) -> str:
-    """Write a key as the router reads it: 7, 7.0 and "7" are one key.
-
-    >>> key_text(7.0), key_text("ana"), key_text(True)
-    ('7', 'ana', 'true')
-    """
-    key = _plain(key)
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, float) and key.is_integer():
-        return str(int(key))
-    if isinstance(key, str | int | float) and key == key and key != "":  # noqa: PLR0124 - NaN alone differs from itself
-        return str(key)
-    message = f"key {key!r} is neither text nor a number"
-    raise InvalidRequestError(message, field="key", hint="use the value that the requests carried")
+def _key(key: object) -> str:
+    text = key_text(_plain(key))
+    if text is None:
+        message = f"key {key!r} is neither text nor a number"
+        raise InvalidRequestError(message, field="key", hint="use the value that the requests carried")
+    return text
 
 
 def _pairs(values: object, keys: Iterable[object] | None) -> tuple[list[str], list[Any]]:
@@ -51,8 +42,8 @@ def _pairs(values: object, keys: Iterable[object] | None) -> tuple[list[str], li
                 message, field="keys", hint="give {key: value}, or a list of values and keys=[...]"
             )
         pairs = list(items())
-        return [key_text(key) for key, _value in pairs], [value for _key, value in pairs]
-    named, given = [key_text(key) for key in _listed("keys", keys)], _listed("values", values)
+        return [_key(key) for key, _value in pairs], [value for _key, value in pairs]
+    named, given = [_key(key) for key in _listed("keys", keys)], _listed("values", values)
     if len(named) != len(given):
         message = f"there are {len(given)} values for {len(named)} keys"
         raise InvalidRequestError(message, field="keys", hint="give each value the key of its request")

@@ -8,7 +8,7 @@ import attrs
 
 from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles.session import Session
-from modeldeploy.values.assignment import KEY_HEADER, assign
+from modeldeploy.values.assignment import KEY_HEADER, assign, key_text, to_header
 
 _FRESH_S = 2.0
 """How old the table of traffic may be by which keys are assigned here."""
@@ -34,7 +34,7 @@ class Keys:
         """Say how to send a request with this key; UnsupportedError where it cannot be kept with its revision."""
         text, backend = _text(key), self._session.backend
         if backend.capabilities.sticky:
-            return Route({KEY_HEADER: text})
+            return Route({KEY_HEADER: to_header(text)})
         if not backend.capabilities.pinned_invoke:
             known = backend.capabilities.why_not
             why = (
@@ -62,13 +62,11 @@ class Keys:
 
 
 def _text(key: object) -> str:
-    """Check a key; a whole number is its digits."""
-    if isinstance(key, int) and not isinstance(key, bool):
-        return str(key)
-    if not isinstance(key, str) or not key:
+    """Check a key that is to travel as a header."""
+    text = key_text(key)
+    if text is None or not text.isprintable() or text != text.strip():
         message = f"key is {key!r}"
-        raise ConfigurationError(message, hint="use a text that is not empty, or a whole number, for example a user id")
-    if not (key.isascii() and key.isprintable() and key == key.strip()):
-        message = f"key {key!r} cannot be sent as a header"
-        raise ConfigurationError(message, hint="use printable ASCII without blanks around it; hash anything else")
-    return key
+        raise ConfigurationError(
+            message, hint="use a number or a printable text without blanks around it, such as a user id"
+        )
+    return text

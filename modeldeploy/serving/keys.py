@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from modeldeploy.serving.messages import Request
-from modeldeploy.values.assignment import KEY_HEADER
+from modeldeploy.values.assignment import KEY_HEADER, from_header, key_text
 
 LARGEST = 1 << 20
 """Larger JSON is not parsed for its key: that would hold up everybody else. Send the header instead."""
@@ -40,13 +40,7 @@ def reader(spec: str) -> Callable[[Request], str | None] | None:
 
 def _header(request: Request, name: str) -> str | None:
     value = request.headers.get(name)
-    if not value or value.isascii():
-        return value or None
-    try:
-        # HTTP's headers are read as latin-1; whoever sends other letters sends UTF-8, and means the key that a field would say.
-        return value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return value
+    return from_header(value) if value else None
 
 
 def _from_body(request: Request, name: str) -> str | None:
@@ -117,11 +111,7 @@ def _first_element(datatype: str, data: bytes) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    """Write a key as text, the same whichever contract it came by: 7, 7.0 and "7" are one key."""
+    """Write a key as text; of a list the first one."""
     while isinstance(value, list):
         value = value[0]
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value) if isinstance(value, str | int | float) and value != "" else None
+    return key_text(value)

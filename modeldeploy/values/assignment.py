@@ -25,6 +25,38 @@ def assign(weights: Mapping[str, int], key: str) -> str | None:
     return min(live, key=lambda revision: (_draw(revision, key) / live[revision], revision), default=None)
 
 
+def key_text(value: object) -> str | None:
+    """Write a key as text, the same wherever it comes from: 7, 7.0 and "7" are one key. None for what is no key.
+
+    >>> key_text(7.0), key_text("ana"), key_text(True), key_text("")
+    ('7', 'ana', 'true', None)
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not value.is_integer():
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, int | float):
+        return str(int(value))
+    return value if isinstance(value, str) and value else None
+
+
+def to_header(key: str) -> str:
+    """Write a key as a header's value: HTTP's libraries take latin-1 letters, and the bytes are to be UTF-8."""
+    return key.encode().decode("latin-1")
+
+
+def from_header(value: str) -> str:
+    """Read a key from a header's value, which HTTP's libraries give in latin-1; what is not UTF-8 is taken as it is.
+
+    >>> from_header(to_header("Zo\u00eb")) == "Zo\u00eb"
+    True
+    """
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 def _draw(revision: str, key: str) -> float:
     digest = hashlib.blake2b(f"{revision}\0{key}".encode(), digest_size=8).digest()
     # In (0, 1): neither end, so that the logarithm is finite and not zero.

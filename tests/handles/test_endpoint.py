@@ -200,7 +200,7 @@ def test_a_new_models_signature_is_learned(endpoint, session, table):
 
 
 SPLIT = RolloutPolicy.canary((50,), soak=600, key="header:who")
-PEOPLE = [f"user-{number}" for number in range(24)]
+PEOPLE = [*[f"user-{number}" for number in range(24)], "Zo\u00eb"]
 
 
 def answered_by(endpoint, estimator, row, key):
@@ -271,7 +271,7 @@ def test_a_key_that_cannot_be_kept_is_refused_with_the_reason(make_session, mode
     assert caught.value.capability == "sticky"
 
 
-@pytest.mark.parametrize("key", ["", True, 1.5, b"a", "a\nb", " a", "\u00e9"])
+@pytest.mark.parametrize("key", ["", float("nan"), b"a", "a\nb", " a"])
 def test_a_wrong_key_is_refused(endpoint, table, key):
     with pytest.raises(ConfigurationError, match="key"):
         endpoint.predict(table.head(1), key=key)
