@@ -11,8 +11,11 @@ import pytest
 pytest.register_assert_rewrite(
     "modeldeploy.testing.batch",
     "modeldeploy.testing.contract",
+    "modeldeploy.testing.driving",
     "modeldeploy.testing.expect",
     "modeldeploy.testing.harness",
     "modeldeploy.testing.rollouts",
+    "modeldeploy.testing.scenarios",
+    "modeldeploy.testing.tables",
     "modeldeploy.testing.serving",
 )

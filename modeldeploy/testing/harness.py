@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from modeldeploy.engine.drivers import Clock
-from modeldeploy.errors import ModelDeployError
+from modeldeploy.errors import ModelDeployError, PredictionError, UnavailableError
 from modeldeploy.spi import Serving
 from modeldeploy.testing.clock import FlowingClock
+from modeldeploy.values.assignment import KEY_HEADER
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Payload, Revision, Traffic
@@ -35,6 +37,11 @@ class Harness:
     broken: Revision | None = None
     """One that becomes ready and then fails every request; without it no gate is seen to fail."""
     clock: Clock = attrs.field(factory=FlowingClock)
+    beat: float = 1.0
+    """Seconds by ``clock`` between two looks of a gate; at every beat of a rollout ``requests`` arrive."""
+    requests: int = 40
+    send: Callable[[str, list[str]], None] | None = None
+    """Sends a request for each of these keys to an endpoint, by its table; when it is not given they are sent by ``invoke``."""
     writes: Callable[[], int] | None = None
     """Counts the writes at the provider so far, where that can be told."""
     reopen: Callable[[], Serving] | None = None
@@ -47,6 +54,8 @@ class Harness:
     """Longest real time that one call may take."""
     sample: int = 1
     """Crash at every ``sample``-th effect; 1 is everywhere."""
+    fault_sample: int = 1
+    """Let a call fail at every so many-th of those calls, by which faults are sampled beside ``sample``."""
     prefix: str = "suite"
     """Begins the names of the endpoints that the suite makes, so that they can be told from others."""
     made: list[str] = attrs.field(factory=list, init=False)
@@ -60,6 +69,23 @@ class Harness:
     def other(self) -> Serving:
         """Give a second backend on the same provider, or the same one where there is no second."""
         return self.reopen() if self.reopen else self.backend
+
+    def ask(self, endpoint: str, beat: int) -> None:
+        """Let the requests of one beat arrive at an endpoint, if it is there, each with a key of its own."""
+        if self.backend.observe(endpoint) is None:
+            return
+        keys = [f"{beat}-{number}" for number in range(self.requests)]
+        if self.send is not None:
+            self.send(endpoint, keys)
+            return
+        for key in keys:
+            self.request(endpoint, key)
+
+    def request(self, endpoint: str, key: str) -> None:
+        """Send one request of somebody who is known by ``key``; that it fails is for the gates to see."""
+        payload = attrs.evolve(self.payload, headers={**self.payload.headers, KEY_HEADER: key})
+        with contextlib.suppress(PredictionError, UnavailableError):
+            self.backend.invoke(endpoint, payload, timeout=self.call_seconds)
 
     def steps(self, ticket: Ticket) -> Iterator[Ticket]:
         """Advance a ticket to its end and give it after every advance."""

@@ -7,12 +7,13 @@ import itertools
 
 import pytest
 
-from modeldeploy.backends.memory import MemoryBackend
+from modeldeploy.backends.memory import MemoryBackend, respond
+from modeldeploy.errors import PredictionError
 from modeldeploy.testing.clock import FlowingClock
 from modeldeploy.testing.harness import Harness
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
-from modeldeploy.values.serving import Revision
+from modeldeploy.values.serving import Payload, Revision
 
 
 def revision(version: str) -> Revision:
@@ -24,9 +25,11 @@ def revision(version: str) -> Revision:
 REVISIONS = tuple(revision(f"1.{minor}.0") for minor in range(4))
 
 
-def _harness_of(backend_class: type[MemoryBackend] = MemoryBackend, **options) -> Harness:
+def _harness_of(
+    backend_class: type[MemoryBackend] = MemoryBackend, *, sample: int = 1, fault_sample: int = 1, **options
+) -> Harness:
     clock = FlowingClock()
-    backend = backend_class(clock=clock.now, **options)
+    backend = backend_class(clock=clock.now, responder=_respond, **options)
     numbers = itertools.count(1)
     harness = Harness(
         backend,
@@ -35,21 +38,31 @@ def _harness_of(backend_class: type[MemoryBackend] = MemoryBackend, **options) -
         clock=clock,
         writes=lambda: len(backend.writes),
         job=lambda: BatchSpec(f"job-{next(numbers)}", REVISIONS[0].model, ("in.parquet",), "out.parquet"),
+        sample=sample,
+        fault_sample=fault_sample,
     )
-    clock.flow = lambda seconds: _flow(harness, seconds)
+    harness.send = lambda name, keys: _send(harness, name, keys)
     return harness
 
 
-def _flow(harness: Harness, seconds: float) -> None:
-    """Let a hundred requests arrive each second where the broken revision is, by the table; its own fail."""
-    for name in harness.backend.endpoints():
-        state = harness.backend.observe(name)
-        if state.revision(harness.broken.id) is None:
-            continue
-        for revision, share in state.traffic.live.items():
-            requests = round(share * seconds)
-            errors = requests if revision == harness.broken.id else 0
-            harness.backend.record(name, revision, requests=requests, errors=errors)
+def _send(harness: Harness, name: str, keys: list[str]) -> None:
+    """Count requests by the table, all of one revision at once; one by one where keys or copies count."""
+    traffic = harness.backend.observe(name).traffic
+    if traffic.key or traffic.copies:
+        for key in keys:
+            harness.request(name, key)
+        return
+    for revision, share in traffic.live.items():
+        requests = len(keys) * share // 100
+        errors = requests if revision == harness.broken.id else 0
+        harness.backend.record(name, revision, requests=requests, errors=errors)
+
+
+def _respond(endpoint: str, revision: str, payload: Payload) -> Payload:
+    """Answer with the revision, unless it is the broken one."""
+    if revision == REVISIONS[3].id:
+        raise PredictionError("broken", status=500)
+    return respond(endpoint, revision, payload)
 
 
 @pytest.fixture(scope="session")

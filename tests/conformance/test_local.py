@@ -1,7 +1,7 @@
 """The engine's operations on the local backend, with real processes: straight, with faults, and with drivers that die.
 
-A step takes real time here, so crashes and faults are sampled: every 31st effect or call, where the reference backend takes every one.
-The rules for single calls are run on this backend in tests/backends/local/test_conformance.py.
+A step takes real time here, so scenarios, crashes and faults are sampled: the reference backend takes every one. The slow tier has every
+scenario and looks closer. The rules for single calls are run on this backend in tests/backends/local/test_conformance.py.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import pytest
 
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.engine.drivers import RealClock
-from modeldeploy.errors import PredictionError
+from modeldeploy.engine.record import Verb
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 from modeldeploy.testing.batch import BatchConformance
 from modeldeploy.testing.harness import Harness
 from modeldeploy.testing.rollouts import RolloutConformance
+from modeldeploy.testing.scenarios import SCENARIOS
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.serving import Payload, Revision
 
-SAMPLE = 31
-EVERY_S = 0.002
+SAMPLED = ("canary", "canary_fails", "shadow_disagrees", "ab_new_wins", "roll_back_cold", "delete")
+BEAT_S = 0.25
 
 
 class Adds:
@@ -42,36 +43,6 @@ class Adds:
             message = "broken"
             raise RuntimeError(message)
         return np.asarray(x, dtype=float) + self.step
-
-
-class BusyClock:
-    """Real time; while it passes, requests are sent to every endpoint that has the broken revision."""
-
-    def __init__(self):
-        self.harness = None
-        self._real = RealClock()
-
-    def now(self):
-        return self._real.now()
-
-    def sleep(self, seconds):
-        until = self.now() + seconds
-        busy = [name for name in self.harness.made if self._is_tried(name)]
-        while busy and self.now() < until:
-            for name in busy:
-                self._ask(name)
-            self._real.sleep(EVERY_S)
-        self._real.sleep(max(0.0, until - self.now()))
-
-    def _is_tried(self, name):
-        state = self.harness.backend.observe(name)
-        return state is not None and state.traffic.share(self.harness.broken.id) > 0
-
-    def _ask(self, name):
-        try:
-            self.harness.backend.invoke(name, self.harness.payload, timeout=5.0)
-        except PredictionError:
-            return
 
 
 @pytest.fixture(scope="module")
@@ -101,16 +72,16 @@ def models(home):
 def harness(home, models, tmp_path):
     revisions = [Revision.of(model) for model in models]
     tensor = {"name": "input", "shape": [1], "datatype": "FP64", "data": [7.0]}
-    clock = BusyClock()
     table = tmp_path / "in.csv"
     table.write_text("input\n" + "\n".join(str(float(number)) for number in range(200)) + "\n")
     numbers = itertools.count(1)
-    clock.harness = Harness(
+    harness = Harness(
         LocalBackend(home),
         tuple(revisions[:3]),
         payload=Payload(json.dumps({"inputs": [tensor]}).encode(), {"content-type": "application/json"}),
         broken=revisions[3],
-        clock=clock,
+        clock=RealClock(),
+        beat=BEAT_S,
         reopen=lambda: LocalBackend(home),
         job=lambda: BatchSpec(
             f"job-{tmp_path.name[-12:].strip('-_[]').lower().replace('_', '-')}-{next(numbers)}",
@@ -119,15 +90,33 @@ def harness(home, models, tmp_path):
             str(tmp_path / f"out-{next(numbers)}.csv"),
             workers=1,
         ),
-        sample=SAMPLE,
+        sample=31,
+        fault_sample=3,
     )
-    yield clock.harness
-    clock.harness.cleanup()
-    clock.harness.backend.close()
+    yield harness
+    harness.cleanup()
+    harness.backend.close()
 
 
 class TestRollouts(RolloutConformance):
-    """Sampled; see above."""
+    """A scenario of each kind: every 31st effect, every 93rd call, one bad day."""
+
+    scenarios = tuple(each for each in SCENARIOS if each.name in SAMPLED)
+    spoken = (Verb.ABORT, Verb.PROMOTE)
+    seeds = 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+class TestEveryRollout(RolloutConformance):
+    """All scenarios: every 23rd effect, every 69th call."""
+
+    seeds = 1
+
+    @pytest.fixture
+    def harness(self, harness):
+        harness.sample = 23
+        return harness
 
 
 class TestJobs(BatchConformance):

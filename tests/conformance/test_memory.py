@@ -46,12 +46,34 @@ class TestNoJobs(BatchConformance):
 
 
 class TestRollouts(RolloutConformance):
+    """Stopped before every effect; a fault at every fifth call."""
+
+    @pytest.fixture
+    def harness(self, harness_of):
+        return harness_of(steps=2, fault_sample=5)
+
+
+@pytest.mark.slow
+class TestRolloutsClosely(RolloutConformance):
+    """A fault at every call, too; at a provider that does everything at once, and at one that takes its time."""
+
     @pytest.fixture(params=[0, 2])
     def harness(self, request, harness_of):
         return harness_of(steps=request.param)
 
 
 class TestRolloutsOfLittle(RolloutConformance):
+    """A provider that can only serve, one revision at a time."""
+
     @pytest.fixture
     def harness(self, harness_of):
-        return harness_of(capabilities=Capabilities(serving=True))
+        return harness_of(capabilities=Capabilities(serving=True), sample=4)
+
+
+class TestRolloutsOfTwo(RolloutConformance):
+    """A provider such as Azure ML, without metrics of its own: what needs them is taken back. A few effects of each only."""
+
+    @pytest.fixture
+    def harness(self, harness_of):
+        capabilities = Capabilities(serving=True, split=2, shadow=Shadow(max_percent=50), pinned_invoke=True)
+        return harness_of(capabilities=capabilities, sample=40)
