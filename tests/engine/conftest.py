@@ -27,6 +27,7 @@ from modeldeploy.engine.single import SingleCursor, SingleFlow
 from modeldeploy.testing.clock import FlowingClock
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.events import Event
+from modeldeploy.values.metrics import Window, bucket_of
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Revision, Traffic
@@ -65,7 +66,9 @@ class Scene:
         self.journal = Journal(path, clock=self.clock.now)
         self.sick: dict[str, float] = {}
         self.slow: dict[str, float] = {}
+        self.differs: dict[str, float] = {}
         self.rate = 100
+        self.rest: dict[str, float] = {}
         self.emitted: list[Event] = []
         self.number = 0
         self.meet: Callable[[Effect], None] = lambda effect: None
@@ -77,14 +80,28 @@ class Scene:
         """Let requests arrive for a while; ``sick`` revisions fail that share of them, ``slow`` ones take so long."""
         for name in self.backend.endpoints():
             for revision, share in self.state.traffic.live.items():
-                requests = round(self.rate * share / 100 * seconds)
-                errors = round(requests * self.sick.get(revision, 0.0))
+                requests = self.whole(revision, self.rate * share / 100 * seconds)
+                errors = self.whole(f"{revision} fails", requests * self.sick.get(revision, 0.0))
                 latency = self.slow.get(revision, 0.001)
                 self.backend.record(name, revision, requests=requests, errors=errors, latency=latency)
+            for revision, share in self.state.traffic.copies.items():
+                copies = self.whole(f"{revision} copies", self.rate * share / 100 * seconds)
+                differ = self.whole(f"{revision} differs", copies * self.differs.get(revision, 0.0))
+                latency = {str(bucket_of(self.slow.get(revision, 0.001))): copies}
+                at = self.clock.now()
+                seen = Window(revision, at, at, copies, 0, latency, compared=copies, disagreed=differ)
+                self.backend._samples.add(name, seen, 0)
         due = [act for when, act in self.at if when <= self.clock.now() + seconds]
         self.at = [(when, act) for when, act in self.at if when > self.clock.now() + seconds]
         for act in due:
             act()
+
+    def whole(self, what: str, amount: float) -> int:
+        """Give the whole part of what arrived; the rest comes with the next."""
+        self.rest[what] = self.rest.get(what, 0.0) + amount
+        whole = int(self.rest[what] + 1e-9)
+        self.rest[what] -= whole
+        return whole
 
     def after(self, seconds: float, act: Callable[[], object]) -> None:
         """Do something once that much virtual time has passed."""
@@ -182,6 +199,9 @@ class Scene:
     def history(self) -> list[tuple[str, str]]:
         lines = self.journal.history(backend="memory", target=SPEC.name)
         return [(line.entry.what, line.entry.revision) for line in lines]
+
+    def events(self, name: str) -> list[Event]:
+        return [event for event in self.emitted if event.name.value == name]
 
     def names(self) -> list[str]:
         return [event.name.value for event in self.emitted]

@@ -1,0 +1,175 @@
+"""Looking: which metrics are read, in which slots, and that no request is counted twice or lost."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import pytest
+
+from modeldeploy.backends.memory import EVERYTHING
+from modeldeploy.engine.record import Verb
+from modeldeploy.testing.faults import FaultyBackend
+from modeldeploy.values.gate import Verdict
+from modeldeploy.values.rollout import RolloutPolicy
+from modeldeploy.values.ticket import Phase
+
+ERRORS = "error_rate <= 1%"
+
+
+class Slots(FaultyBackend):
+    """Metrics in slots, as clouds keep them: whole slots only, and perhaps without knowing the shares."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.asked = []
+
+    def window(self, endpoint, revision, since, until, *, share=None):
+        slot = self.capabilities.meter_resolution
+        assert not slot or (since % slot == 0 == until % slot), (since, until)
+        assert since <= until
+        self.asked.append((revision, since, until, share))
+        if not self.capabilities.meters_by_share:
+            share = None
+        return super().window(endpoint, revision, since, until, share=share)
+
+
+def canary(*gates, steps=(20,), **options):
+    return RolloutPolicy.canary(steps, gates=gates, **{"soak": 120.0, "interval": 7.0, "min_sample": 10, **options})
+
+
+@pytest.fixture
+def slotted(make_scene, v1):
+    def make(resolution, *, by_share):
+        capabilities = attrs.evolve(EVERYTHING, meter_resolution=resolution, meters_by_share=by_share)
+        scene = make_scene(capabilities=capabilities)
+        scene.clock.sleep(17.3)
+        scene.put(v1)
+        return scene, Slots(scene.backend)
+
+    return make
+
+
+@pytest.mark.parametrize("by_share", [True, False])
+@pytest.mark.parametrize("resolution", [0.0, 1.0, 60.0])
+def test_no_request_is_counted_twice_or_lost(slotted, v1, v2, resolution, by_share):
+    scene, backend = slotted(resolution, by_share=by_share)
+    record = scene.rollout(v2, canary(ERRORS, steps=(20, 50)))
+    assert scene.drive(record, backend=backend).phase is Phase.SUCCEEDED
+    evidence = scene.cursor(record).evidence
+    steps = [event.at for event in scene.events("rollout.step")]
+    for at, (stratum, began) in enumerate(zip(evidence.strata[ERRORS], steps, strict=False)):
+        ended = [event.at for event in scene.events("rollout.verdict")][at]
+        slot = resolution or 1e-9
+        first = math.floor(began / slot) if by_share else math.ceil(began / slot)
+        last = math.floor(ended / slot)
+        # All that it answered under this share within these slots; requests come in portions at each sleep.
+        share = stratum.new_share
+        seen = scene.backend.window("iris", v2.id, first * slot, last * slot, share=share if by_share else None)
+        assert stratum.new_seen == seen.requests
+        assert stratum.stable_seen > stratum.new_seen * 0.9
+
+
+@pytest.mark.parametrize("resolution", [1.0, 60.0])
+def test_intervals_touch_and_never_overlap(slotted, v2, resolution):
+    scene, backend = slotted(resolution, by_share=True)
+    scene.drive(scene.rollout(v2, canary(ERRORS)), backend=backend)
+    asked = [(since, until) for revision, since, until, share in backend.asked if revision == v2.id and share == 20]
+    assert len(asked) > 1
+    assert all(until == since for (_, until), (since, _) in zip(asked, asked[1:], strict=False))
+
+
+@pytest.mark.parametrize("resolution", [1.0, 60.0])
+def test_what_stable_did_before_is_asked_in_whole_slots_too(slotted, v1, v2, resolution):
+    scene, backend = slotted(resolution, by_share=True)
+    scene.clock.sleep(200)
+    policy = RolloutPolicy.blue_green(bake=130, gates=["error_rate <= 2x", "p95_latency <= 1.5x"])
+    assert scene.drive(scene.rollout(v2, policy), backend=backend).phase is Phase.SUCCEEDED
+    switched = scene.events("rollout.step")[0].at
+    before = [until for revision, _since, until, _share in backend.asked if revision == v1.id]
+    assert before
+    assert max(before) <= switched
+
+
+@pytest.mark.parametrize("resolution", [1.0, 60.0])
+@pytest.mark.parametrize("analysis", ["threshold", "mannwhitney"])
+def test_the_other_analyses_ask_for_whole_slots_too(slotted, v2, analysis, resolution):
+    scene, backend = slotted(resolution, by_share=True)
+    policy = canary(ERRORS, analysis=analysis, interval=5.0, max_soak=2_000.0)
+    scene.drive(scene.rollout(v2, policy), backend=backend)
+    assert backend.asked
+
+
+def test_nothing_is_asked_within_a_slot_that_is_not_over(slotted, v2):
+    scene, backend = slotted(60.0, by_share=False)
+    record = scene.rollout(v2, canary(ERRORS, soak=30.0))
+    scene.drive(record, backend=backend)
+    # The first whole slot of a step begins after it, so that the sixty seconds from there must pass.
+    assert scene.events("rollout.verdict")[0].at - scene.events("rollout.step")[0].at >= 60
+
+
+def test_where_shares_are_told_only_the_tables_own_requests_count(serving, v2):
+    serving.after(30, lambda: serving.backend._samples.add("iris", pinned(serving, v2)))
+    record = serving.rollout(v2, canary("error_rate <= 50%", steps=(50,)))
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    (stratum,) = serving.cursor(record).evidence.strata["error_rate <= 50%"]
+    assert stratum.new_bad == 0
+
+
+def pinned(scene, revision):
+    from modeldeploy.values.metrics import Window
+
+    at = scene.clock.now()
+    return Window(revision.id, at, at, requests=5_000, errors=5_000)
+
+
+def test_a_base_that_is_too_small_is_looked_for_further_back(serving, v1, v2):
+    """Of a slow service one minute does not make a 99th percentile."""
+    backend = Slots(serving.backend)
+    serving.rate = 4
+    serving.clock.sleep(600)
+    serving.drive(serving.rollout(v2, canary("p99_latency <= 1.5x", steps=(50,))), backend=backend)
+    spans = {
+        round(until - since) for revision, since, until, share in backend.asked if revision == v1.id and share is None
+    }
+    assert spans == {60, 3_600}
+
+
+def test_a_threshold_without_stable_beside_it_is_held_against_stable_before(serving, v1, v2):
+    serving.sick.update({v1.id: 0.02, v2.id: 0.1})
+    for _ in range(12):
+        serving.clock.sleep(5)
+    policy = RolloutPolicy.blue_green(bake=60, gates=["error_rate <= 2x"], analysis="threshold")
+    record = serving.rollout(v2, policy)
+    assert serving.drive(record).phase is Phase.FAILED
+    (result,) = serving.cursor(record).results
+    assert result.limit == pytest.approx(0.04, abs=0.002)
+
+
+def test_the_first_revision_of_an_endpoint_has_no_gates_to_pass(scene, v1):
+    record = scene.rollout(v1, canary(ERRORS))
+    assert scene.drive(record).phase is Phase.SUCCEEDED
+    assert scene.cursor(record).verdict is None
+
+
+def test_an_endpoint_without_traffic_has_no_stable_to_hold_against(make_scene, v1, v2):
+    scene = make_scene()
+    scene.put(v1)
+    scene.set_traffic({})
+    record = scene.rollout(v2, RolloutPolicy.blue_green(bake=30, gates=[ERRORS]))
+    assert scene.drive(record).phase is Phase.SUCCEEDED
+
+
+def test_a_paused_rollout_counts_nothing(serving, v2):
+    record = serving.rollout(v2, canary(ERRORS, steps=(50,)))
+    serving.after(50, lambda: serving.tell(record, Verb.PAUSE))
+    assert serving.drive(record).paused
+    before = serving.cursor(record).evidence
+    serving.sick[v2.id] = 1.0
+    serving.clock.sleep(500)
+    serving.sick.clear()
+    serving.tell(record, Verb.RESUME)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert serving.cursor(record).verdict is Verdict.PASS
+    (stratum,) = serving.cursor(record).evidence.strata[ERRORS]
+    assert stratum.new_bad == before.strata[ERRORS][0].new_bad == 0
