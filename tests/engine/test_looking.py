@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import attrs
@@ -11,6 +12,7 @@ from modeldeploy.backends.memory import EVERYTHING
 from modeldeploy.engine.record import Verb
 from modeldeploy.testing.faults import FaultyBackend
 from modeldeploy.values.gate import Verdict
+from modeldeploy.values.metrics import Window
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.ticket import Phase
 
@@ -76,7 +78,7 @@ def test_intervals_touch_and_never_overlap(slotted, v2, resolution):
     scene.drive(scene.rollout(v2, canary(ERRORS)), backend=backend)
     asked = [(since, until) for revision, since, until, share in backend.asked if revision == v2.id and share == 20]
     assert len(asked) > 1
-    assert all(until == since for (_, until), (since, _) in zip(asked, asked[1:], strict=False))
+    assert all(until == since for (_, until), (since, _) in itertools.pairwise(asked))
 
 
 @pytest.mark.parametrize("resolution", [1.0, 60.0])
@@ -117,8 +119,6 @@ def test_where_shares_are_told_only_the_tables_own_requests_count(serving, v2):
 
 
 def pinned(scene, revision):
-    from modeldeploy.values.metrics import Window
-
     at = scene.clock.now()
     return Window(revision.id, at, at, requests=5_000, errors=5_000)
 

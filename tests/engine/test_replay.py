@@ -22,7 +22,7 @@ from modeldeploy.testing.clock import FlowingClock
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.metrics import Window, bucket_of
 from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import EndpointSpec, Revision
+from modeldeploy.values.serving import EndpointSpec
 
 LOG = Path(__file__).parent / "data" / "rollouts.json"
 SPEC = EndpointSpec("iris")

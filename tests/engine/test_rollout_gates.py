@@ -245,7 +245,7 @@ def test_the_revision_with_the_worse_outcomes_gives_everything_back(serving, v1,
     ("choice", "phase", "share"),
     [("hold", Phase.RUNNING, 50), ("rollback", Phase.FAILED, 0), ("promote", Phase.SUCCEEDED, 100)],
 )
-def test_a_test_that_nobody_wins_ends_as_the_policy_says(serving, v1, v2, choice, phase, share):
+def test_a_test_that_nobody_wins_ends_as_the_policy_says(serving, v1, v2, choice, phase, share):  # noqa: PLR0917
     record = serving.rollout(v2, attrs.evolve(AB, on_inconclusive=type(AB.on_inconclusive)(choice)))
     outcomes(serving, record, {v1.id: 0.5, v2.id: 0.5})
     began = serving.clock.now()

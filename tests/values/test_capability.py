@@ -9,7 +9,9 @@ from modeldeploy.errors import UnsupportedError
 from modeldeploy.values.capability import Capabilities, Shadow
 from modeldeploy.values.serving import Traffic
 
-FLAGS = [field.name for field in attrs.fields(Capabilities) if field.name not in {"split", "why_not"}]
+FLAGS = [
+    field.name for field in attrs.fields(Capabilities) if field.name not in {"split", "meter_resolution", "why_not"}
+]
 
 
 @pytest.mark.parametrize("flag", FLAGS)
@@ -59,3 +61,16 @@ def test_copies_within_what_is_declared_pass():
         Traffic({"a": 50, "b": 50}, {"c": 50}), backend="b"
     )
     Capabilities().check_traffic(Traffic({"a": 100}, {"b": 0}), backend="b")
+
+
+def test_a_key_is_refused_where_the_router_keeps_none():
+    keyed = Traffic({"a": 50, "b": 50}, key="header:user")
+    with pytest.raises(UnsupportedError, match="pin the revision") as caught:
+        Capabilities(split=2, why_not={"sticky": "pin the revision"}).check_traffic(keyed, backend="b")
+    assert caught.value.capability == "sticky"
+    Capabilities(split=2, sticky=True).check_traffic(keyed, backend="b")
+
+
+def test_metrics_are_of_any_moment_and_without_shares_until_declared():
+    assert Capabilities().meter_resolution == 0.0
+    assert not Capabilities().meters_by_share

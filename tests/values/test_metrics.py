@@ -71,3 +71,18 @@ def test_merged_windows_are_the_window_of_all(parts):
 def test_a_merged_window_spans_all_of_them():
     merged = merge([Window("r", 5.0, 6.0), Window("r", 1.0, 2.0)])
     assert (merged.since, merged.until) == (1.0, 6.0)
+
+
+@given(latencies, st.integers(0, 200))
+def test_slower_is_what_ends_in_a_later_bucket(values, bucket):
+    assert window(values).slower_than(bucket) == sum(bucket_of(value) > bucket for value in values)
+
+
+def test_nothing_is_slower_than_the_last_bucket():
+    assert window([1e9]).slower_than(200) == 0
+
+
+def test_assignments_and_comparisons_are_merged_too():
+    one = Window("r", 0.0, 1.0, assigned=1, compared=2, disagreed=3, dropped=4)
+    both = merge([one, one])
+    assert (both.assigned, both.compared, both.disagreed, both.dropped) == (2, 4, 6, 8)

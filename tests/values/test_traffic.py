@@ -94,6 +94,25 @@ def test_entries_of_zero_make_no_difference():
     assert plain.share("b") == 0
 
 
+def test_a_key_matters_only_where_there_is_a_choice():
+    keyed = Traffic({"a": 50, "b": 50}, key="header:user")
+    assert not keyed.same_as(Traffic({"a": 50, "b": 50}))
+    assert Traffic({"a": WHOLE}, key="header:user").same_as(Traffic({"a": WHOLE}))
+
+
+@given(tables(), st.integers(0, WHOLE))
+def test_a_shift_keeps_the_key(table, percent):
+    keyed = Traffic(table.weights, key="field:user")
+    assert keyed.shift("new", percent).key == "field:user"
+
+
+@given(tables())
+def test_a_plain_table_is_the_same_without_entries_of_nothing(table):
+    shadowed = Traffic(table.weights, {"copy": 10, "none": 0}, key="field:user")
+    assert shadowed.plain.same_as(shadowed)
+    assert 0 not in {*shadowed.plain.weights.values(), *shadowed.plain.shadow.values()}
+
+
 def _state(traffic, *names, model):
     revisions = tuple(RevisionState(Revision(name, model), ready=True) for name in names)
     return EndpointState("iris", "http://x", revisions, traffic, "1", settled=True)
