@@ -96,6 +96,140 @@ def test_copies_are_counted_and_never_answered(backend):
     assert backend.window("iris", TWO.id, 0.0, 11.0).requests == 20
 
 
+def test_copies_are_counted_apart_and_compared():
+    """A hundred requests, twenty copies, and every answer names its revision, so that all of them differ."""
+    made = MemoryBackend(clock=lambda: 10.0)
+    for each in (ONE, TWO):
+        carry(made, made.put_revision(IRIS, each))
+    carry(made, made.set_traffic("iris", Traffic({ONE.id: 100}, {TWO.id: 20})))
+    for _ in range(100):
+        made.invoke("iris", Payload(b""), timeout=1.0)
+    copies = made.window("iris", TWO.id, 0.0, 11.0, share=0)
+    assert (copies.requests, copies.compared, copies.disagreed, copies.assigned) == (20, 20, 20, 0)
+    assert made.window("iris", TWO.id, 0.0, 11.0, share=100).requests == 0
+    assert made.window("iris", ONE.id, 0.0, 11.0, share=100).requests == 100
+
+
+def test_copies_that_are_answered_alike_agree():
+    made = MemoryBackend(clock=lambda: 10.0, responder=lambda _endpoint, _revision, payload: payload)
+    for each in (ONE, TWO):
+        carry(made, made.put_revision(IRIS, each))
+    carry(made, made.set_traffic("iris", Traffic({ONE.id: 100}, {TWO.id: 100})))
+    made.invoke("iris", Payload(b"x"), timeout=1.0)
+    copies = made.window("iris", TWO.id, 0.0, 11.0, share=0)
+    assert (copies.compared, copies.disagreed) == (1, 0)
+
+
+def test_a_copy_that_fails_is_an_error_and_no_disagreement():
+    def fail(_endpoint, revision, payload):
+        if revision == TWO.id:
+            raise PredictionError("boom")
+        return payload
+
+    made = MemoryBackend(clock=lambda: 10.0, responder=fail)
+    for each in (ONE, TWO):
+        carry(made, made.put_revision(IRIS, each))
+    carry(made, made.set_traffic("iris", Traffic({ONE.id: 100}, {TWO.id: 100})))
+    made.invoke("iris", Payload(b"x"), timeout=1.0)
+    copies = made.window("iris", TWO.id, 0.0, 11.0, share=0)
+    assert (copies.requests, copies.errors, copies.compared) == (1, 1, 0)
+
+
+def test_requests_are_counted_under_the_share_that_they_were_given_at(backend):
+    for share in (10, 50):
+        carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 100 - share, TWO.id: share})))
+        for _ in range(100):
+            backend.invoke("iris", Payload(b""), timeout=1.0)
+    for share in (10, 50):
+        seen = backend.window("iris", TWO.id, 0.0, 11.0, share=share)
+        assert (seen.requests, seen.assigned) == (share, share)
+    assert backend.window("iris", TWO.id, 0.0, 11.0).requests == 60
+
+
+def test_a_pinned_call_is_nobodys_share(backend):
+    carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 50, TWO.id: 50})))
+    backend.invoke("iris", Payload(b""), revision=TWO.id, timeout=1.0)
+    assert backend.window("iris", TWO.id, 0.0, 11.0, share=50).requests == 0
+    pinned = backend.window("iris", TWO.id, 0.0, 11.0)
+    assert (pinned.requests, pinned.assigned) == (1, 0)
+
+
+def ask(backend, key, header="modeldeploy-key"):
+    answer = backend.invoke("iris", Payload(b"", {header: key}), timeout=1.0)
+    return answer.headers["modeldeploy-revision"]
+
+
+@pytest.mark.parametrize("header", ["modeldeploy-key", "x-user"])
+def test_a_key_stays_with_its_revision_while_the_other_share_grows(backend, header):
+    users = [f"user-{number}" for number in range(200)]
+    seen = []
+    for share in (5, 25, 50):
+        carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 100 - share, TWO.id: share}, key="header:x-user")))
+        first, second = ([ask(backend, user, header) for user in users] for _ in range(2))
+        assert first == second
+        seen.append({user for user, revision in zip(users, first, strict=True) if revision == TWO.id})
+        assert abs(len(seen[-1]) - 2 * share) < 25
+    assert seen[0] <= seen[1] <= seen[2]
+
+
+def test_a_key_may_stand_in_a_field_of_the_request(backend):
+    carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 50, TWO.id: 50}, key="field:user")))
+
+    def ask_for(user):
+        body = json.dumps({"user": user}).encode()
+        return backend.invoke("iris", Payload(body), timeout=1.0).headers["modeldeploy-revision"]
+
+    assert len({ask_for("ana") for _ in range(10)}) == 1
+    assert len({ask_for(f"user-{number}") for number in range(20)}) == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"no json", b'{"other": 1}'])
+def test_a_request_without_its_key_is_drawn(backend, body):
+    carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 50, TWO.id: 50}, key="field:user")))
+    answers = [backend.invoke("iris", Payload(body), timeout=1.0) for _ in range(100)]
+    assert Counter(each.headers["modeldeploy-revision"] for each in answers) == {ONE.id: 50, TWO.id: 50}
+
+
+def test_a_key_is_counted_once_in_a_rollout():
+    failing = []
+
+    def respond(_endpoint, _revision, payload):
+        if failing:
+            raise PredictionError("boom")
+        return payload
+
+    made = MemoryBackend(clock=lambda: 10.0, responder=respond)
+    for each in (ONE, TWO):
+        carry(made, made.put_revision(IRIS, each))
+    carry(made, made.set_traffic("iris", Traffic({ONE.id: 50, TWO.id: 50}, key="header:x-user")))
+    revision = ask(made, "ana")
+    for _ in range(3):
+        ask(made, "ana")
+    failing.append(True)
+    for _ in range(3):
+        with pytest.raises(PredictionError):
+            ask(made, "ana")
+    seen = made.window("iris", revision, 0.0, 11.0, share=50)
+    assert (seen.requests, seen.assigned, seen.errors, sum(seen.latency.values())) == (1, 1, 1, 1)
+
+
+def test_the_next_rollout_counts_a_key_again(backend):
+    split = Traffic({ONE.id: 50, TWO.id: 50}, key="header:x-user")
+    for table in (split, Traffic.all_to(ONE.id), split):
+        carry(backend, backend.set_traffic("iris", table))
+        if len(table.live) > 1:
+            revision = ask(backend, "ana")
+    assert backend.window("iris", revision, 0.0, 11.0, share=50).requests == 2
+
+
+def test_what_a_test_records_counts_under_the_share_of_the_moment(backend):
+    carry(backend, backend.set_traffic("iris", Traffic({ONE.id: 90, TWO.id: 10})))
+    backend.record("iris", TWO.id, requests=7, errors=2, latency=0.5)
+    seen = backend.window("iris", TWO.id, 0.0, 11.0, share=10)
+    assert (seen.requests, seen.errors, seen.assigned) == (7, 2, 7)
+    assert seen.quantile(0.5) == pytest.approx(0.5, rel=0.1)
+
+
 def test_a_failing_model_is_counted_as_an_error():
     def fail(_endpoint, _revision, _payload):
         message = "boom"
