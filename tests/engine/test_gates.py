@@ -62,6 +62,15 @@ def test_metrics_are_read_and_written():
     assert show(Metric.P50_LATENCY, 0.0123) == "12.3 ms"
 
 
+def test_disagreement_is_a_share_of_what_was_compared():
+    seen = Window("v", 0.0, 1.0, 90, compared=80, disagreed=4)
+    assert measure(Metric.DISAGREEMENT, seen) == 0.05
+    assert measure(Metric.DISAGREEMENT, window()) is None
+    result = judge(Gate.parse("disagreement <= 4%"), seen, None, min_sample=80)
+    assert (result.verdict, result.sample) == (Verdict.FAIL, 80)
+    assert judge(Gate.parse("disagreement <= 4%"), seen, None, min_sample=81).verdict is Verdict.INCONCLUSIVE
+
+
 def results(*verdicts):
     return [GateResult("g", verdict) for verdict in verdicts]
 

