@@ -23,6 +23,7 @@ from typing import Self
 
 import attrs
 import numpy as np
+import psutil
 
 from modeldeploy import Endpoint, Model, RolloutPolicy
 from modeldeploy.backends.local.backend import LocalBackend
@@ -80,8 +81,8 @@ class Host:
         example = np.array([[-1.0, -2.0], [-3.0, -4.0]])
         return Model(faulty, name="bench", version=f"1.{self._versions}.0", example=example, home=self._home)
 
-    def deploy(self, faulty: Faulty) -> Endpoint:
-        return Endpoint.deploy(self.model(faulty), name="bench", backend=self.session)
+    def deploy(self, faulty: Faulty, *, workers: int = 1) -> Endpoint:
+        return Endpoint.deploy(self.model(faulty), name="bench", backend=self.session, workers=workers)
 
     def shift(self, **table) -> None:
         ticket = self.backend.set_traffic("bench", Traffic(**table))
@@ -111,25 +112,35 @@ def paths(old: str, new: str) -> dict[str, dict]:
 def router(home: Path) -> None:
     """The router alone, in this process, with groups that answer at once; then requests over HTTP to real workers."""
     alone: dict[str, list[float]] = {}
-    over: dict[str, list[float]] = {}
+    over: dict[str, list[tuple[float, float]]] = {}
     for _ in range(ROUNDS):
         for name, table in paths("old", "new").items():
             alone.setdefault(name, []).append(asyncio.run(handled(table)))
     host = Host(home)
-    endpoint = host.deploy(Faulty(0, 0.0))
+    # As many workers as keep the router busy, so that a second revision's are no help.
+    endpoint = host.deploy(Faulty(0, 0.0), workers=2)
     old = endpoint.stable.id
     new = endpoint.rollout(host.model(Faulty(1, 0.0))).revision.id
+    front = psutil.Process(host.backend.processes()["front"])
     for _ in range(ROUNDS):
-        for name, table in paths(old, new).items():
+        for name, table in random.sample(list(paths(old, new).items()), k=5):
             host.shift(**table)
-            over.setdefault(name, []).append(rate(endpoint.url))
+            before = sum(front.cpu_times()[:2])
+            speed = rate(endpoint.url)
+            cpu = (sum(front.cpu_times()[:2]) - before) / (speed * SECONDS)
+            over.setdefault(name, []).append((speed, cpu))
     host.close()
-    say("  path                 router alone, us a request    over HTTP, requests/s   x plain")
-    plain = statistics.median(over["plain"])
+    say(
+        "  CPU a request: the router's own (with groups that answer at once); the whole front, over HTTP with real workers"
+    )
+    first: tuple[float, ...] = ()
     for name, took in alone.items():
-        per, speed = statistics.median(took) * 1e6, statistics.median(over[name])
-        say(f"  {name:<20} {per:12.1f} ({per / statistics.median(alone['plain']) / 1e6:4.2f} x plain) "
-            f"{speed:16,.0f} {speed / plain:15.2f}")  # fmt: skip
+        speed, cpu = (statistics.median(column) for column in zip(*over[name], strict=True))
+        row = statistics.median(took) * 1e6, cpu * 1e6, speed
+        first = first or row
+        router_x, front_x, speed_x = (value / base for value, base in zip(row, first, strict=True))
+        say(f"  {name:<18} {row[0]:6.1f} us ({router_x:4.2f} x plain) {row[1]:8.1f} us ({front_x:4.2f} x plain)"
+            f" {speed:9,.0f} requests/s ({speed_x:4.2f} x plain)")  # fmt: skip
 
 
 class Instant(Group):
@@ -235,19 +246,19 @@ def back(home: Path) -> None:
     host = Host(home)
     endpoint = host.deploy(Faulty(0, STABLE_RATE))
     say("  canary                 look every   first bad answer to back   canary requests   failures   requests/s")
-    for rate, times in ((1.0, 7), (STABLE_RATE + 0.05, 5)):
+    for bad, times in ((1.0, 7), (STABLE_RATE + 0.05, 5)):
         for interval in (0.1, 1.0):
-            runs = [_taken_back(host, endpoint, rate, interval) for _ in range(times)]
+            runs = [_taken_back(host, endpoint, bad, interval) for _ in range(times)]
             took, asked, failed, speed = (statistics.median(column) for column in zip(*runs, strict=True))
             every = sorted(round(run[0], 1) for run in runs)
-            say(f"  fails {100 * rate:5.1f} % of them   {interval:7.1f} s {took:15.2f} {every[0]:>5}-{every[-1]:<5}"
+            say(f"  fails {100 * bad:5.1f} % of them   {interval:7.1f} s {took:15.2f} {every[0]:>5}-{every[-1]:<5}"
                 f" {asked:16.0f} {failed:10.0f} {speed:12,.0f}")  # fmt: skip
     host.close()
 
 
-def _taken_back(host: Host, endpoint: Endpoint, rate: float, interval: float) -> tuple[float, int, int, float]:
+def _taken_back(host: Host, endpoint: Endpoint, bad: float, interval: float) -> tuple[float, int, int, float]:
     policy = RolloutPolicy.canary((5, 25, 50), soak=1.0, gates=["error_rate <= 1%"], interval=interval)
-    model = host.model(Faulty(1, rate))
+    model = host.model(Faulty(1, bad))
     with Callers(endpoint.url) as callers:
         time.sleep(0.5)
         rollout = endpoint.rollout(model, policy, wait=False)
