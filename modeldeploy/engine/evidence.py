@@ -42,7 +42,7 @@ class BadEvent:
         if self.quantile is None:
             return 0
         known = base.quantile(self.quantile)
-        if known is None or base.requests * (1 - self.quantile) < _LEAST_SLOW:
+        if known is None or base.requests * round(1 - self.quantile, 9) < _LEAST_SLOW:
             return None
         return bucket_of(self.factor * known)
 
