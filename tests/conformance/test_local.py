@@ -27,7 +27,7 @@ from modeldeploy.testing.scenarios import SCENARIOS
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.serving import Payload, Revision
 
-SAMPLED = ("canary", "canary_fails", "shadow_disagrees", "ab_new_wins", "roll_back_cold", "delete")
+SAMPLED = ("canary_fails", "shadow_disagrees", "roll_back_cold", "delete")
 BEAT_S = 0.25
 
 

@@ -46,11 +46,13 @@ class TestNoJobs(BatchConformance):
 
 
 class TestRollouts(RolloutConformance):
-    """Stopped before every effect; a fault at every fifth call."""
+    """Stopped before every effect; a fault at every 13th call, one bad day."""
+
+    seeds = 1
 
     @pytest.fixture
     def harness(self, harness_of):
-        return harness_of(steps=2, fault_sample=5)
+        return harness_of(steps=2, fault_sample=13)
 
 
 @pytest.mark.slow
@@ -67,7 +69,7 @@ class TestRolloutsOfLittle(RolloutConformance):
 
     @pytest.fixture
     def harness(self, harness_of):
-        return harness_of(capabilities=Capabilities(serving=True), sample=4)
+        return harness_of(capabilities=Capabilities(serving=True), sample=12)
 
 
 class TestRolloutsOfTwo(RolloutConformance):

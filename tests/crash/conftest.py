@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 from modeldeploy import Endpoint, Model, RolloutPolicy
 from modeldeploy.backends.local import state
 from modeldeploy.backends.local.paths import Paths
+from modeldeploy.errors import PredictionError
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.serving import Revision
 
@@ -24,12 +27,16 @@ NAME = "adds"
 
 
 class Adds:
-    """Answers ``x + step``."""
+    """Answers ``x + step``, and fails for 7 if it is broken."""
 
-    def __init__(self, step):
+    def __init__(self, step, *, broken=False):
         self.step = step
+        self.broken = broken
 
     def predict(self, x):
+        if self.broken and 7.0 in np.asarray(x, dtype=float):
+            message = "broken"
+            raise RuntimeError(message)
         return np.asarray(x, dtype=float) + self.step
 
 
@@ -41,23 +48,41 @@ class Ground:
         self.number = 1
         self.endpoint = Endpoint.deploy(self.model(), NAME)
 
-    def model(self):
+    def model(self, *, broken=False):
         """Package the next version."""
         version, self.number = f"1.{self.number}.0", self.number + 1
-        return Model(Adds(float(self.number)), name=NAME, version=version, example=np.array([1.0, 2.0]))
+        return Model(Adds(float(self.number), broken=broken), name=NAME, version=version, example=np.array([1.0, 2.0]))
 
-    def drive_until_killed(self, what, number, when):
+    def drive_until_killed(self, what, number, when, *gated):
         """Let a process roll the next version out; it kills itself ``when`` ("before" or "after") its ``number``-th ``what``."""
-        model = self.model()
-        command = [sys.executable, str(CHILD), what, str(number), when, NAME, model.version]
+        model = self.model(broken=bool(gated))
+        command = [sys.executable, str(CHILD), what, str(number), when, NAME, model.version, *gated]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         return done, model.version
 
-    def resume(self):
+    def resume(self, *, code=0):
         """Let a fresh process take up what is unfinished."""
         command = [sys.executable, "-m", "modeldeploy.cli", "drive"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
+
+    @contextlib.contextmanager
+    def busy(self):
+        """Let requests arrive that a broken model fails."""
+        ended = threading.Event()
+
+        def ask():
+            while not ended.wait(0.002):
+                with contextlib.suppress(PredictionError):
+                    self.endpoint.predict(np.array([7.0]))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            asking.join()
 
     @property
     def serial(self):

@@ -36,6 +36,18 @@ DENSE = [
 ]
 
 
+VERDICT = ("save back", 1, "after")
+DENSE_VERDICT = [
+    ("emit rollout.verdict", 1, "before"),
+    ("emit rollout.look", 1, "after"),
+    ("read metrics", 2, "after"),
+    ("save back", 1, "before"),
+    ("save back", 2, "after"),
+    ("start", 2, "after"),
+    ("emit rollout.rolled_back", 1, "after"),
+]
+
+
 @pytest.fixture(scope="module")
 def changes(ground):
     """How often a rollout changes what is wanted when nobody dies: one revision, three tables, one revision that goes."""
@@ -79,3 +91,23 @@ def test_a_driver_may_be_killed_at_any_effect(ground, changes, killed, moment):
     assert done.returncode in {0, killed}, done.stderr
     ground.resume()
     check_end(ground, version, ground.serial - before, changes)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [VERDICT, *(pytest.param(each, marks=pytest.mark.slow) for each in DENSE_VERDICT)],
+    ids=["-".join(map(str, each)) for each in (VERDICT, *DENSE_VERDICT)],
+)
+def test_a_revision_that_failed_is_not_sent_out_again_by_the_next_driver(ground, killed, moment):
+    """Killed around its verdict: the table goes back once, and that is all that the next driver does."""
+    before, live = ground.serial, ground.live()
+    with ground.busy():
+        done, version = ground.drive_until_killed(*moment, "gated")
+        assert done.returncode == killed, done.stdout + done.stderr
+        ground.resume(code=1)
+    assert ground.live() == live
+    assert ground.serial - before == 3, "a revision, a table, and the old table again"
+    *_earlier, last = ground.endpoint.history
+    assert (last.entry.what, last.entry.evidence["revision"]["model"]["version"]) == ("aborted", version)
+    running, wanted = ground.workers()
+    assert running == wanted
