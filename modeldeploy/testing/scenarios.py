@@ -238,8 +238,8 @@ def linear(beat: float) -> RolloutPolicy:
 
 
 def blue_green(beat: float) -> RolloutPolicy:
-    """Switch, and watch for three beats."""
-    return RolloutPolicy.blue_green(gates=[_GATE], **_times(beat, {"bake": 3}))
+    """Switch, and watch for ten beats: long enough for metrics that are kept in slots of several."""
+    return RolloutPolicy.blue_green(gates=[_GATE], **_times(beat, {"bake": 10}))
 
 
 def ab_test(on_inconclusive: str = "hold") -> Policy:
