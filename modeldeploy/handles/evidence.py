@@ -7,9 +7,9 @@ from typing import Any, overload
 
 import attrs
 
-from modeldeploy.observe import figures, notebook, text
+from modeldeploy.observe import formatting, notebook, text
 from modeldeploy.observe.status import duration
-from modeldeploy.observe.story import Seen
+from modeldeploy.observe.timeline import RecordedLook
 from modeldeploy.stats.means import FEWEST, Tally, compare_means, mean_interval
 from modeldeploy.values.analysis import Analysis
 from modeldeploy.values.gate import GateResult
@@ -22,24 +22,24 @@ _FIRST, _LAST = 3, 17
 """How many looks are shown of a long rollout; all of them are there by their index."""
 
 
-class Verdicts(Sequence[Seen]):
+class Verdicts(Sequence[RecordedLook]):
     """Every recorded look of a rollout's gates, oldest first."""
 
-    def __init__(self, looks: Iterable[Seen], *, began: float, analysis: Analysis, empty: str) -> None:
+    def __init__(self, looks: Iterable[RecordedLook], *, began: float, analysis: Analysis, empty: str) -> None:
         self.looks = tuple(looks)
         self._began, self._analysis, self._empty = began, analysis, empty
 
     @overload
-    def __getitem__(self, index: int) -> Seen: ...
+    def __getitem__(self, index: int) -> RecordedLook: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Seen, ...]: ...
-    def __getitem__(self, index: int | slice) -> Seen | tuple[Seen, ...]:
+    def __getitem__(self, index: slice) -> tuple[RecordedLook, ...]: ...
+    def __getitem__(self, index: int | slice) -> RecordedLook | tuple[RecordedLook, ...]:
         return self.looks[index]
 
     def __len__(self) -> int:
         return len(self.looks)
 
-    def _rows(self, looks: Iterable[Seen]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, looks: Iterable[RecordedLook]) -> Iterator[tuple[Any, ...]]:
         for look in looks:
             when = _after(look.at - self._began), f"{look.percent} %"
             results = look.gates or (GateResult("", look.verdict),)
@@ -76,12 +76,12 @@ def columns(analysis: Analysis) -> tuple[str, ...]:
 def weighed(result: GateResult) -> tuple[str, ...]:
     """Write what a gate saw: bad of all, the value with its interval, stable's value, the evidence against and for."""
     return (
-        figures.counted(result),
-        figures.quantity(result, result.value),
-        figures.interval(result),
-        figures.quantity(result, result.stable_value),
-        figures.e_value(result.against),
-        figures.e_value(result.favour),
+        formatting.counted(result),
+        formatting.quantity(result, result.value),
+        formatting.interval(result),
+        formatting.quantity(result, result.stable_value),
+        formatting.e_value(result.against),
+        formatting.e_value(result.favour),
     )
 
 
@@ -99,7 +99,7 @@ def _after(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < _MINUTE else duration(seconds)
 
 
-def _shortened(looks: tuple[Seen, ...]) -> tuple[tuple[Seen, ...], int, tuple[Seen, ...]]:
+def _shortened(looks: tuple[RecordedLook, ...]) -> tuple[tuple[RecordedLook, ...], int, tuple[RecordedLook, ...]]:
     """Give the first and the last looks, and how many lie between."""
     left_out = len(looks) - _FIRST - _LAST
     if left_out <= 0:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from modeldeploy.handles.evidence import Outcomes, Verdicts
     from modeldeploy.handles.standing import Standing
-    from modeldeploy.observe.story import Story
+    from modeldeploy.observe.timeline import Timeline
 
 
 class Rollout:
@@ -86,7 +86,7 @@ class Rollout:
     def verdicts(self) -> Verdicts:
         """Every recorded look of the gates with its evidence, oldest first."""
         from modeldeploy.handles.evidence import Verdicts
-        from modeldeploy.observe.story import looks
+        from modeldeploy.observe.timeline import looks
 
         record = self.operation.record
         policy = self.policy or RolloutPolicy.all_at_once()
@@ -191,19 +191,19 @@ class Rollout:
         title = f"{record.kind.value} of {cursor.revision.model} on {record.target}"
         stable = cursor.stable if isinstance(cursor, RolloutCursor) else None
         return plots.draw(
-            self._story(record, cursor),
+            self._timeline(record, cursor),
             title=f"{title}: {self.status}",
             new=cursor.revision.id,
             stable=stable,
             policy=cursor.policy if isinstance(cursor, RolloutCursor) else None,
         )
 
-    def _story(self, record: Record, cursor: RolloutCursor | RollbackCursor) -> Story:
-        from modeldeploy.observe.story import Story
+    def _timeline(self, record: Record, cursor: RolloutCursor | RollbackCursor) -> Timeline:
+        from modeldeploy.observe.timeline import Timeline
 
         before = cursor.baseline.live if isinstance(cursor, RolloutCursor) and cursor.baseline else None
         until = record.updated if record.phase.ended else time.time()
-        return Story.of(self.operation.events(), began=record.created, until=until, before=before)
+        return Timeline.of(self.operation.events(), began=record.created, until=until, before=before)
 
     def _tell(self, verb: Verb, reason: str, *, wait: bool, timeout: float | None) -> Self:
         self._refuse_rollback()

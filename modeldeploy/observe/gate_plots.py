@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from modeldeploy.observe import figures
-from modeldeploy.observe.story import Story
+from modeldeploy.observe import formatting
+from modeldeploy.observe.timeline import Timeline
 from modeldeploy.values.gate import Gate, GateResult, Metric
 from modeldeploy.values.rollout import RolloutPolicy
 
@@ -34,10 +34,10 @@ class Panel(Protocol):
         ...
 
 
-def panels(story: Story, policy: RolloutPolicy) -> list[Panel]:
+def panels(timeline: Timeline, policy: RolloutPolicy) -> list[Panel]:
     """Make one panel for each gate that has figures, and two for the evidence, if there is any."""
     gates = {str(gate): gate for gate in policy.gates}
-    seen = {name: _points(story, name) for name in story.gates}
+    seen = {name: _points(timeline, name) for name in timeline.gates}
     colours = {name: _GATES[at % len(_GATES)] for at, name in enumerate(seen)}
     shown: list[Panel] = [
         GatePanel(name, points, gates.get(name), colours[name])
@@ -55,8 +55,8 @@ def panels(story: Story, policy: RolloutPolicy) -> list[Panel]:
     return shown
 
 
-def _points(story: Story, name: str) -> list[Point]:
-    found = ((look.at, look.gate(name)) for look in story.looks)
+def _points(timeline: Timeline, name: str) -> list[Point]:
+    found = ((look.at, look.gate(name)) for look in timeline.looks)
     return [(at, result) for at, result in found if result is not None]
 
 
@@ -103,11 +103,11 @@ class GatePanel:
             return []
         axes.plot(xs, known, color=colour, linewidth=1.1 if name == "limit" else 1.6, linestyle=style)
         value = next(y for y in reversed(known) if not math.isnan(y))
-        text = f"{name} {figures.quantity(self.points[-1][1], value / factor)}"
+        text = f"{name} {formatting.quantity(self.points[-1][1], value / factor)}"
         return [(value, text, colour)]
 
     def _allowed(self, result: GateResult) -> float | None:
-        if figures.is_outcome(result):
+        if formatting.is_outcome(result):
             return None
         if result.limit is None and self.gate is not None and self.gate.metric is Metric.ERROR_RATE:
             return None if result.stable_value is None else self.gate.limit * result.stable_value
@@ -131,7 +131,7 @@ class GatePanel:
         shown = [value for each in later for value in (each.value, each.stable_value, self._allowed(each)) if value]
         low, high = _band(later[-1])
         top = max([*shown, *([high] if math.isfinite(high) else [])], default=0.01)
-        if not figures.is_outcome(later[-1]):
+        if not formatting.is_outcome(later[-1]):
             # A line at 0 is to be seen whole.
             return -0.02 * factor * top, 1.18 * factor * top
         floor = min([*shown, *([low] if math.isfinite(low) else [])], default=0.0)
@@ -182,7 +182,7 @@ def _log_axis(axes: Any, side: str) -> None:
 
     axes.set_yscale("log")
     axes.set_ylim(_LEAST / 1.6, _MOST * 1.6)
-    edges = f"\N{LESS-THAN OR EQUAL TO} {_LEAST:g}", f"\N{GREATER-THAN OR EQUAL TO} {figures.e_value(_MOST)}"
+    edges = f"\N{LESS-THAN OR EQUAL TO} {_LEAST:g}", f"\N{GREATER-THAN OR EQUAL TO} {formatting.e_value(_MOST)}"
     axes.set_yticks(_TICKS, [edges[0], "1", "100", edges[1]])
     axes.minorticks_off()
     axes.set_ylabel("e-value", fontsize=8.5, color=INK)
@@ -197,15 +197,15 @@ def _band(result: GateResult) -> tuple[float, float]:
     """Give the interval of the new revision's value; that of a difference is laid around stable's value."""
     if result.low is None or result.high is None:
         return math.nan, math.nan
-    base = (result.stable_value or 0.0) if figures.is_outcome(result) else 0.0
+    base = (result.stable_value or 0.0) if formatting.is_outcome(result) else 0.0
     return base + result.low, base + result.high
 
 
 def _unit(result: GateResult, gate: Gate | None) -> tuple[float, str]:
     """Give the factor to the shown unit, and the words for the axis."""
-    if figures.is_outcome(result):
+    if formatting.is_outcome(result):
         return 1.0, "mean outcome"
-    if figures.is_seconds(result):
+    if formatting.is_seconds(result):
         return 1000.0, "latency (ms)"
     words = {Metric.ERROR_RATE: "errors (%)", Metric.DISAGREEMENT: "differing (%)"}
     return 100.0, words.get(gate.metric, "slow (%)") if gate is not None else "bad (%)"

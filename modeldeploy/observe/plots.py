@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from modeldeploy.observe import gate_plots
-from modeldeploy.observe.marks import Label, labels, pauses, spread
-from modeldeploy.observe.story import Shares, Story
+from modeldeploy.observe.plot_labels import Label, labels, pauses, spread
+from modeldeploy.observe.timeline import Shares, Timeline
 from modeldeploy.packaging.dependencies import need
 from modeldeploy.values.rollout import RolloutPolicy
 
@@ -51,11 +51,11 @@ class Scale:
     name: str
 
     @classmethod
-    def of(cls, story: Story) -> Scale:
-        """Choose the unit that suits the length of the story."""
-        span = max(story.until - story.began, 1e-3)
+    def of(cls, timeline: Timeline) -> Scale:
+        """Choose the unit that suits the length of the timeline."""
+        span = max(timeline.until - timeline.began, 1e-3)
         unit, name = next(((unit, name) for most, unit, name in _UNITS if span <= most), (_DAY, "days"))
-        return cls(story.began, story.began + (1 + _MARGIN) * span, unit, name)
+        return cls(timeline.began, timeline.began + (1 + _MARGIN) * span, unit, name)
 
     def __call__(self, at: float) -> float:
         """Place an instant on the axis."""
@@ -67,9 +67,9 @@ class Scale:
         return self(self.until)
 
 
-def draw(story: Story, *, title: str, new: str, stable: str | None, policy: RolloutPolicy | None) -> Figure:
+def draw(timeline: Timeline, *, title: str, new: str, stable: str | None, policy: RolloutPolicy | None) -> Figure:
     """Draw a rollout, or without a policy a rollback; panels that there is nothing for are left out."""
-    panels = gate_plots.panels(story, policy) if policy else []
+    panels = gate_plots.panels(timeline, policy) if policy else []
     role = "new" if policy else "back"
     heights = [_TRAFFIC_IN, *(_EVIDENCE_IN if panel.weighs else _GATE_IN for panel in panels)]
     figure: Figure = _figure_class()(figsize=(WIDTH_IN, sum(heights) + _FRAME_IN), dpi=_DPI, layout="constrained")
@@ -77,13 +77,13 @@ def draw(story: Story, *, title: str, new: str, stable: str | None, policy: Roll
     figure.set_facecolor("white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
-    every, scale = list(grid[:, 0]), Scale.of(story)
+    every, scale = list(grid[:, 0]), Scale.of(timeline)
     for axes in every:
         _clean(axes)
-    _traffic(every[0], story, scale, _names(story, new, stable, role))
+    _traffic(every[0], timeline, scale, _names(timeline, new, stable, role))
     for axes, panel in zip(every[1:], panels, strict=True):
         panel.draw(axes, scale)
-    _turns(every, story, scale)
+    _turns(every, timeline, scale)
     _time_axis(every[-1], scale)
     figure.align_ylabels(every)
     return figure
@@ -107,18 +107,18 @@ def _time_axis(axes: Any, scale: Scale) -> None:
 # Traffic
 
 
-def _names(story: Story, new: str, stable: str | None, role: str) -> dict[str, tuple[str, str]]:
+def _names(timeline: Timeline, new: str, stable: str | None, role: str) -> dict[str, tuple[str, str]]:
     """Give each revision its role and colour; the new one comes last, to lie on top."""
-    others = [name for name in story.revisions if name not in {new, stable}]
+    others = [name for name in timeline.revisions if name not in {new, stable}]
     named = {stable: ("stable", STABLE)} if stable else {}
     colours = (_OTHERS[at % len(_OTHERS)] for at in range(len(others)))
     return {**named, **{name: ("", colour) for name, colour in zip(others, colours, strict=True)}, new: (role, NEW)}
 
 
-def _traffic(axes: Any, story: Story, scale: Scale, names: dict[str, tuple[str, str]]) -> None:
+def _traffic(axes: Any, timeline: Timeline, scale: Scale, names: dict[str, tuple[str, str]]) -> None:
     ends = []
     for name, (role, colour) in names.items():
-        xs, ys = _steps([(each.at, each.live.get(name, 0)) for each in story.traffic], scale)
+        xs, ys = _steps([(each.at, each.live.get(name, 0)) for each in timeline.traffic], scale)
         if not any(ys):
             continue
         # The new one is narrower and on top, so that both are seen where they are equal.
@@ -127,7 +127,7 @@ def _traffic(axes: Any, story: Story, scale: Scale, names: dict[str, tuple[str, 
         if role in _TAKING:
             axes.fill_between(xs, ys, step="post", color=colour, alpha=0.12, linewidth=0)
         ends.append((ys[-1], f"{role}\n{name}" if role else name, colour))
-    ends += _copies(axes, story.traffic, scale, names)
+    ends += _copies(axes, timeline.traffic, scale, names)
     axes.set_ylim(0, 104)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_ylabel("traffic (%)", fontsize=8.5, color=INK)
@@ -158,11 +158,11 @@ def _steps(points: Sequence[tuple[float, int]], scale: Scale) -> tuple[list[floa
 # What happened, across all panels
 
 
-def _turns(every: Sequence[Any], story: Story, scale: Scale) -> None:
-    for start, end in pauses(story):
+def _turns(every: Sequence[Any], timeline: Timeline, scale: Scale) -> None:
+    for start, end in pauses(timeline):
         for axes in every:
             axes.axvspan(scale(start), scale(end), color=FAINT, alpha=0.14, linewidth=0)
-    for label in labels(story, width_in=_AXES_IN):
+    for label in labels(timeline, width_in=_AXES_IN):
         for axes in every:
             axes.axvline(scale(label.at), color=label.colour, linewidth=0.8, alpha=0.55)
         _mark(every[0], label, scale)

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.observe import figures, story
+from modeldeploy.observe import formatting, timeline
 from modeldeploy.values.events import Event, Name
 from modeldeploy.values.gate import GateResult, Verdict
 
@@ -128,7 +128,7 @@ def _with_reason(words: str, fields: Mapping[str, Any]) -> str:
 def _traffic(fields: Mapping[str, Any]) -> str:
     if not isinstance(fields.get("traffic"), Mapping):
         return "traffic changed"
-    live, copies = story.weights(fields["traffic"])
+    live, copies = timeline.weights(fields["traffic"])
     copied = fields.get("copies") or copies
     shares = [f"{revision} {percent} %" for revision, percent in live.items()]
     shares += [f"copies of {percent} % to {revision}" for revision, percent in copied.items()]
@@ -149,7 +149,7 @@ def _verdict(fields: Mapping[str, Any]) -> str:
 
 def _look(fields: Mapping[str, Any]) -> str:
     """Say the verdict, and the figures of the gate that it hangs on."""
-    verdict, results = fields.get("verdict", Verdict.INCONCLUSIVE.value), story.results(fields.get("gates", ()))
+    verdict, results = fields.get("verdict", Verdict.INCONCLUSIVE.value), timeline.results(fields.get("gates", ()))
     words = f"at {fields.get('percent', 0)} %: {verdict}"
     if not results:
         return words
@@ -166,12 +166,14 @@ def _weight(result: GateResult) -> tuple[int, float]:
 
 
 def _evidence(result: GateResult) -> str:
-    counted = figures.counted(result)
+    counted = formatting.counted(result)
     if not result.sample:
         return result.reason or "nothing was answered yet"
     if result.against is None or result.favour is None:
         return result.reason or counted
-    return f"{counted} bad, evidence for {figures.e_value(result.favour)}, against {figures.e_value(result.against)}"
+    return (
+        f"{counted} bad, evidence for {formatting.e_value(result.favour)}, against {formatting.e_value(result.against)}"
+    )
 
 
 def _golden(fields: Mapping[str, Any]) -> str:

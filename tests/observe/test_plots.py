@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from modeldeploy.observe import plots
-from modeldeploy.observe.story import Story
+from modeldeploy.observe.timeline import Timeline
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.gate import GateResult, Verdict
@@ -33,7 +33,7 @@ def seen(gate, at, **changes):
 
 
 def told(*, gates=GATES, length=60, end=(), copies=(), **changes):
-    """The story of a canary at 5 % that was looked at once a second."""
+    """The timeline of a canary at 5 % that was looked at once a second."""
     looks = [[to_json(seen(gate, at, **changes)) for gate in gates] for at in range(1, length)]
     events = [
         (0.5, Name.TRAFFIC_CHANGED, {"traffic": {STABLE: 95, NEW: 5}, "copies": dict(copies)}),
@@ -41,11 +41,11 @@ def told(*, gates=GATES, length=60, end=(), copies=(), **changes):
         *end,
     ]
     made = [Event(name, BEGAN + at, "op", Level.INFO, fields) for at, name, fields in events]
-    return Story.of(made, began=BEGAN, until=BEGAN + length, before={STABLE: 100})
+    return Timeline.of(made, began=BEGAN, until=BEGAN + length, before={STABLE: 100})
 
 
-def draw(story, policy=CANARY):
-    return plots.draw(story, title="rollout of iris 1.2.0", new=NEW, stable=STABLE, policy=policy)
+def draw(timeline, policy=CANARY):
+    return plots.draw(timeline, title="rollout of iris 1.2.0", new=NEW, stable=STABLE, policy=policy)
 
 
 def line(axes, colour):
@@ -120,8 +120,10 @@ def test_latencies_of_the_plain_analyses_are_drawn_in_milliseconds_and_without_e
 def test_the_interval_of_outcomes_is_laid_around_stables_mean():
     policy = RolloutPolicy.ab_test(key="user", until=60)
     gate = str(policy.gates[0])
-    story = told(gates=[gate], value=0.3, stable_value=0.25, limit=0.25, low=0.01, high=0.09, against=None, favour=None)
-    axes = draw(story, policy).axes[1]
+    timeline = told(
+        gates=[gate], value=0.3, stable_value=0.25, limit=0.25, low=0.01, high=0.09, against=None, favour=None
+    )
+    axes = draw(timeline, policy).axes[1]
     (band,) = axes.collections
     extents = band.get_paths()[0].get_extents()
     assert (extents.y0, extents.y1) == (pytest.approx(0.26), pytest.approx(0.34))
@@ -165,19 +167,19 @@ def test_what_happened_is_marked_and_a_pause_is_shaded():
 
 @pytest.mark.parametrize(("length", "unit"), [(1, "ms"), (100, "s"), (1000, "min"), (20_000, "h"), (9e5, "days")])
 def test_time_is_told_in_the_unit_that_suits_it(length, unit):
-    figure = draw(Story(BEGAN, BEGAN + length))
+    figure = draw(Timeline(BEGAN, BEGAN + length))
     assert figure.axes[0].get_xlabel().endswith(f"({unit})")
     assert 0 < figure.axes[0].get_xlim()[1] < 1200
 
 
 def test_nothing_that_happened_yet_is_a_picture_too():
-    assert draw(Story(BEGAN, BEGAN)).axes[0].get_ylabel() == "traffic (%)"
+    assert draw(Timeline(BEGAN, BEGAN)).axes[0].get_ylabel() == "traffic (%)"
 
 
 def test_a_rollback_is_traffic_only():
     event = Event(Name.TRAFFIC_CHANGED, BEGAN + 0.02, "op", Level.INFO, {"traffic": {STABLE: 100}, "copies": {}})
-    story = Story.of([event], began=BEGAN, until=BEGAN + 0.03)
-    figure = plots.draw(story, title="rollback", new=STABLE, stable=None, policy=None)
+    timeline = Timeline.of([event], began=BEGAN, until=BEGAN + 0.03)
+    figure = plots.draw(timeline, title="rollback", new=STABLE, stable=None, policy=None)
     assert [each.get_text() for each in figure.axes[0].texts] == [f"back\n{STABLE}"]
 
 
@@ -203,7 +205,7 @@ def test_the_users_style_does_not_hide_the_words():
 
 
 def test_it_is_drawn_twice_as_sharp_as_it_is_large():
-    drawn, size = draw(Story(BEGAN, BEGAN + 1))._repr_png_()
+    drawn, size = draw(Timeline(BEGAN, BEGAN + 1))._repr_png_()
     assert drawn.startswith(b"\x89PNG")
     assert struct.unpack(">II", drawn[16:24]) == (2 * size["width"], 2 * size["height"])
 
@@ -211,8 +213,8 @@ def test_it_is_drawn_twice_as_sharp_as_it_is_large():
 def test_drawing_leaves_pyplot_alone():
     code = (
         "import sys\nfrom modeldeploy.observe import plots\nassert 'matplotlib' not in sys.modules\n"
-        "from modeldeploy.observe.story import Story\n"
-        "figure = plots.draw(Story(0.0, 1.0), title='', new='v1', stable=None, policy=None)\n"
+        "from modeldeploy.observe.timeline import Timeline\n"
+        "figure = plots.draw(Timeline(0.0, 1.0), title='', new='v1', stable=None, policy=None)\n"
         "figure.savefig('/dev/null', format='png')\nassert 'matplotlib.pyplot' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -221,8 +223,8 @@ def test_drawing_leaves_pyplot_alone():
 
 NOTEBOOK = """
 from modeldeploy.observe import plots
-from modeldeploy.observe.story import Story
-plots.draw(Story(0.0, 1.0), title="", new="v1", stable=None, policy=None)
+from modeldeploy.observe.timeline import Timeline
+plots.draw(Timeline(0.0, 1.0), title="", new="v1", stable=None, policy=None)
 """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from modeldeploy.observe.story import Story, Turn
+from modeldeploy.observe.timeline import Timeline, Turn
 from modeldeploy.values.events import Name
 from modeldeploy.values.gate import Verdict
 
@@ -49,14 +49,14 @@ _TURNS = {
 }
 
 
-def labels(story: Story, *, width_in: float) -> list[Label]:
+def labels(timeline: Timeline, *, width_in: float) -> list[Label]:
     """Tell what happened, oldest first; what falls together is told in one breath."""
-    span = story.until - story.began
+    span = timeline.until - timeline.began
     placed: list[Label] = []
     ends = [float("-inf")] * _LEVELS
-    for group in _groups(story.turns, _TOGETHER * span):
+    for group in _groups(timeline.turns, _TOGETHER * span):
         label = _label(group)
-        place = (label.at - story.began) / span * width_in
+        place = (label.at - timeline.began) / span * width_in
         wide = _LETTER_IN * len(label.text) + 0.15
         leftwards = place + wide > width_in
         start = place - wide if leftwards else place
@@ -67,17 +67,17 @@ def labels(story: Story, *, width_in: float) -> list[Label]:
     return placed
 
 
-def pauses(story: Story) -> Iterator[tuple[float, float]]:
+def pauses(timeline: Timeline) -> Iterator[tuple[float, float]]:
     """Give the stretches in which it waited for a user's word."""
     since: float | None = None
-    for turn in story.turns:
+    for turn in timeline.turns:
         if turn.name is Name.ROLLOUT_PAUSED and since is None:
             since = turn.at
         elif since is not None and turn.name not in _WAITING:
             yield since, turn.at
             since = None
     if since is not None:
-        yield since, story.until
+        yield since, timeline.until
 
 
 def spread(places: Sequence[float], room: float) -> list[float]:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeploy.observe.figures import counted, e_value, interval, quantity
-from modeldeploy.observe.story import Shares, Story, weights
+from modeldeploy.observe.formatting import counted, e_value, interval, quantity
 from modeldeploy.observe.text import NOTHING, table
+from modeldeploy.observe.timeline import Shares, Timeline, weights
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Name
 from modeldeploy.values.gate import GateResult, Verdict
@@ -18,19 +18,19 @@ OUTCOME = GateResult("outcome better than stable's", Verdict.PASS, 0.31, 0.3, 50
 
 @pytest.fixture
 def tell(event):
-    """Give ``tell(*events, before=None)``: the story of the events, one a second from the first second on."""
+    """Give ``tell(*events, before=None)``: the timeline of the events, one a second from the first second on."""
 
     def make(*told, before=None):
         events = [event(name, at=1.0 + at, **fields) for at, (name, fields) in enumerate(told)]
-        return Story.of(events, began=0.0, until=0.0, before=before)
+        return Timeline.of(events, began=0.0, until=0.0, before=before)
 
     return make
 
 
 def test_the_traffic_is_known_from_the_beginning(tell):
-    story = tell((Name.TRAFFIC_CHANGED, {"traffic": {"old": 95, "new": 5}, "copies": {}}), before={"old": 100})
-    assert story.traffic == (Shares(0.0, {"old": 100}), Shares(1.0, {"old": 95, "new": 5}))
-    assert (story.began, story.until, story.revisions) == (0.0, 1.0, ("old", "new"))
+    timeline = tell((Name.TRAFFIC_CHANGED, {"traffic": {"old": 95, "new": 5}, "copies": {}}), before={"old": 100})
+    assert timeline.traffic == (Shares(0.0, {"old": 100}), Shares(1.0, {"old": 95, "new": 5}))
+    assert (timeline.began, timeline.until, timeline.revisions) == (0.0, 1.0, ("old", "new"))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ _TURNS = frozenset(
 
 
 @attrs.frozen
-class Seen:
+class RecordedLook:
     """One recorded look of the gates.
 
     ``at`` in seconds since the epoch; ``percent`` is the new revision's share then, ``elapsed`` the seconds since that step began.
@@ -40,7 +40,7 @@ class Seen:
     elapsed: float = 0.0
 
     @classmethod
-    def of(cls, event: Event) -> Seen:
+    def of(cls, event: Event) -> RecordedLook:
         """Read a ``rollout.look``."""
         fields = event.fields
         return cls(
@@ -79,19 +79,19 @@ class Turn:
 
 
 @attrs.frozen
-class Story:
+class Timeline:
     """A rollout from its beginning up to ``until``, oldest first."""
 
     began: float
     until: float
     traffic: tuple[Shares, ...] = ()
-    looks: tuple[Seen, ...] = ()
+    looks: tuple[RecordedLook, ...] = ()
     turns: tuple[Turn, ...] = ()
 
     @classmethod
     def of(
         cls, events: Iterable[Event], *, began: float, until: float, before: Mapping[str, int] | None = None
-    ) -> Story:
+    ) -> Timeline:
         """Read the events of one operation; ``before`` is the traffic that it found, if that is known."""
         known = list(events)
         ends = [event.at for event in known]
@@ -114,9 +114,9 @@ class Story:
         return tuple(dict.fromkeys(name for each in self.traffic for name in (*each.live, *each.copies)))
 
 
-def looks(events: Iterable[Event]) -> tuple[Seen, ...]:
+def looks(events: Iterable[Event]) -> tuple[RecordedLook, ...]:
     """Read every recorded look, oldest first."""
-    return tuple(Seen.of(event) for event in events if event.name is Name.ROLLOUT_LOOK)
+    return tuple(RecordedLook.of(event) for event in events if event.name is Name.ROLLOUT_LOOK)
 
 
 def results(given: Iterable[Any]) -> tuple[GateResult, ...]:

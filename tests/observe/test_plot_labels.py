@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeploy.observe.marks import labels, pauses, spread
-from modeldeploy.observe.story import Story, Turn
+from modeldeploy.observe.plot_labels import labels, pauses, spread
+from modeldeploy.observe.timeline import Timeline, Turn
 from modeldeploy.values.events import Name
 from modeldeploy.values.gate import Verdict
 
 PAUSED, RESUMED = Name.ROLLOUT_PAUSED, Name.ROLLOUT_RESUMED
 
 
-def story(*turns, until=100.0):
-    return Story(0.0, until, turns=turns)
+def timeline(*turns, until=100.0):
+    return Timeline(0.0, until, turns=turns)
 
 
 def verdict(at, word):
@@ -23,7 +23,7 @@ def verdict(at, word):
 
 
 def test_what_falls_together_is_told_in_one_breath():
-    told = story(verdict(40, "fail"), Turn(40.1, Name.ROLLOUT_ROLLED_BACK), Turn(80, PAUSED))
+    told = timeline(verdict(40, "fail"), Turn(40.1, Name.ROLLOUT_ROLLED_BACK), Turn(80, PAUSED))
     assert [(label.at, label.text, label.marker) for label in labels(told, width_in=6)] == [
         (40.1, "fail, taken back", "X"),
         (80, "paused", "|"),
@@ -31,23 +31,23 @@ def test_what_falls_together_is_told_in_one_breath():
 
 
 def test_whoever_is_promoted_need_not_be_said_to_have_passed():
-    (label,) = labels(story(verdict(50, "pass"), Turn(50.1, Name.ROLLOUT_PROMOTED)), width_in=6)
+    (label,) = labels(timeline(verdict(50, "pass"), Turn(50.1, Name.ROLLOUT_PROMOTED)), width_in=6)
     assert label.text == "promoted"
 
 
 def test_a_rollback_that_was_asked_for_is_no_failure():
-    (label,) = labels(story(Turn(50, Name.ROLLOUT_ROLLED_BACK, asked=True)), width_in=6)
+    (label,) = labels(timeline(Turn(50, Name.ROLLOUT_ROLLED_BACK, asked=True)), width_in=6)
     assert (label.text, label.marker) == ("rolled back", "v")
 
 
 @pytest.mark.parametrize("name", [name for name in Name if name.startswith("rollout.")])
 def test_every_turn_has_words(name):
-    (label,) = labels(story(Turn(50, name)), width_in=6)
+    (label,) = labels(timeline(Turn(50, name)), width_in=6)
     assert label.text
 
 
 def test_words_that_would_lie_over_each_other_take_another_line_and_those_at_the_edge_turn_round():
-    told = labels(story(*(verdict(at, "pass") for at in (50, 53, 56, 99))), width_in=6)
+    told = labels(timeline(*(verdict(at, "pass") for at in (50, 53, 56, 99))), width_in=6)
     assert [label.level for label in told] == [0, 1, 2, 0]
     assert [label.leftwards for label in told] == [False, False, False, True]
 
@@ -62,7 +62,7 @@ def test_words_that_would_lie_over_each_other_take_another_line_and_those_at_the
     ],
 )
 def test_pauses_last_until_the_word_comes(turns, stretches):
-    assert list(pauses(story(*(Turn(at, name) for name, at in turns)))) == stretches
+    assert list(pauses(timeline(*(Turn(at, name) for name, at in turns)))) == stretches
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.5))
