@@ -8,8 +8,8 @@ from pathlib import Path
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.handles.model import Model
-from modeldeploy.handles.scene import Scene
 from modeldeploy.handles.session import Session
+from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.spi import Backend
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, Hardware, Revision, Scale
@@ -82,7 +82,9 @@ def shaped(
     )
 
 
-def begun(scene: Scene, revision: Revision, policy: object, *, keep: object, golden: ToleranceLike) -> RolloutCursor:
+def begun(
+    snapshot: Snapshot, revision: Revision, policy: object, *, keep: object, golden: ToleranceLike
+) -> RolloutCursor:
     """Make the cursor of a rollout; refuses what a notebook, which no type checker reads, gives most often."""
     policy = RolloutPolicy.all_at_once() if policy is None else policy
     if not isinstance(policy, RolloutPolicy):
@@ -91,4 +93,4 @@ def begun(scene: Scene, revision: Revision, policy: object, *, keep: object, gol
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
         message = f"keep is {keep!r}"
         raise ConfigurationError(message, hint="use a whole number of earlier revisions, 0 or more")
-    return scene.cursor(revision, policy, keep=keep, golden=golden is not False, tolerance=Tolerance.of(golden))
+    return snapshot.cursor(revision, policy, keep=keep, golden=golden is not False, tolerance=Tolerance.of(golden))

@@ -13,14 +13,14 @@ from modeldeploy.engine.record import HistoryEntry, Kind
 from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.single import SingleCursor
 from modeldeploy.errors import ConfigurationError, InvalidRequestError, ModelDeployError, NotFoundError
-from modeldeploy.handles import cautions, parts, planning
+from modeldeploy.handles import plan_warnings, planning, support
 from modeldeploy.handles.aio import EndpointAio
 from modeldeploy.handles.coerce import as_model, asked, begun, shaped
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.plans import Plan
 from modeldeploy.handles.rollout import Rollout
-from modeldeploy.handles.scene import Scene, existing, named
 from modeldeploy.handles.session import Session
+from modeldeploy.handles.snapshot import Snapshot, existing, named
 from modeldeploy.handles.sticky import Keys
 from modeldeploy.handles.views import History, LogLines, Metrics
 from modeldeploy.spi import Backend
@@ -80,8 +80,8 @@ class Endpoint:
         session, where, revision = asked(model, name, backend, home, version=version, example=example)
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
         endpoint = cls(session, where)
-        scene = Scene.of(session, where, endpoint_options)
-        rollout = endpoint._roll_out(scene, revision, policy, keep=keep, golden=golden, always=False)
+        snapshot = Snapshot.of(session, where, endpoint_options)
+        rollout = endpoint._roll_out(snapshot, revision, policy, keep=keep, golden=golden, always=False)
         endpoint.operation = rollout.operation if rollout else None
         if wait and rollout is not None:
             rollout.wait(timeout)
@@ -111,8 +111,8 @@ class Endpoint:
         """
         session, where, revision = asked(model, name, backend, home, version=version, example=example)
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
-        scene = Scene.of(session, where, endpoint_options)
-        return planning.of_rollout("deploy", scene, begun(scene, revision, policy, keep=keep, golden=golden))
+        snapshot = Snapshot.of(session, where, endpoint_options)
+        return planning.of_rollout("deploy", snapshot, begun(snapshot, revision, policy, keep=keep, golden=golden))
 
     @classmethod
     def get(cls, name: str, *, backend: str | Backend | Session | None = None, home: Path | str | None = None) -> Self:
@@ -155,7 +155,7 @@ class Endpoint:
     @property
     def stable(self) -> Revision:
         """The revision with the most traffic; while a rollout goes on, the one that it started from."""
-        return self._scene().stable
+        return self._snapshot().stable
 
     @property
     def history(self) -> History:
@@ -260,18 +260,20 @@ class Endpoint:
         A bare estimator is packaged into the store of this machine to be looked at.
         """
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
-        scene = self._scene()
-        revision = shaped(Revision.of(made.identity), scene.stable, workers=workers, hardware=hardware, options=options)
-        return planning.of_rollout("rollout", scene, begun(scene, revision, policy, keep=keep, golden=golden))
+        snapshot = self._snapshot()
+        revision = shaped(
+            Revision.of(made.identity), snapshot.stable, workers=workers, hardware=hardware, options=options
+        )
+        return planning.of_rollout("rollout", snapshot, begun(snapshot, revision, policy, keep=keep, golden=golden))
 
     def plan_rollback(self, *, to: str | None = None) -> Plan:
         """Say what ``rollback`` would call; changes nothing. NotFoundError when there is nothing to go back to."""
-        scene = self._scene()
-        return planning.of_rollback(scene, scene.target(to))
+        snapshot = self._snapshot()
+        return planning.of_rollback(snapshot, snapshot.target(to))
 
     def plan_delete(self) -> Plan:
         """Say what ``delete`` would take away; changes nothing."""
-        return planning.of_delete(self._scene())
+        return planning.of_delete(self._snapshot())
 
     def rollout(  # noqa: PLR0913 - likewise
         self,
@@ -295,7 +297,7 @@ class Endpoint:
         """
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
         revision = shaped(Revision.of(made.identity), self.stable, workers=workers, hardware=hardware, options=options)
-        rollout = self._roll_out(self._scene(), revision, policy, keep=keep, golden=golden, always=True)
+        rollout = self._roll_out(self._snapshot(), revision, policy, keep=keep, golden=golden, always=True)
         if rollout is None:
             raise AssertionError(revision.id)
         return rollout.wait(timeout) if wait else rollout
@@ -307,9 +309,9 @@ class Endpoint:
 
         A rollout that goes on is ended by it, and stable gets everything. NotFoundError when there is nothing to go back to.
         """
-        scene = self._scene()
-        cursor = RollbackCursor(EndpointSpec(self.name), scene.target(to), reason)
-        rollout = Rollout(self._session, self._supersede(Kind.ROLLBACK, scene, cursor, reason))
+        snapshot = self._snapshot()
+        cursor = RollbackCursor(EndpointSpec(self.name), snapshot.target(to), reason)
+        rollout = Rollout(self._session, self._supersede(Kind.ROLLBACK, snapshot, cursor, reason))
         if wait:
             rollout.wait(timeout)
             self._keys.forget()
@@ -319,13 +321,15 @@ class Endpoint:
         """Take the endpoint and all its revisions away. One that is gone already is fine; a rollout that goes on is ended by it."""
         ticket = self._session.serving.drop_endpoint(self.name)
         cursor = SingleCursor(ticket, history=HistoryEntry("deleted", "", reason))
-        operation = self._supersede(Kind.DELETE, self._scene(), cursor, reason)
+        operation = self._supersede(Kind.DELETE, self._snapshot(), cursor, reason)
         return operation.wait(timeout) if wait else operation
 
-    def _supersede(self, kind: Kind, scene: Scene, cursor: RollbackCursor | SingleCursor, reason: str) -> Operation:
+    def _supersede(
+        self, kind: Kind, snapshot: Snapshot, cursor: RollbackCursor | SingleCursor, reason: str
+    ) -> Operation:
         """Begin what ends whatever goes on."""
         self._keys.forget()
-        supersede = scene.active.id if scene.active else None
+        supersede = snapshot.active.id if snapshot.active else None
         record = self._session.begin(kind, self.name, to_json(cursor), reason=reason, supersede=supersede)
         return Operation(self._session, record.id).start()
 
@@ -345,7 +349,7 @@ class Endpoint:
 
     def _roll_out(
         self,
-        scene: Scene,
+        snapshot: Snapshot,
         revision: Revision,
         policy: RolloutPolicy | None,
         *,
@@ -353,27 +357,27 @@ class Endpoint:
         golden: ToleranceLike,
         always: bool,
     ) -> Rollout | None:
-        cursor = begun(scene, revision, policy, keep=keep, golden=golden)
-        if scene.brings(revision) and scene.active is not None:
-            return Rollout(self._session, Operation(self._session, scene.active.id).start())
-        if not always and scene.serves(revision):
+        cursor = begun(snapshot, revision, policy, keep=keep, golden=golden)
+        if snapshot.brings(revision) and snapshot.active is not None:
+            return Rollout(self._session, Operation(self._session, snapshot.active.id).start())
+        if not always and snapshot.serves(revision):
             return None
-        baseline = scene.state.traffic if scene.state else None
-        parts.refuse_unsupported(self._session.backend, attrs.evolve(cursor, baseline=baseline))
+        baseline = snapshot.state.traffic if snapshot.state else None
+        support.refuse_unsupported(self._session.backend, attrs.evolve(cursor, baseline=baseline))
         # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
         ticket = self._session.serving.put_revision(cursor.endpoint, revision)
         record = self._session.begin(Kind.ROLLOUT, self.name, to_json(attrs.evolve(cursor, ticket=ticket)))
-        if baseline is not None and baseline.live and cautions.ungated(cursor.policy):
+        if baseline is not None and baseline.live and plan_warnings.ungated(cursor.policy):
             self._caution(record.id)
         return Rollout(self._session, Operation(self._session, record.id).start())
 
     def _caution(self, operation: str) -> None:
         """Tell once that nothing watches this rollout."""
-        fields = {"note": cautions.UNGATED, "target": self.name}
+        fields = {"note": plan_warnings.UNGATED, "target": self.name}
         self._session.sinks(Event(Name.OPERATION_PROGRESS, time.time(), operation, Level.WARNING, fields))
 
-    def _scene(self) -> Scene:
-        return Scene.of(self._session, self.name)
+    def _snapshot(self) -> Snapshot:
+        return Snapshot.of(self._session, self.name)
 
     def _state(self) -> EndpointState:
         return existing(self._session, self.name, self._session.serving.observe(self.name))

@@ -2,60 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import attrs
 
 from modeldeploy.engine.rollout import RolloutCursor
-from modeldeploy.handles import cautions, parts
+from modeldeploy.errors import ModelDeployError
+from modeldeploy.handles import plan_warnings, support
 from modeldeploy.handles.plans import Call, Diff, How, Part, Plan
-from modeldeploy.handles.scene import Scene
+from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.values.forecast import duration
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, RevisionState, Traffic
 
+if TYPE_CHECKING:
+    from modeldeploy.packaging.golden import Golden
 
-def of_rollout(verb: str, scene: Scene, begun: RolloutCursor) -> Plan:
+_GOLDEN = "golden outputs"
+
+
+def of_rollout(verb: str, snapshot: Snapshot, begun: RolloutCursor) -> Plan:
     """Plan a rollout (or deployment) whose cursor is ``begun``; reads the endpoint, its metrics and the model's bundle."""
-    revision, state = begun.revision, scene.state
+    revision, state = begun.revision, snapshot.state
     cursor = attrs.evolve(begun, baseline=state.traffic if state else None)
-    if scene.brings(revision) or (verb == "deploy" and scene.serves(revision)):
-        return _nothing(verb, scene, cursor)
-    golden = cautions.golden(scene, cursor)
+    if snapshot.brings(revision) or (verb == "deploy" and snapshot.serves(revision)):
+        return _nothing(verb, snapshot, cursor)
+    golden = _golden(snapshot, cursor)
     calls, diff = _acts(cursor, state, asked=golden.how is How.OURS)
-    refused, note = _startable(scene, revision)
-    forecast = cautions.forecast(scene, cursor.policy)
+    refused, note = _startable(snapshot, revision)
+    forecast = plan_warnings.forecast(snapshot, cursor.policy)
     return Plan(
         verb=verb,
-        endpoint=scene.name,
-        backend=scene.session.backend.name,
+        endpoint=snapshot.name,
+        backend=snapshot.session.backend.name,
         subject=str(revision.model),
         policy=cursor.policy,
         calls=tuple(calls),
         diff=diff,
-        parts=(*refused, *parts.parts(scene.session.backend, cursor), golden),
-        warnings=(*cautions.of_rollout(scene, cursor), *note, *cautions.late(forecast)),
+        parts=(*refused, *support.parts(snapshot.session.backend, cursor), golden),
+        warnings=(*plan_warnings.of_rollout(snapshot, cursor), *note, *plan_warnings.late(forecast)),
         forecast=forecast,
     )
 
 
-def of_rollback(scene: Scene, revision: Revision) -> Plan:
+def of_rollback(snapshot: Snapshot, revision: Revision) -> Plan:
     """Plan a rollback to a revision."""
-    state = scene.existing()
+    state = snapshot.existing()
     known = state.revision(revision.id)
     warm = known is not None and known.ready
     table = Traffic.all_to(revision.id)
     calls = [] if warm else [Call("put_revision", revision.id)]
     if not state.traffic.same_as(table):
-        calls.append(Call("set_traffic", scene.name, table))
-    warnings = cautions.ends(scene)
+        calls.append(Call("set_traffic", snapshot.name, table))
+    warnings = plan_warnings.ends(snapshot)
     if not warm:
         warnings.append(f"{revision.id} is not warm: it is made ready first, which takes as long as deploying it did")
     if not calls:
         warnings.append(f"{revision.id} takes all traffic already; nothing would change")
-    refused = [] if warm else _startable(scene, revision, active=False)[0]
+    refused = [] if warm else _startable(snapshot, revision, active=False)[0]
     return Plan(
         verb="rollback",
-        endpoint=scene.name,
-        backend=scene.session.backend.name,
+        endpoint=snapshot.name,
+        backend=snapshot.session.backend.name,
         subject=str(revision.model),
         calls=tuple(calls),
         diff=_diff(state, _with(state, revision), table),
@@ -64,23 +73,23 @@ def of_rollback(scene: Scene, revision: Revision) -> Plan:
     )
 
 
-def of_delete(scene: Scene) -> Plan:
+def of_delete(snapshot: Snapshot) -> Plan:
     """Plan the end of an endpoint; one that is gone already is no work."""
-    state = scene.state
+    state = snapshot.state
     names = tuple(each.revision.id for each in state.revisions) if state else ()
-    warnings = cautions.ends(scene)
+    warnings = plan_warnings.ends(snapshot)
     if state is None:
-        warnings.append(f"there is no endpoint {scene.name!r}; nothing would change")
+        warnings.append(f"there is no endpoint {snapshot.name!r}; nothing would change")
     elif state.traffic.live:
         warnings.append(
             "it takes traffic: its callers find nobody any more, and nothing brings it back but deploying again"
         )
     return Plan(
         verb="delete",
-        endpoint=scene.name,
-        backend=scene.session.backend.name,
+        endpoint=snapshot.name,
+        backend=snapshot.session.backend.name,
         subject=", ".join(names) or "nothing",
-        calls=(Call("drop_endpoint", scene.name),) if state else (),
+        calls=(Call("drop_endpoint", snapshot.name),) if state else (),
         diff=Diff(state.traffic if state else Traffic(), Traffic(), dropped=names),
         parts=(Part("removal", How.NATIVE, "what was asked before is answered first"),) if state else (),
         warnings=tuple(warnings),
@@ -96,13 +105,13 @@ def _acts(cursor: RolloutCursor, state: EndpointState | None, *, asked: bool) ->
     there = state is not None and state.revision(revision.id) is not None
     calls = [Call("put_revision", revision.id, note="it is there already" if there else "")]
     if asked:
-        calls.append(Call("golden outputs", revision.id))
+        calls.append(Call(_GOLDEN, revision.id))
     if state is None:
         return calls, _diff(None, (RevisionState(revision, ready=True),), Traffic.all_to(revision.id))
     if state.traffic.share(revision.id) == WHOLE:
         return calls, Diff(state.traffic, state.traffic)
     before = state.traffic
-    for table in parts.tables(cursor):
+    for table in support.tables(cursor):
         if not before.same_as(table):
             calls.append(Call("set_traffic", state.name, table, _pace(cursor.policy, table, revision.id)))
         before = table
@@ -139,13 +148,17 @@ def _diff(before: EndpointState | None, after: tuple[RevisionState, ...], traffi
     )
 
 
-def _nothing(verb: str, scene: Scene, cursor: RolloutCursor) -> Plan:
+def _nothing(verb: str, snapshot: Snapshot, cursor: RolloutCursor) -> Plan:
     traffic = cursor.baseline or Traffic()
-    doing = f"{scene.active.id} does it already" if scene.active else f"{cursor.revision.model} is what serves already"
+    doing = (
+        f"{snapshot.active.id} does it already"
+        if snapshot.active
+        else f"{cursor.revision.model} is what serves already"
+    )
     return Plan(
         verb=verb,
-        endpoint=scene.name,
-        backend=scene.session.backend.name,
+        endpoint=snapshot.name,
+        backend=snapshot.session.backend.name,
         subject=str(cursor.revision.model),
         policy=cursor.policy,
         calls=(),
@@ -157,15 +170,48 @@ def _nothing(verb: str, scene: Scene, cursor: RolloutCursor) -> Plan:
 # Who does it, and what is refused
 
 
-def _startable(scene: Scene, revision: Revision, *, active: bool = True) -> tuple[list[Part], list[str]]:
+def _startable(snapshot: Snapshot, revision: Revision, *, active: bool = True) -> tuple[list[Part], list[str]]:
     """Ask for the revision, which checks everything and writes nothing; gives what is refused and what the backend remarks."""
     found = []
-    if scene.active is not None and active:
-        why = f"{scene.active.id} on endpoint {scene.name!r} is not finished"
+    if snapshot.active is not None and active:
+        why = f"{snapshot.active.id} on endpoint {snapshot.name!r} is not finished"
         found.append(Part("start", How.REFUSED, why, "wait for it, or end it by abort() or rollback()"))
     notes: list[str] = []
-    spec = EndpointSpec(scene.name, scene.options)
-    error = parts.refusal(lambda: notes.append(scene.session.serving.put_revision(spec, revision).note))
+    spec = EndpointSpec(snapshot.name, snapshot.options)
+    error = _refusal(lambda: notes.append(snapshot.session.serving.put_revision(spec, revision).note))
     if error is not None:
         found.append(Part("revision", How.REFUSED, error.message, error.hint or ""))
     return found, [note for note in notes if note]
+
+
+def _golden(snapshot: Snapshot, cursor: RolloutCursor) -> Part:
+    """Say whether the running revision is held against its golden outputs."""
+    if not cursor.golden:
+        return Part(_GOLDEN, How.SKIPPED, "you said golden=False")
+    if snapshot.state is not None and not snapshot.session.backend.capabilities.pinned_invoke:
+        why = "a call cannot name its revision here, and others answer beside it"
+        return Part(_GOLDEN, How.SKIPPED, why, "let the gates watch it, from a small share on")
+    return _examples(cursor)
+
+
+def _examples(cursor: RolloutCursor) -> Part:
+    from modeldeploy.handles.golden import WITHOUT, examples
+
+    found: list[Golden] = []
+    error = _refusal(lambda: found.append(examples(cursor.revision.model)))
+    if error is not None:
+        return Part(_GOLDEN, How.REFUSED, error.message, error.hint or "")
+    if not found[0].rows:
+        return Part(_GOLDEN, How.REFUSED, "the model was packaged without any", WITHOUT)
+    return Part(_GOLDEN, How.OURS, f"{found[0].rows} rows through the endpoint, before it takes traffic")
+
+
+def _refusal(act: Callable[[], object]) -> ModelDeployError | None:
+    """Give the error for which something would be refused; what may pass by itself is raised, for then nothing is known."""
+    try:
+        act()
+    except ModelDeployError as error:
+        if error.transient:
+            raise
+        return error
+    return None

@@ -24,8 +24,8 @@ from modeldeploy.values.ticket import Phase
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from modeldeploy.handles.evidence import Outcomes, Verdicts
-    from modeldeploy.handles.standing import Standing
+    from modeldeploy.handles.live_table import LiveTable
+    from modeldeploy.handles.verdicts import Outcomes, Verdicts
     from modeldeploy.observe.timeline import Timeline
 
 
@@ -85,7 +85,7 @@ class Rollout:
     @property
     def verdicts(self) -> Verdicts:
         """Every recorded look of the gates with its evidence, oldest first."""
-        from modeldeploy.handles.evidence import Verdicts
+        from modeldeploy.handles.verdicts import Verdicts
         from modeldeploy.observe.timeline import looks
 
         record = self.operation.record
@@ -98,7 +98,7 @@ class Rollout:
     @property
     def outcomes(self) -> Outcomes:
         """What was reported by ``score`` so far, by revision: the mean with an interval that may be looked at at any time."""
-        from modeldeploy.handles.evidence import Outcomes
+        from modeldeploy.handles.verdicts import Outcomes
 
         cursor = self._test(self.operation.record)
         tallies, alpha = self._session.journal.outcomes(self.id), cursor.policy.analysis.alpha
@@ -248,13 +248,15 @@ class Rollout:
 
     # What it shows
 
-    def _standing(self) -> Standing:
-        from modeldeploy.handles.standing import roles, stand
+    def _live_table(self) -> LiveTable:
+        from modeldeploy.handles.live_table import live_table, roles
 
         record, traffic = self.operation.record, self._table()
         cursor = self._cursor(record)
         windows = {name: self._window(record, name) for name in roles(cursor, traffic)} if self._measured else {}
-        return stand(record, cursor, traffic, status=self.status, windows=windows, gates=self.gates, now=time.time())
+        return live_table(
+            record, cursor, traffic, status=self.status, windows=windows, gates=self.gates, now=time.time()
+        )
 
     @property
     def _measured(self) -> bool:
@@ -277,7 +279,7 @@ class Rollout:
     def __str__(self) -> str:
         """Give the live table for a terminal: revisions with their traffic and answers, gates with their evidence."""
         try:
-            return str(self._standing())
+            return str(self._live_table())
         except ModelDeployError as error:
             return f"{self!r}: not reached: {error}"
 
@@ -285,7 +287,7 @@ class Rollout:
         from modeldeploy.observe import notebook
 
         try:
-            return self._standing().html()
+            return self._live_table().html()
         except ModelDeployError as error:
             return notebook.line(notebook.code(self.id), notebook.badge(f"not reached: {error}", "bad"))
 

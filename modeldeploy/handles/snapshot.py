@@ -19,7 +19,7 @@ from modeldeploy.values.tolerance import Tolerance
 
 
 @attrs.frozen
-class Scene:
+class Snapshot:
     """What was observed of one endpoint just now, and the operation that changes it."""
 
     session: Session
@@ -30,7 +30,7 @@ class Scene:
     """What the endpoint is asked to be, beside its revisions and traffic."""
 
     @classmethod
-    def of(cls, session: Session, name: str, options: Mapping[str, object] | None = None) -> Scene:
+    def of(cls, session: Session, name: str, options: Mapping[str, object] | None = None) -> Snapshot:
         """Look; writes nothing."""
         found = session.journal.unfinished(backend=session.backend.name, target=name)
         # A number says itself; whoever reads an option knows what kind it is.

@@ -9,7 +9,7 @@ import attrs
 from modeldeploy.engine.cursor import RolloutCursor
 from modeldeploy.engine.record import Record
 from modeldeploy.engine.rollback import RollbackCursor
-from modeldeploy.handles.evidence import badge, columns, weighed
+from modeldeploy.handles.verdicts import badge, columns, weighed
 from modeldeploy.observe import notebook, text
 from modeldeploy.observe.status import duration
 from modeldeploy.values.analysis import Analysis
@@ -52,7 +52,7 @@ class Row:
 
 
 @attrs.frozen
-class Standing:
+class LiveTable:
     """All that the live table shows."""
 
     id: str
@@ -119,7 +119,7 @@ class Standing:
         return "; ".join(said)
 
 
-def stand(
+def live_table(
     record: Record,
     cursor: RolloutCursor | RollbackCursor,
     traffic: Traffic,
@@ -128,7 +128,7 @@ def stand(
     windows: Mapping[str, Window],
     gates: tuple[GateResult, ...],
     now: float,
-) -> Standing:
+) -> LiveTable:
     """Put together where an operation stands at the moment ``now`` (seconds since the epoch)."""
     policy = cursor.policy if isinstance(cursor, RolloutCursor) else None
     kind = "rollout" if policy else "rollback"
@@ -136,7 +136,7 @@ def stand(
         Row(name, role, traffic.share(name), traffic.shadow.get(name, 0), windows.get(name))
         for name, role in roles(cursor, traffic).items()
     )
-    return Standing(
+    return LiveTable(
         record.id,
         title=f"{kind} of {cursor.revision.model} on {record.target}",
         status=status,

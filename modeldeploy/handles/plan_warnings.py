@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from modeldeploy.engine.rollout import RolloutCursor
-from modeldeploy.handles.parts import refusal
-from modeldeploy.handles.plans import How, Part
-from modeldeploy.handles.scene import Scene
+from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.forecast import Forecast, duration
 from modeldeploy.values.gate import Gate, Metric
@@ -17,12 +14,8 @@ from modeldeploy.values.model import Field, Signature
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
 from modeldeploy.values.serving import WHOLE
 
-if TYPE_CHECKING:
-    from modeldeploy.packaging.golden import Golden
-
 UNGATED = "no gates: the new revision is promoted however it behaves"
 _MEASURED_S = 300.0
-_GOLDEN = "golden outputs"
 
 
 def ungated(policy: RolloutPolicy) -> bool:
@@ -30,49 +23,27 @@ def ungated(policy: RolloutPolicy) -> bool:
     return not policy.gates and (bool(policy.bake) or any(step < WHOLE for step in policy.steps))
 
 
-def golden(scene: Scene, cursor: RolloutCursor) -> Part:
-    """Say whether the running revision is held against its golden outputs."""
-    if not cursor.golden:
-        return Part(_GOLDEN, How.SKIPPED, "you said golden=False")
-    if scene.state is not None and not scene.session.backend.capabilities.pinned_invoke:
-        why = "a call cannot name its revision here, and others answer beside it"
-        return Part(_GOLDEN, How.SKIPPED, why, "let the gates watch it, from a small share on")
-    return _examples(cursor)
-
-
-def _examples(cursor: RolloutCursor) -> Part:
-    from modeldeploy.handles.golden import WITHOUT, examples
-
-    found: list[Golden] = []
-    error = refusal(lambda: found.append(examples(cursor.revision.model)))
-    if error is not None:
-        return Part(_GOLDEN, How.REFUSED, error.message, error.hint or "")
-    if not found[0].rows:
-        return Part(_GOLDEN, How.REFUSED, "the model was packaged without any", WITHOUT)
-    return Part(_GOLDEN, How.OURS, f"{found[0].rows} rows through the endpoint, before it takes traffic")
-
-
-def ends(scene: Scene) -> list[str]:
+def ends(snapshot: Snapshot) -> list[str]:
     """Warn that what goes on will be ended."""
-    return [f"{scene.active.id} goes on and is ended by this"] if scene.active is not None else []
+    return [f"{snapshot.active.id} goes on and is ended by this"] if snapshot.active is not None else []
 
 
-def of_rollout(scene: Scene, cursor: RolloutCursor) -> Iterable[str]:
+def of_rollout(snapshot: Snapshot, cursor: RolloutCursor) -> Iterable[str]:
     """Warn of what is allowed and may surprise."""
-    policy, state = cursor.policy, scene.state
+    policy, state = cursor.policy, snapshot.state
     if state is None or not state.traffic.live:
         if policy.strategy is not Strategy.ALL_AT_ONCE:
             yield "nobody takes traffic yet: the revision takes all of it at once, without steps or gates"
     else:
-        yield from _against_stable(scene, cursor)
+        yield from _against_stable(snapshot, cursor)
     if ungated(policy):
         yield UNGATED if policy.promotes else "no gates: nothing looks at the answers of the shadow"
     if policy.gates:
-        yield from _of_gates(scene.session.backend.capabilities, policy)
+        yield from _of_gates(snapshot.session.backend.capabilities, policy)
 
 
-def _against_stable(scene: Scene, cursor: RolloutCursor) -> Iterable[str]:
-    state = scene.existing()
+def _against_stable(snapshot: Snapshot, cursor: RolloutCursor) -> Iterable[str]:
+    state = snapshot.existing()
     found = state.revision(state.stable) if state.stable else None
     stable = found.revision.model if found else None
     model = cursor.revision.model
@@ -129,15 +100,15 @@ def late(forecast: Forecast | None) -> list[str]:
     return [f"{rate}: {warning}" for warning in forecast.warnings]
 
 
-def forecast(scene: Scene, policy: RolloutPolicy) -> Forecast | None:
+def forecast(snapshot: Snapshot, policy: RolloutPolicy) -> Forecast | None:
     """Foresee the gates at the rate of the last five minutes; None without gates, metrics or requests."""
-    capabilities, state = scene.session.backend.capabilities, scene.state
+    capabilities, state = snapshot.session.backend.capabilities, snapshot.state
     if not (policy.gates and capabilities.meters and state is not None and state.traffic.live):
         return None
     slot = capabilities.meter_resolution
     until = time.time() if not slot else time.time() // slot * slot
     windows = [
-        scene.session.meters.window(scene.name, each.revision.id, until - _MEASURED_S, until)
+        snapshot.session.meters.window(snapshot.name, each.revision.id, until - _MEASURED_S, until)
         for each in state.revisions
     ]
     requests, errors = sum(window.requests for window in windows), sum(window.errors for window in windows)

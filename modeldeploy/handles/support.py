@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from modeldeploy.engine.rollout import RolloutCursor
-from modeldeploy.errors import ConfigurationError, ModelDeployError, UnsupportedError
+from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles.plans import How, Part
 from modeldeploy.spi import Backend
 from modeldeploy.values.capability import Capabilities
@@ -134,14 +134,3 @@ def _failures(capabilities: Capabilities) -> Part:
     if capabilities.safe_canary:
         return Part("failed canary answers", How.NATIVE, "answered again by stable, and counted against the canary")
     return Part("failed canary answers", How.SKIPPED, "they reach the caller")
-
-
-def refusal(act: Callable[[], object]) -> ModelDeployError | None:
-    """Give the error for which something would be refused; what may pass by itself is raised, for then nothing is known."""
-    try:
-        act()
-    except ModelDeployError as error:
-        if error.transient:
-            raise
-        return error
-    return None
