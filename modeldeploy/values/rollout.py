@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLE = 50
 """Answers of the new revision in a step, below which no gate passes."""
 _PATIENCE_S = 600.0
+_BLIND_LIMIT_S = 300.0
+_INTERVAL_S = 1.0
 _SEQUENTIAL = Analysis()
 _SOURCES = ("header", "field")
 
@@ -54,6 +56,51 @@ class OnFailure(enum.StrEnum):
     HOLD = "hold"
 
 
+def _gates(gates: Iterable[GateLike]) -> tuple[Gate, ...]:
+    if isinstance(gates, str):
+        message = f"gates is one string: {gates!r}"
+        raise ConfigurationError(message, hint=f"pass a list: [{gates!r}]")
+    return tuple(_gate(gate) for gate in gates)
+
+
+def _gate(gate: GateLike) -> Gate:
+    if isinstance(gate, Gate):
+        return gate
+    return Gate.parse(gate) if isinstance(gate, str) else Gate.custom(gate)
+
+
+def _key(text: str) -> str:
+    """Complete a key: a bare word is a field of the request."""
+    if not text:
+        return ""
+    source, colon, name = text.partition(":") if ":" in text else ("field", ":", text)
+    if source not in _SOURCES or not re.fullmatch(r"[\w.-]+", name):
+        message = f"key is {text!r}"
+        raise ConfigurationError(message, hint="use 'header:<name>' or 'field:<name>', for example 'header:x-user-id'")
+    return f"{source}{colon}{name.lower() if source == 'header' else name}"
+
+
+def _choice(kind: type[T], name: str, word: str) -> T:
+    try:
+        return kind(word)
+    except ValueError as error:
+        message = f"{name} is {word!r}"
+        raise ConfigurationError(message, hint=f"one of {[each.value for each in kind]}") from error
+
+
+def _analysis(given: str | Analysis) -> Analysis:
+    # mypy takes no classmethod for a converter.
+    return Analysis.of(given)
+
+
+def _on_inconclusive(word: str) -> OnInconclusive:
+    return _choice(OnInconclusive, "on_inconclusive", word)
+
+
+def _on_failure(word: str) -> OnFailure:
+    return _choice(OnFailure, "on_failure", word)
+
+
 @attrs.frozen
 class RolloutPolicy:
     """How a new revision takes over: the percentages it walks through, how long each lasts, and the gates that must hold.
@@ -68,21 +115,21 @@ class RolloutPolicy:
     """How long each step lasts at least before its gates decide."""
     bake: float = 0.0
     """How long the gates still watch at 100 %."""
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[Gate, ...] = attrs.field(default=(), converter=_gates)
     min_sample: int = DEFAULT_SAMPLE
     max_soak: float = _PATIENCE_S
     """How long a step may wait for enough evidence; then ``on_inconclusive`` decides."""
-    on_inconclusive: OnInconclusive = OnInconclusive.HOLD
-    interval: float = 1.0
+    on_inconclusive: OnInconclusive = attrs.field(default=OnInconclusive.HOLD, converter=_on_inconclusive)
+    interval: float = _INTERVAL_S
     """How often the gates look."""
     copies: int = 0
     """Percentage of the requests that is copied to the new revision while it has no share of the traffic."""
-    key: str = ""
+    key: str = attrs.field(default="", converter=_key)
     """What assignment sticks to: ``"header:<name>"`` or ``"field:<name>"``; empty draws anew for each request."""
-    analysis: Analysis = _SEQUENTIAL
-    blind_limit: float = 300.0
+    analysis: Analysis = attrs.field(default=_SEQUENTIAL, converter=_analysis)
+    blind_limit: float = _BLIND_LIMIT_S
     """How long the metrics may be unreadable before traffic goes back to stable."""
-    on_failure: OnFailure = OnFailure.ROLLBACK
+    on_failure: OnFailure = attrs.field(default=OnFailure.ROLLBACK, converter=_on_failure)
 
     def __attrs_post_init__(self) -> None:
         _check_steps(self.steps, copied=self.copies > 0)
@@ -117,9 +164,9 @@ class RolloutPolicy:
         max_soak: float | None = None,
         on_inconclusive: str = "hold",
         on_failure: str = "rollback",
-        blind_limit: float = 300.0,
+        blind_limit: float = _BLIND_LIMIT_S,
         analysis: str | Analysis = "sequential",
-        interval: float = 1.0,
+        interval: float = _INTERVAL_S,
     ) -> RolloutPolicy:
         """Walk through ``steps`` (percent), each for at least ``soak`` seconds and until its gates pass; 100 follows by itself.
 
@@ -129,15 +176,15 @@ class RolloutPolicy:
             Strategy.CANARY,
             _up(_percentages(steps)),
             soak=soak,
-            gates=_gates(gates),
+            gates=gates,
             min_sample=min_sample,
             max_soak=_patience(soak, max_soak),
-            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            on_inconclusive=on_inconclusive,
             interval=interval,
-            key=_key(key),
-            analysis=Analysis.of(analysis),
+            key=key,
+            analysis=analysis,
             blind_limit=blind_limit,
-            on_failure=_choice(OnFailure, "on_failure", on_failure),
+            on_failure=on_failure,
         )
 
     @classmethod
@@ -152,9 +199,9 @@ class RolloutPolicy:
         max_soak: float | None = None,
         on_inconclusive: str = "hold",
         on_failure: str = "rollback",
-        blind_limit: float = 300.0,
+        blind_limit: float = _BLIND_LIMIT_S,
         analysis: str | Analysis = "sequential",
-        interval: float = 1.0,
+        interval: float = _INTERVAL_S,
     ) -> RolloutPolicy:
         """Add ``step`` percent every ``every`` seconds while the gates pass."""
         _check_percent("step", step, least=1)
@@ -162,15 +209,15 @@ class RolloutPolicy:
             Strategy.LINEAR,
             _up(tuple(range(step, WHOLE, step))),
             soak=every,
-            gates=_gates(gates),
+            gates=gates,
             min_sample=min_sample,
             max_soak=_patience(every, max_soak),
-            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            on_inconclusive=on_inconclusive,
             interval=interval,
-            key=_key(key),
-            analysis=Analysis.of(analysis),
+            key=key,
+            analysis=analysis,
             blind_limit=blind_limit,
-            on_failure=_choice(OnFailure, "on_failure", on_failure),
+            on_failure=on_failure,
         )
 
     @classmethod
@@ -181,21 +228,21 @@ class RolloutPolicy:
         gates: Iterable[GateLike] = (),
         min_sample: int = DEFAULT_SAMPLE,
         on_failure: str = "rollback",
-        blind_limit: float = 300.0,
+        blind_limit: float = _BLIND_LIMIT_S,
         analysis: str | Analysis = "sequential",
-        interval: float = 1.0,
+        interval: float = _INTERVAL_S,
     ) -> RolloutPolicy:
         """Switch everything at once, keep the old revision warm, and go back when a gate fails within ``bake`` seconds."""
         return cls(
             Strategy.BLUE_GREEN,
             (WHOLE,),
             bake=bake,
-            gates=_gates(gates),
+            gates=gates,
             min_sample=min_sample,
             interval=interval,
-            analysis=Analysis.of(analysis),
+            analysis=analysis,
             blind_limit=blind_limit,
-            on_failure=_choice(OnFailure, "on_failure", on_failure),
+            on_failure=on_failure,
         )
 
     @classmethod
@@ -210,9 +257,9 @@ class RolloutPolicy:
         min_sample: int = DEFAULT_SAMPLE,
         on_inconclusive: str = "hold",
         on_failure: str = "rollback",
-        blind_limit: float = 300.0,
+        blind_limit: float = _BLIND_LIMIT_S,
         analysis: str | Analysis = "sequential",
-        interval: float = 1.0,
+        interval: float = _INTERVAL_S,
     ) -> RolloutPolicy:
         """Give ``split`` percent of the keys to the new revision until the outcomes say whose answers are better, or ``until`` seconds are over.
 
@@ -231,12 +278,12 @@ class RolloutPolicy:
             gates=(Gate(Metric.OUTCOME, 1.0, relative=True), *_gates(gates)),
             min_sample=min_sample,
             max_soak=until,
-            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            on_inconclusive=on_inconclusive,
             interval=interval,
-            key=_key(key),
-            analysis=Analysis.of(analysis),
+            key=key,
+            analysis=analysis,
             blind_limit=blind_limit,
-            on_failure=_choice(OnFailure, "on_failure", on_failure),
+            on_failure=on_failure,
         )
 
     @classmethod
@@ -251,9 +298,9 @@ class RolloutPolicy:
         max_soak: float | None = None,
         on_inconclusive: str = "hold",
         on_failure: str = "rollback",
-        blind_limit: float = 300.0,
+        blind_limit: float = _BLIND_LIMIT_S,
         analysis: str | Analysis = "sequential",
-        interval: float = 1.0,
+        interval: float = _INTERVAL_S,
     ) -> RolloutPolicy:
         """Copy ``percent`` of the requests to the new revision, whose answers nobody sees, for ``soak`` seconds and until its gates pass.
 
@@ -265,15 +312,15 @@ class RolloutPolicy:
             Strategy.SHADOW,
             (0, *(_up(after) if after else ())),
             soak=soak,
-            gates=_gates(gates),
+            gates=gates,
             min_sample=min_sample,
             max_soak=_patience(soak, max_soak),
-            on_inconclusive=_choice(OnInconclusive, "on_inconclusive", on_inconclusive),
+            on_inconclusive=on_inconclusive,
             interval=interval,
             copies=percent,
-            analysis=Analysis.of(analysis),
+            analysis=analysis,
             blind_limit=blind_limit,
-            on_failure=_choice(OnFailure, "on_failure", on_failure),
+            on_failure=on_failure,
         )
 
     @property
@@ -314,41 +361,9 @@ def _up(steps: tuple[int, ...]) -> tuple[int, ...]:
     return steps if steps[-1:] == (WHOLE,) else (*steps, WHOLE)
 
 
-def _gates(gates: Iterable[GateLike]) -> tuple[Gate, ...]:
-    if isinstance(gates, str):
-        message = f"gates is one string: {gates!r}"
-        raise ConfigurationError(message, hint=f"pass a list: [{gates!r}]")
-    return tuple(_gate(gate) for gate in gates)
-
-
-def _gate(gate: GateLike) -> Gate:
-    if isinstance(gate, Gate):
-        return gate
-    return Gate.parse(gate) if isinstance(gate, str) else Gate.custom(gate)
-
-
-def _key(text: str) -> str:
-    """Complete a key: a bare word is a field of the request."""
-    if not text:
-        return ""
-    source, colon, name = text.partition(":") if ":" in text else ("field", ":", text)
-    if source not in _SOURCES or not re.fullmatch(r"[\w.-]+", name):
-        message = f"key is {text!r}"
-        raise ConfigurationError(message, hint="use 'header:<name>' or 'field:<name>', for example 'header:x-user-id'")
-    return f"{source}{colon}{name.lower() if source == 'header' else name}"
-
-
 def _patience(soak: float, given: float | None) -> float:
     _check_seconds("soak", soak)
     return max(10 * soak, _PATIENCE_S) if given is None else given
-
-
-def _choice(kind: type[T], name: str, word: str) -> T:
-    try:
-        return kind(word)
-    except ValueError as error:
-        message = f"{name} is {word!r}"
-        raise ConfigurationError(message, hint=f"one of {[each.value for each in kind]}") from error
 
 
 def _check_percent(name: str, value: object, *, least: int, most: int = WHOLE) -> None:
