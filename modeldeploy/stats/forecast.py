@@ -24,17 +24,6 @@ def events_to_certify(share: float, max_ratio: float = 2.0, beta: float = 0.05, 
     return _events(share, ratio, max_ratio, beta) if ratio < max_ratio else math.inf
 
 
-def requests_for(events: float, base_rate: float, share: float, ratio: float = 1.0) -> float:
-    """Give the requests, of both revisions together, in which so many bad events fall: stable's answers are bad at ``base_rate`` (0-1)."""
-    rate = base_rate * (1 - share + share * ratio)
-    return events / rate if rate > 0 else math.inf
-
-
-def seconds_for(requests: float, rps: float) -> float:
-    """Give the seconds in which so many requests arrive at ``rps`` a second."""
-    return requests / rps if rps > 0 else math.inf
-
-
 def requests_to_certify_rate(limit: float, rate: float = 0.0, beta: float = 0.05) -> float:
     """Give the requests of the new revision until a share of bad answers ``rate`` is known to stay below ``limit`` (both 0-1).
 

@@ -31,21 +31,10 @@ class Tally:
                 raise ValueError(message)
         return cls(len(known), math.fsum(known), math.fsum(value * value for value in known))
 
-    def add(self, other: Tally) -> Tally:
-        """Give the tally of both together."""
-        return Tally(self.count + other.count, self.total + other.total, self.squares + other.squares)
-
-    __add__ = add
-
     @property
     def mean(self) -> float | None:
         """The mean outcome; None without any."""
         return self.total / self.count if self.count else None
-
-    @property
-    def variance(self) -> float | None:
-        """The variance of the outcomes (divided by their count); None without any."""
-        return max(0.0, self.squares / self.count - (self.total / self.count) ** 2) if self.count else None
 
 
 def mean_interval(tally: Tally, alpha: float = 0.05) -> tuple[float, float]:
