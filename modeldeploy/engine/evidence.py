@@ -111,6 +111,8 @@ class Interval:
     """Stable before this interval: what its quantiles are known from."""
     copied: bool = False
     """Whether the new revision was sent copies and no traffic of its own."""
+    told: bool = False
+    """Whether the provider itself counts what its table gave to each, so that nothing given means that nothing was."""
 
     @property
     def empty(self) -> bool:
@@ -135,8 +137,12 @@ def count(evidence: Evidence, interval: Interval, events: tuple[BadEvent, ...]) 
 
 
 def _given(interval: Interval) -> Stratum:
-    """Count what the traffic table gave to each."""
-    new, stable = (window.assigned or window.requests for window in (interval.new, interval.stable))
+    """Count what the traffic table gave to each; where nobody tells, what each answered.
+
+    An answer may come an interval after its request, and that one is counted already.
+    """
+    windows = (interval.new, interval.stable)
+    new, stable = (each.assigned if interval.told else each.assigned or each.requests for each in windows)
     return Stratum(*interval.shares, new_seen=new, stable_seen=stable)
 
 

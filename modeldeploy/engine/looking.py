@@ -112,7 +112,7 @@ class Looker:
             old = yield from self._window(stable, start, end, share=cursor.table(cursor.step).share(stable))
         relative = any(gate.relative and gate.metric.is_latency for gate in self._tested)
         base = (yield from self._before(stable, since if percent == WHOLE else start)) if relative else nobody
-        return Interval(shares, new, old, base, copied=not percent)
+        return Interval(shares, new, old, base, copied=not percent, told=self._by_share)
 
     def _before(self, stable: str, end: float) -> Flow[Window]:
         """Read what stable did up to ``end``: as little as suffices to know its quantiles, so that they follow the load."""

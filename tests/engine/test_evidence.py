@@ -49,6 +49,14 @@ def test_where_nobody_counts_assignments_the_answers_stand_for_them():
     assert count(Evidence(), seen, (ERRORS,)).assigned == (Stratum(5, 95, new_seen=10, stable_seen=190),)
 
 
+def test_an_answer_that_comes_an_interval_after_its_request_is_given_once():
+    evidence = Evidence()
+    given, answered = window(assigned=1), window(1)
+    for new in (given, answered):
+        evidence = count(evidence, Interval((5, 95), new, window(19, assigned=19), NOBODY, told=True), ())
+    assert evidence.assigned == (Stratum(5, 95, new_seen=1, stable_seen=38),)
+
+
 def test_the_answers_of_this_step_are_counted_for_the_least_sample():
     seen = interval((20, 100), window(10, compared=8), window(50))
     assert count(Evidence(here=5), seen, ()).here == 15

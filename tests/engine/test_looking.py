@@ -9,11 +9,13 @@ import attrs
 import pytest
 
 from modeldeploy.backends.memory import EVERYTHING
+from modeldeploy.backends.memory_meters import sample
 from modeldeploy.engine.cursor import RolloutCursor
 from modeldeploy.engine.effects import Dialogue
 from modeldeploy.engine.looking import Looker
 from modeldeploy.engine.record import Verb
 from modeldeploy.testing.faults import FaultyBackend
+from modeldeploy.values.events import Name
 from modeldeploy.values.gate import Verdict
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.rollout import RolloutPolicy
@@ -198,3 +200,36 @@ def test_a_paused_rollout_counts_nothing(serving, v2):
     assert serving.cursor(record).verdict is Verdict.PASS
     (stratum,) = serving.cursor(record).evidence.strata[ERRORS]
     assert stratum.new_bad == before.strata[ERRORS][0].new_bad == 0
+
+
+def test_slow_answers_are_not_taken_for_another_split(serving, v1, v2):
+    """Few requests, each answered in an interval after the one in which it was given to its revision."""
+    due = []
+
+    def trickle(_seconds):
+        at = serving.clock.now()
+        for revision in due:
+            serving.backend._samples.add(
+                "iris", sample(revision, at, requests=1, errors=0, latency=1.5), share[revision]
+            )
+        due[:] = [v2.id] if next(turns) % 20 == 0 else [v1.id]
+        given = sample(due[0], at, requests=0, errors=0, latency=1.5, assigned=1)
+        serving.backend._samples.add("iris", given, share[due[0]])
+
+    share, turns = {v1.id: 95, v2.id: 5}, itertools.count()
+    serving.clock.flow = trickle
+    policy = canary(ERRORS, steps=(5,), soak=2000.0, interval=1.0, max_soak=2000.0, on_inconclusive="rollback")
+    record = serving.rollout(v2, policy)
+    serving.drive(record)
+    assert not [event for event in serving.journal.events(record.id) if event.name is Name.ROLLOUT_SAMPLE_RATIO]
+
+
+@pytest.mark.parametrize("by_share", [True, False])
+@pytest.mark.parametrize("resolution", [0.0, 1.0, 60.0])
+def test_a_bake_shorter_than_a_slot_is_still_seen_by_its_gates(slotted, v1, v2, resolution, by_share):
+    scene, backend = slotted(resolution, by_share=by_share)
+    scene.sick[v2.id] = 0.5
+    policy = RolloutPolicy.blue_green(bake=0.5, gates=[ERRORS], interval=0.1)
+    record = scene.rollout(v2, policy)
+    assert scene.drive(record, backend=backend).phase is Phase.FAILED
+    assert scene.live == {v1.id: 100}
