@@ -123,7 +123,7 @@ class RolloutWalk(RolloutBase):
     def _judge(self, results: tuple[GateResult, ...], at: float, elapsed: float) -> Flow[float | None]:
         """Act on a look: decide and give None, or give the seconds until the next one."""
         policy, last, whole = self.cursor.policy, self._is_last, self.cursor.percent == WHOLE
-        due = 0.0 if self.cursor.forced else (policy.bake if whole else policy.soak)
+        due = 0.0 if self.cursor.forced else (self._bake if whole else policy.soak)
         verdict = Verdict.PASS if self.cursor.forced else gates.overall(results)
         broken = sequential.ratio_broken(self.cursor.evidence) if policy.gates and not self.cursor.forced else None
         if verdict is Verdict.FAIL:
@@ -140,6 +140,15 @@ class RolloutWalk(RolloutBase):
         else:
             return min(policy.interval, due - elapsed) if due - elapsed > 0 else policy.interval
         return None
+
+    @property
+    def _bake(self) -> float:
+        """The time at 100 %: until as much of it lies in slots of the metrics that are over, so that gates see it."""
+        bake, capabilities = self.cursor.policy.bake, self._backend.capabilities
+        if not (bake and self.cursor.policy.gates):
+            return bake
+        # The slot that is not over; and the first one, where it cannot be told from what was before.
+        return bake + capabilities.meter_resolution * (1 if capabilities.meters_by_share else 2)
 
     @property
     def _is_last(self) -> bool:
