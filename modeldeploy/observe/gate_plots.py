@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import attrs
 
 from modeldeploy.observe import formatting
+from modeldeploy.observe.plot_style import INK, LIMIT, NEW, STABLE, beside
 from modeldeploy.observe.timeline import Timeline
 from modeldeploy.values.gate import Gate, GateResult, Metric
 from modeldeploy.values.rollout import RolloutPolicy
 
-_LIMIT = "#d55e00"
 _GATES = ("#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#009e73", "#999933")
 _LEAST, _MOST = 1e-2, 1e4
 """What lies beyond these e-values is drawn at the edge: it says no more."""
@@ -76,8 +76,6 @@ class GatePanel:
 
     def draw(self, axes: Any, scale: Callable[[float], float]) -> None:
         """Draw the lines, and name them at their ends."""
-        from modeldeploy.observe.plots import NEW, STABLE
-
         last = self.points[-1][1]
         factor, unit = _unit(last, self.gate)
         xs = [scale(at) for at, _result in self.points]
@@ -91,7 +89,7 @@ class GatePanel:
             *self._line(axes, xs, [result.value for _at, result in self.points], factor, "new", NEW),
         ]
         limits = [self._allowed(result) for _at, result in self.points]
-        ends += self._line(axes, xs, limits, factor, "limit", _LIMIT, style=(0, (4, 2)))
+        ends += self._line(axes, xs, limits, factor, "limit", LIMIT, style=(0, (4, 2)))
         self._frame(axes, factor, unit, ends)
 
     def _line(  # noqa: PLR0917 - a line and its label
@@ -114,8 +112,6 @@ class GatePanel:
         return result.limit
 
     def _frame(self, axes: Any, factor: float, unit: str, ends: Sequence[tuple[float, str, str]]) -> None:
-        from modeldeploy.observe.plots import INK, beside
-
         axes.set_ylim(*self._range(factor))
         axes.set_ylabel(unit, fontsize=8.5, color=INK)
         # The square ties the panel to its line of evidence below.
@@ -152,9 +148,7 @@ class EvidencePanel:
 
     def draw(self, axes: Any, scale: Callable[[float], float]) -> None:
         """Draw one line for each gate; against a revision speaks the mean of all."""
-        from modeldeploy.observe.plots import INK, beside
-
-        ends = [(min(self.limit, _MOST), self.rule, _LIMIT if self.side == "against" else "#00694d")]
+        ends = [(min(self.limit, _MOST), self.rule, LIMIT if self.side == "against" else "#00694d")]
         axes.axhline(self.limit, color=ends[0][2], linewidth=1.1, linestyle=(0, (4, 2)))
         for name, points in self.series.items():
             if points:
@@ -178,8 +172,6 @@ class EvidencePanel:
 
 
 def _log_axis(axes: Any, side: str) -> None:
-    from modeldeploy.observe.plots import INK
-
     axes.set_yscale("log")
     axes.set_ylim(_LEAST / 1.6, _MOST * 1.6)
     edges = f"\N{LESS-THAN OR EQUAL TO} {_LEAST:g}", f"\N{GREATER-THAN OR EQUAL TO} {formatting.e_value(_MOST)}"

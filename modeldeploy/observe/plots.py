@@ -1,7 +1,7 @@
 """The picture of a rollout: traffic, what each gate saw, and the evidence, one below the other over the same time.
 
 matplotlib is imported when something is drawn, and pyplot never: the figure belongs to the caller, no window opens, and a notebook shows it
-once. Colours are those of Okabe and Ito, which can be told apart by people who do not see all colours.
+once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from modeldeploy.observe import gate_plots
-from modeldeploy.observe.plot_labels import Label, labels, pauses, spread
+from modeldeploy.observe.plot_labels import Label, labels, pauses
+from modeldeploy.observe.plot_style import FAINT, GRID, INK, NEW, STABLE, beside
 from modeldeploy.observe.timeline import Shares, Timeline
 from modeldeploy.packaging.dependencies import need
 from modeldeploy.values.rollout import RolloutPolicy
@@ -32,8 +33,6 @@ _DPI, _SHARP = 100, 2
 _TAKING = ("new", "back")
 """What a revision is called that takes over: by a rollout, by a rollback."""
 
-INK, FAINT, GRID = "#33383f", "#8a8f98", "#e6e8eb"
-NEW, STABLE = "#0072b2", "#6b7280"
 _OTHERS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _UNITS = ((2.0, 0.001, "ms"), (180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (3 * 86400.0, 3600.0, "h"))
 _DAY = 86400.0
@@ -182,17 +181,6 @@ def _mark(axes: Any, label: Label, scale: Scale) -> None:
         color=label.colour,
         annotation_clip=False,
     )
-
-
-def beside(axes: Any, ends: Sequence[tuple[float, str, str]], height_in: float, *, lines: int = 1) -> None:
-    """Write (value, text, colour) to the right of the data, each at its value or as near as the others leave room."""
-    transform = axes.transScale + axes.transLimits
-    places = [float(transform.transform((0, value))[1]) for value, _text, _colour in ends]
-    room = 0.145 * lines / height_in
-    for place, (_value, text, colour) in zip(spread(places, room), ends, strict=True):
-        axes.text(
-            1.012, place, text, transform=axes.transAxes, fontsize=7.5, color=colour, va="center", linespacing=1.15
-        )
 
 
 @functools.cache

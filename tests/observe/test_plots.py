@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from modeldeploy.observe import plots
+from modeldeploy.observe import plot_style, plots
 from modeldeploy.observe.timeline import Timeline
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Event, Level, Name
@@ -78,7 +78,7 @@ def test_there_is_a_panel_for_the_traffic_each_gate_and_the_evidence():
 
 def test_the_traffic_is_drawn_in_steps_up_to_the_end():
     traffic = draw(told(end=TAKEN_BACK)).axes[0]
-    new = line(traffic, plots.NEW)
+    new = line(traffic, plot_style.NEW)
     assert new.get_drawstyle() == "steps-post"
     assert list(new.get_ydata()) == [0, 5, 0, 0]
     assert list(new.get_xdata()[:3]) == pytest.approx([0, 0.5, 60.1])
@@ -94,8 +94,8 @@ def test_copies_are_dashed():
 
 def test_a_gate_shows_its_value_stables_the_limit_and_the_interval():
     errors = draw(told()).axes[1]
-    assert line(errors, plots.NEW).get_ydata()[-1] == pytest.approx(1.0)
-    assert line(errors, plots.STABLE).get_ydata()[-1] == pytest.approx(0.8)
+    assert line(errors, plot_style.NEW).get_ydata()[-1] == pytest.approx(1.0)
+    assert line(errors, plot_style.STABLE).get_ydata()[-1] == pytest.approx(0.8)
     assert {each.get_text() for each in errors.texts} >= {"new 1.00 %", "stable 0.80 %", "limit 1.00 %"}
     (band,) = errors.collections
     assert band.get_paths()[0].get_extents().y1 == pytest.approx(50.0)
@@ -114,7 +114,7 @@ def test_latencies_of_the_plain_analyses_are_drawn_in_milliseconds_and_without_e
     figure = draw(told(gates=[gate], value=0.05, limit=0.08, low=None, high=None, against=None, favour=None), policy)
     assert len(figure.axes) == 2
     assert figure.axes[1].get_ylabel() == "latency (ms)"
-    assert line(figure.axes[1], plots.NEW).get_ydata()[0] == pytest.approx(50)
+    assert line(figure.axes[1], plot_style.NEW).get_ydata()[0] == pytest.approx(50)
 
 
 def test_the_interval_of_outcomes_is_laid_around_stables_mean():
@@ -222,7 +222,7 @@ def test_drawing_leaves_pyplot_alone():
 
 
 NOTEBOOK = """
-from modeldeploy.observe import plots
+from modeldeploy.observe import plot_style, plots
 from modeldeploy.observe.timeline import Timeline
 plots.draw(Timeline(0.0, 1.0), title="", new="v1", stable=None, policy=None)
 """
