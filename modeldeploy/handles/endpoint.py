@@ -368,10 +368,10 @@ class Endpoint:
         ticket = self._session.serving.put_revision(cursor.endpoint, revision)
         record = self._session.begin(Kind.ROLLOUT, self.name, to_json(attrs.evolve(cursor, ticket=ticket)))
         if baseline is not None and baseline.live and plan_warnings.ungated(cursor.policy):
-            self._caution(record.id)
+            self._warn_ungated(record.id)
         return Rollout(self._session, Operation(self._session, record.id).start())
 
-    def _caution(self, operation: str) -> None:
+    def _warn_ungated(self, operation: str) -> None:
         """Tell once that nothing watches this rollout."""
         fields = {"note": plan_warnings.UNGATED, "target": self.name}
         self._session.sinks(Event(Name.OPERATION_PROGRESS, time.time(), operation, Level.WARNING, fields))
