@@ -6,6 +6,7 @@ new revision is answered again by stable and counted against the new one (safe c
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 import itertools
 import random
@@ -31,7 +32,7 @@ FALLBACK_HEADER = "modeldeploy-fallback-from"
 """On an answer of stable: the revision that failed to give it."""
 
 _WHOLE = 100
-# A canary that hangs may use up this share of the time; the rest is stable's, so the caller still gets an answer.
+# When a canary has taken this share of the time, stable is asked too, so the caller still gets an answer.
 _CANARY_SHARE = 0.5
 # Answers of the queue, before any model saw the request: asking again is safe whatever the model does.
 _NEVER_ASKED = frozenset({429, 503})
@@ -183,15 +184,35 @@ class Router:
 async def _guarded(
     request: Request, canary: Group, stable: Group, within: float, *, share: int, unit: Unit | None
 ) -> Response:
-    """Ask the canary, and stable when it fails; the failure is the canary's, and the second answer is no draw of the table's."""
-    started = time.monotonic()
-    answer = await canary.submit(request, within * _CANARY_SHARE, share, unit)
-    if not is_error(answer.status) or not (canary.policy.retry_on_crash or answer.status in _NEVER_ASKED):
-        return answer
-    left = min(within - (time.monotonic() - started), stable.policy.deadline_s)
-    answer = await stable.submit(request, left)
+    """Ask the canary, and stable when it fails or takes long; the failure is the canary's, and the second answer is no draw of the table's."""
+    until = time.monotonic() + within
+    if not canary.policy.retry_on_crash:
+        answer = await canary.submit(request, within, share, unit)
+        return await _by_stable(request, canary, stable, until) if answer.status in _NEVER_ASKED else answer
+    # It has all the time that stable would have, so that being as slow as stable is no failure.
+    asked = asyncio.ensure_future(canary.submit(request, within, share, unit))
+    await asyncio.wait({asked}, timeout=within * _CANARY_SHARE)
+    if asked.done() and not is_error(asked.result().status):
+        return asked.result()
+    return await _first_good(asked, asyncio.ensure_future(_by_stable(request, canary, stable, until)))
+
+
+async def _by_stable(request: Request, canary: Group, stable: Group, until: float) -> Response:
+    answer = await stable.submit(request, min(until - time.monotonic(), stable.policy.deadline_s))
     answer.headers[FALLBACK_HEADER] = canary.revision
     return answer
+
+
+async def _first_good(asked: asyncio.Future[Response], again: asyncio.Future[Response]) -> Response:
+    """Give whichever answer is good first, or stable's failure when neither is."""
+    waiting = {asked, again}
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        good = [each.result() for each in done if not is_error(each.result().status)]
+        if good:
+            again.cancel()
+            return good[0]
+    return again.result()
 
 
 def _timeout(request: Request, group: Group) -> float:

@@ -14,6 +14,7 @@ from modeldeploy.serving.link import decode_requests, encode_responses, read_fra
 from modeldeploy.serving.messages import Response
 from modeldeploy.serving.router import Table
 from modeldeploy.values.assignment import assign
+from modeldeploy.values.metrics import bucket_end
 
 tables = st.lists(st.integers(0, 100), min_size=1, max_size=6).map(
     lambda cuts: [b - a for a, b in zip([0, *sorted(cuts)], [*sorted(cuts), 100], strict=True)]
@@ -112,6 +113,7 @@ async def test_a_canary_that_hangs_is_counted_and_its_callers_answered_within_th
     bench.drawn = 0.9
     answer = await bench.ask(modeldeploy_timeout="0.3")
     assert (answer.status, answer.headers["modeldeploy-revision"]) == (200, "v1")
+    await bench.until(lambda: bench.seen("v2", 50).requests)
     canary = bench.seen("v2", 50)
     assert (canary.assigned, canary.requests, canary.errors) == (1, 1, 1)
     # The second answer is stable's work, and not what the table gave it.
@@ -125,6 +127,30 @@ async def test_a_model_that_may_not_be_asked_twice_is_not(bench):
     bench.drawn = 0.9
     assert (await bench.ask()).status == 500
     assert bench.workers[0].frames == []
+
+
+async def test_a_canary_that_takes_most_of_the_time_has_not_failed(bench):
+    """Stable would have had all of it: one that is as slow must not be called worse."""
+    await bench.add("v1", lambda _request: bench.silence)
+    canary = await bench.add("v2")
+    bench.split(v1=50, v2=50)
+    bench.drawn = 0.9
+    asking = asyncio.create_task(bench.ask(modeldeploy_timeout="1"))
+    await bench.until(lambda: bench.workers[0].frames)  # stable is asked when half of the time is over
+    await bench.join(canary, bench.ok)
+    answer = await asking
+    assert (answer.status, answer.headers["modeldeploy-revision"]) == (200, "v2")
+    assert (bench.seen("v2", 50).requests, bench.seen("v2", 50).errors) == (1, 0)
+
+
+async def test_a_canary_is_given_the_whole_time_where_nobody_answers_in_its_place(bench):
+    await bench.add("v1", bench.ok)
+    await bench.add("v2", lambda _request: bench.silence, retry_on_crash=False)
+    bench.split(v1=50, v2=50)
+    bench.drawn = 0.9
+    assert (await bench.ask(modeldeploy_timeout="0.3")).status == 504
+    (bucket,) = bench.seen("v2", 50).latency
+    assert bucket_end(int(bucket)) >= 0.3
 
 
 async def test_what_no_model_has_seen_may_be_asked_elsewhere_in_any_case(bench):
