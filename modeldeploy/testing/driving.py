@@ -20,7 +20,7 @@ from modeldeploy.engine.single import SingleCursor, SingleFlow
 from modeldeploy.errors import OperationCancelled, OperationFailed
 from modeldeploy.testing.clock import TickingClock
 from modeldeploy.testing.harness import Harness
-from modeldeploy.testing.tables import Watched
+from modeldeploy.testing.watched import Watched
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import EndpointSpec
 

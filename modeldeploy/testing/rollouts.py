@@ -20,7 +20,7 @@ from modeldeploy.testing.driving import Stage, Word
 from modeldeploy.testing.faults import Fault, FaultyBackend
 from modeldeploy.testing.harness import Harness
 from modeldeploy.testing.scenarios import SCENARIOS, Scenario
-from modeldeploy.testing.tables import Table, Watched
+from modeldeploy.testing.watched import Table, Watched
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import WHOLE
 from modeldeploy.values.ticket import Phase
