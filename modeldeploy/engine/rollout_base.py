@@ -105,7 +105,7 @@ class RolloutBase:
         if self.cursor.since is None and self.cursor.policy.promotes:
             # The last table is where the walk leads; before it is reached there is nothing of it to skip.
             step = min(step, len(self.cursor.policy.steps) - 1)
-        yield from self._next(step, seen=command.number, paused=False)
+        yield from self._next(step, seen=command.number, paused=False, results=())
 
     def _next(self, step: int, **changes: Any) -> Flow[None]:
         """Save that another step begins; what was counted stays, what was asked begins anew."""
@@ -149,8 +149,8 @@ class RolloutBase:
             stage = Stage.BACK if self.cursor.stage is Stage.WALK else Stage.CLEAN
             yield from self._save(stage=stage, seen=last.number, reason=reason, paused=False, aborted=True)
         else:
-            # The soak of this step starts again; what was counted is kept.
-            yield from self._next(self.cursor.step, seen=last.number, paused=False)
+            # The soak of this step starts again; what was counted is kept, and what the gates said is asked anew.
+            yield from self._next(self.cursor.step, seen=last.number, paused=False, results=())
         return True
 
 

@@ -29,6 +29,9 @@ class RolloutWalk(RolloutBase):
                 if self.cursor.step >= len(self.cursor.policy.steps):
                     yield from self._arrive()
                     continue
+                if self._condemned:
+                    yield from self._take_back(self.cursor.results)
+                    continue
                 # A table in flight lands first: its ticket is of this step, whatever users wish to come next.
                 if self.cursor.ticket is None and (yield from self._heed()):
                     continue
@@ -42,6 +45,12 @@ class RolloutWalk(RolloutBase):
                 yield from self._hold(f"traffic was changed by somebody else: {error}", drifted=True)
             except ModelDeployError as error:
                 yield from self._failed(error)
+
+    @property
+    def _condemned(self) -> bool:
+        """Whether a gate failed and the driver ended before it acted on that: the gates are not asked again."""
+        asked = self.cursor.since is not None and not self.cursor.forced
+        return asked and gates.overall(self.cursor.results) is Verdict.FAIL
 
     def _arrive(self) -> Flow[None]:
         """End the walk if the table of its last step still holds; what somebody else took back is not promoted."""

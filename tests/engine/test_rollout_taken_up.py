@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeploy.engine.effects import Call, Save
+from modeldeploy.engine.effects import Call, Emit, Save
 from modeldeploy.engine.record import Verb
 from modeldeploy.errors import QuotaError
+from modeldeploy.values.events import Name
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.ticket import Phase
 
@@ -77,3 +78,14 @@ def test_skipping_after_the_provider_refused_the_last_table_asks_for_it_again(se
     serving.tell(record, Verb.SKIP)
     assert serving.drive(record).phase is Phase.SUCCEEDED
     assert serving.live == {v2.id: 100}
+
+
+def test_a_revision_that_failed_a_gate_is_not_asked_again_by_the_next_driver(serving, v1, v2):
+    """Nor when it looks well by then: a failure stays one."""
+    answers = iter([False])
+    record = serving.rollout(v2, RolloutPolicy.canary((10,), soak=1.0, gates=[lambda _look: next(answers, True)]))
+    die_at(serving, lambda effect: isinstance(effect, Emit) and effect.name is Name.ROLLOUT_VERDICT)
+    with pytest.raises(DiedError):
+        serving.drive(record)
+    assert serving.drive(record).phase is Phase.FAILED
+    assert serving.live == {v1.id: 100}
