@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.values.capability import Capabilities
-from modeldeploy.values.forecast import Forecast, duration
+from modeldeploy.values.forecast import Forecast, rough_duration
 from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.model import Field, Signature
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
@@ -59,7 +59,7 @@ def _of_gates(capabilities: Capabilities, policy: RolloutPolicy) -> Iterable[str
     slot = capabilities.meter_resolution
     if slot > policy.interval:
         late = f" and soak={policy.soak:g} ends before the first is whole" if policy.soak < slot else ""
-        yield f"the backend keeps metrics in slots of {duration(slot)}: gates see something new that often{late}"
+        yield f"the backend keeps metrics in slots of {rough_duration(slot)}: gates see something new that often{late}"
     if capabilities.meters and not capabilities.meters_by_share:
         yield "the backend cannot tell calls that name their revision from others: the gates count them too"
     elif policy.key and not capabilities.sticky and capabilities.pinned_invoke:
@@ -96,7 +96,7 @@ def late(forecast: Forecast | None) -> list[str]:
     """Give the warnings of a forecast with the rate that they hold for."""
     if forecast is None:
         return []
-    rate = f"at {forecast.rps:.3g} requests/s, as in the last {duration(_MEASURED_S)}"
+    rate = f"at {forecast.rps:.3g} requests/s, as in the last {rough_duration(_MEASURED_S)}"
     return [f"{rate}: {warning}" for warning in forecast.warnings]
 
 

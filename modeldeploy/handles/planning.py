@@ -12,7 +12,7 @@ from modeldeploy.errors import ModelDeployError
 from modeldeploy.handles import plan_warnings, support
 from modeldeploy.handles.plans import Call, Diff, How, Part, Plan
 from modeldeploy.handles.snapshot import Snapshot
-from modeldeploy.values.forecast import duration
+from modeldeploy.values.forecast import rough_duration
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, RevisionState, Traffic
 
@@ -129,7 +129,7 @@ def _pace(policy: RolloutPolicy, table: Traffic, name: str) -> str:
     if not (share or table.copies):
         return "the copies end"
     gates = "until the gates pass" if share < WHOLE else "while the gates watch"
-    words = [f"for {duration(span)}"] if span else []
+    words = [f"for {rough_duration(span)}"] if span else []
     return " and ".join([*words, *([gates] if policy.gates and (share < WHOLE or span) else [])])
 
 

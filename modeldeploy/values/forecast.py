@@ -80,16 +80,16 @@ class Forecast:
     def __str__(self) -> str:
         table = _aligned([self.columns, *self.rows]) if self.steps else ["no gate that can be foreseen"]
         head = f"at {self.rps:g} requests/s of which {100 * self.base_rate:g} % are bad"
-        whole = f"in all {duration(self.seconds)} for a revision as good as stable"
+        whole = f"in all {rough_duration(self.seconds)} for a revision as good as stable"
         return "\n".join([head, *table, whole, *(f"warning: {warning}" for warning in self.warnings)])
 
     __repr__ = __str__
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """Write a span of time roughly.
 
-    >>> [duration(span) for span in (42, 600, 8286, 3e5, float("inf"))]
+    >>> [rough_duration(span) for span in (42, 600, 8286, 3e5, float("inf"))]
     ['42 s', '10 min', '2.3 h', '3.5 days', 'never']
     """
     if math.isinf(seconds):
@@ -106,7 +106,7 @@ def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
 
 
 def _figure(requests: float, seconds: float) -> str:
-    return "never" if math.isinf(seconds) else f"{requests:,.0f} requests, {duration(seconds)}"
+    return "never" if math.isinf(seconds) else f"{requests:,.0f} requests, {rough_duration(seconds)}"
 
 
 def expect(policy: RolloutPolicy, *, rps: float, base_rate: float) -> Forecast:
@@ -290,10 +290,10 @@ class _Outlook:
                 continue
             slowest = max(self.watching(percent), key=lambda gate: self.expectation(percent, gate).pass_seconds)
             where = f"at {percent} %" if percent else f"with copies of {self.policy.copies} %"
-            needs = "comes to no verdict" if math.isinf(span) else f"needs about {duration(span)}"
+            needs = "comes to no verdict" if math.isinf(span) else f"needs about {rough_duration(span)}"
             then = ends[self.policy.on_inconclusive.value]
             remedies = "; ".join(self.remedies(percent, slowest, span))
-            yield f"{where} gate '{slowest}' {needs}, and after {duration(self.allowed)} the rollout {then}: {remedies}"
+            yield f"{where} gate '{slowest}' {needs}, and after {rough_duration(self.allowed)} the rollout {then}: {remedies}"
 
     def remedies(self, percent: int, gate: Gate, span: float) -> Iterable[str]:
         """Say what would help, the most useful first."""
@@ -314,8 +314,10 @@ class _Outlook:
         """Warn of a bake that ends before a worse revision shows."""
         for each in self.steps():
             if each.percent == WHOLE and each.detect_seconds > self.policy.bake:
-                shows = "never" if math.isinf(each.detect_seconds) else f"after about {duration(each.detect_seconds)}"
+                shows = (
+                    "never" if math.isinf(each.detect_seconds) else f"after about {rough_duration(each.detect_seconds)}"
+                )
                 yield (
                     f"a revision {self.policy.analysis.max_ratio:g} times as bad shows in gate {each.gate!r} {shows}, and the"
-                    f" bake ends after {duration(self.policy.bake)}: bake longer, or use a canary, which is held against stable"
+                    f" bake ends after {rough_duration(self.policy.bake)}: bake longer, or use a canary, which is held against stable"
                 )

@@ -12,7 +12,7 @@ from modeldeploy.engine import sequential
 from modeldeploy.engine.evidence import Evidence
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.stats.eprocess import Stratum
-from modeldeploy.values.forecast import duration
+from modeldeploy.values.forecast import rough_duration
 from modeldeploy.values.gate import Gate, Verdict
 from modeldeploy.values.rollout import RolloutPolicy
 
@@ -240,7 +240,7 @@ def test_a_forecast_reads_as_a_table():
     ],
 )
 def test_spans_are_written_roughly(seconds, text):
-    assert duration(seconds) == text
+    assert rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
