@@ -44,9 +44,9 @@ def _header(request: Request, name: str) -> str | None:
 
 
 def _from_body(request: Request, name: str) -> str | None:
-    body, tail = _parts(request)
-    document = _document(body) if len(body) <= LARGEST else None
     try:
+        body, tail = _parts(request)
+        document = _document(body) if len(body) <= LARGEST else None
         return _text(_find(document, name, tail))
     except (TypeError, ValueError, LookupError, AttributeError, struct.error):
         return None  # a body of another shape; whether it is a right one is for the model server to say
