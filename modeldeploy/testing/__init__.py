@@ -16,6 +16,6 @@ pytest.register_assert_rewrite(
     "modeldeploy.testing.harness",
     "modeldeploy.testing.rollouts",
     "modeldeploy.testing.scenarios",
-    "modeldeploy.testing.watched",
     "modeldeploy.testing.serving",
+    "modeldeploy.testing.watched",
 )
