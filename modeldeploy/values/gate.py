@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import enum
+import itertools
 import math
 import re
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +87,9 @@ class Gate:
     @classmethod
     def parse(cls, text: str) -> Gate:
         """Read ``"metric <= number unit"``; ConfigurationError points at the part that is wrong."""
+        if not isinstance(text, str):
+            message = f"gate {text!r} is no text"  # type: ignore[unreachable]  # not everybody asks a type checker
+            raise ConfigurationError(message, hint=f"write 'metric <= limit', {_EXAMPLES}")
         found = _GATE.fullmatch(text)
         if found is None:
             message = f"gate {text!r} cannot be read"
@@ -105,7 +110,7 @@ class Gate:
         if not callable(function):
             message = f"gate {function!r} is neither text nor a function"
             raise ConfigurationError(message, hint=_EXAMPLES)
-        name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+        name = _name(function)
         _functions[name] = function
         return cls(Metric.CUSTOM, function=name)
 
@@ -124,6 +129,16 @@ class Gate:
         if self.metric.quantile is None:
             return f"{self.metric.value} <= {self.limit * 100:g}%"
         return f"{self.metric.value} <= {self.limit * 1000:g}ms"
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """Name a function so that no other one is asked in its place."""
+    name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    if isinstance(function, types.FunctionType) and "<" not in name:
+        return name
+    # Lambdas, functions made by functions, methods and objects share their names, so they are numbered.
+    names = itertools.chain([name], (f"{name}#{number}" for number in itertools.count(2)))
+    return next(each for each in names if _functions.get(each, function) == function)
 
 
 def _metric(word: str, text: str) -> Metric:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,6 +148,32 @@ def test_an_object_that_can_be_called_is_a_gate_too():
     gate = Gate.custom(budget)
     assert gate.known is budget
     assert str(gate).endswith("Budget")
+
+
+def _at_most(errors):
+    return lambda look: look.new.errors <= errors
+
+
+class _Budget:
+    def __init__(self, errors):
+        self.errors = errors
+
+    def within(self, look):
+        return look.new.errors <= self.errors
+
+
+@pytest.mark.parametrize("make", [_at_most, lambda errors: _Budget(errors).within, lambda n: functools.partial(max, n)])
+def test_functions_that_share_a_name_are_told_apart(make):
+    few, many = make(1), make(100)
+    gates = [Gate.custom(few), Gate.custom(many)]
+    assert [gate.known for gate in gates] == [few, many]
+    assert Gate.custom(few) == gates[0]
+
+
+@pytest.mark.parametrize("text", [5, None, b"error_rate <= 1%"])
+def test_a_gate_that_is_no_text_is_not_read(text):
+    with pytest.raises(ConfigurationError, match="is no text"):
+        Gate.parse(text)
 
 
 def test_what_cannot_be_called_is_no_gate():
