@@ -201,12 +201,12 @@ def _custom(gate: Gate, look: Look) -> Flow[GateResult]:
     result = GateResult(str(gate), Verdict.BLIND, sample=max(look.new.requests, look.new.compared))
     try:
         answer = yield from attempt(f"ask gate {gate}", lambda: _function(gate)(look))
+        verdict, reason = answer if isinstance(answer, tuple) else (answer, "")
+        return attrs.evolve(result, verdict=_verdict(verdict), reason=str(reason))
     except FencedError:
         raise
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything, and it is told
         return attrs.evolve(result, reason=f"{type(error).__name__}: {error}")
-    verdict, reason = answer if isinstance(answer, tuple) else (answer, "")
-    return attrs.evolve(result, verdict=_verdict(verdict), reason=str(reason))
 
 
 def _verdict(answer: object) -> Verdict:
@@ -214,6 +214,10 @@ def _verdict(answer: object) -> Verdict:
         return Verdict.INCONCLUSIVE
     if isinstance(answer, Verdict):
         return answer
+    # numpy's True and 1 are yes as well; "no" and NaN would be true, and are no answer.
+    if isinstance(answer, str) or answer != bool(answer):
+        message = f"the function answered {answer!r}, which is neither True, False nor None"
+        raise TypeError(message)
     return Verdict.PASS if answer else Verdict.FAIL
 
 
