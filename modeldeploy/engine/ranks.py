@@ -1,7 +1,7 @@
 """The rank analysis, for compatibility: one value for each look, the new revision's series against stable's by Mann and Whitney's test.
 
-It is the way of Kayenta's judge: a gate fails when the series are shifted by more than a quarter of the shift itself, with 98 % confidence, and
-the last values break the gate's limit. It needs many looks, and events that are rare at each look escape it.
+It is the way of Kayenta's judge: a gate fails when the series are shifted by more than a quarter of the shift itself, with 98 % confidence,
+and the last values break the gate's limit. It needs many looks, and events that are rare at each look escape it.
 """
 
 from __future__ import annotations

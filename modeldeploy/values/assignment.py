@@ -13,10 +13,10 @@ KEY_HEADER = "modeldeploy-key"
 def assign(weights: Mapping[str, int], key: str) -> str | None:
     """Give the revision that a key belongs to, with probability in proportion to its weight; None without weights.
 
-    Weighted rendezvous hashing (Thaler and Ravishankar 1998; the logarithmic score: Schindelhauer and Schomaker 2005): every
-    revision draws ``-ln(u) / weight`` with ``u`` from a hash of its name and the key, and the least wins. Raising one weight while the others keep their
-    proportions lowers that revision's draws alone, so keys move to it and nowhere else. The draws differ for each pair of revision and
-    key, so the keys that see one new revision first are not the ones that see the next one first.
+    Weighted rendezvous hashing (Thaler and Ravishankar 1998; the logarithmic score: Schindelhauer and Schomaker 2005): every revision draws
+    ``-ln(u) / weight`` with ``u`` from a hash of its name and the key, and the least wins. Raising one weight while the others keep their
+    proportions lowers that revision's draws alone, so keys move to it and nowhere else. The draws differ for each pair of revision and key,
+    so the keys that see one new revision first are not the ones that see the next one first.
 
     >>> [assign({"old": 50, "new": 50}, key) for key in ("ana", "ben", "cem")]
     ['old', 'old', 'new']
