@@ -178,10 +178,7 @@ def _units(metric: Metric) -> dict[str | None, float]:
 class GateResult:
     """What one gate saw.
 
-    ``value`` and ``limit`` are shares of bad events (0-1) in the sequential analysis, and in the metric's own unit (a rate 0-1, seconds)
-    otherwise; ``sample`` counts what the new revision answered. ``low`` and ``high`` enclose the new revision's value at every look together
-    with probability 0.95; for the outcomes of an A/B test they enclose how much the new revision's mean is above stable's. ``against`` and ``favour`` are e-values: the gate fails when ``against`` reaches 1/alpha, passes when ``favour``
-    reaches 1/beta.
+    Values are shares of bad events (0-1) in the sequential analysis, and in the metric's own unit (a rate 0-1, seconds) otherwise.
     """
 
     gate: str
@@ -189,11 +186,19 @@ class GateResult:
     value: float | None = None
     limit: float | None = None
     sample: int = 0
+    """Answers of the new revision."""
     reason: str = ""
     bad: int = 0
+    """How many of the sample were bad events."""
     stable_value: float | None = None
     stable_sample: int = 0
     low: float | None = None
+    """With ``high`` it encloses the value, at every look together with probability 0.95.
+
+    For the outcomes of an A/B test both enclose how much the new revision's mean is above stable's.
+    """
     high: float | None = None
     against: float | None = None
+    """E-value against the revision: the gate fails when it reaches 1/alpha."""
     favour: float | None = None
+    """E-value for the revision: the gate passes when it reaches 1/beta."""
