@@ -28,6 +28,8 @@ from modeldeploy.values.serving import WHOLE
 _BASELINE_S = 60.0
 """How far back stable is measured for its quantiles, and for its rates when it answers nothing any more."""
 _LONGEST_S = 3600.0
+_LATEST_S = 60.0
+"""How long after a table was replaced its last answers are waited for."""
 _LEAST_KNOWN = 500
 """Answers of stable within which its p99 is known."""
 
@@ -73,6 +75,7 @@ class Looker:
         start, end = max(evidence.upto, self._slot(since, up=not self._by_share)), self._slot(at)
         if end <= start:
             return evidence
+        evidence = yield from self._late(evidence, end, since)
         interval = yield from self._interval(start, end, since)
         evidence = attrs.evolve(evidence, upto=end)
         if interval.empty:
@@ -84,6 +87,22 @@ class Looker:
                     continue
                 evidence = ranks.note(evidence, gate, interval.new, interval.stable)
         return evidence
+
+    def _late(self, evidence: Evidence, end: float, since: float) -> Flow[Evidence]:
+        """Count what was asked for under the table before this one and was not counted yet: the slowest answers, and time-outs, come last.
+
+        It belongs to that table's stratum, and is no part of this step's sample.
+        """
+        before, start = self._cursor.step - 1, max(evidence.upto, self._slot(since - _LATEST_S))
+        known = self._by_share and bool(self._tested) and evidence.upto > 0 and before >= 0
+        if not known or start >= end or start > since + _LATEST_S or not self._policy.steps[before]:
+            return evidence
+        earlier = Looker(self._backend, attrs.evolve(self._cursor, step=before))
+        interval = yield from earlier._interval(start, end, since)
+        if interval.empty:
+            return evidence
+        counted = count(evidence, interval, tuple(event for gate in self._tested for event in events_of(gate)))
+        return attrs.evolve(counted, here=evidence.here)
 
     @property
     def _by_share(self) -> bool:

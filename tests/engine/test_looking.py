@@ -68,7 +68,9 @@ def test_no_request_is_counted_twice_or_lost(slotted, v1, v2, resolution, by_sha
     evidence = scene.cursor(record).evidence
     steps = [event.at for event in scene.events("rollout.step")]
     for at, (stratum, began) in enumerate(zip(evidence.strata[ERRORS], steps, strict=False)):
-        ended = [event.at for event in scene.events("rollout.verdict")][at]
+        # Where shares are told, what comes after the table was replaced is counted too, in the step that follows.
+        verdicts = [event.at for event in scene.events("rollout.verdict")]
+        ended = verdicts[-1] if by_share else verdicts[at]
         slot = resolution or 1e-9
         first = math.floor(began / slot) if by_share else math.ceil(began / slot)
         last = math.floor(ended / slot)
@@ -233,3 +235,26 @@ def test_a_bake_shorter_than_a_slot_is_still_seen_by_its_gates(slotted, v1, v2, 
     record = scene.rollout(v2, policy)
     assert scene.drive(record, backend=backend).phase is Phase.FAILED
     assert scene.live == {v1.id: 100}
+
+
+def test_answers_that_come_after_their_table_was_replaced_are_counted_under_it(serving, v1, v2):
+    """A twentieth of the canary's requests hang until they fail, 15 s later: longer than a step lasts."""
+    due = []
+
+    def flow(_seconds):
+        at = serving.clock.now()
+        for revision, share in serving.state.traffic.live.items():
+            due.append((at + 15, share)) if revision == v2.id else None
+            good = sample(revision, at, requests=20 * share, errors=0, latency=0.01, assigned=21 * share)
+            serving.backend._samples.add("iris", good, share)
+        for when, share in [each for each in due if each[0] <= at]:
+            due.remove((when, share))
+            failed = sample(v2.id, at, requests=share, errors=share, latency=15.0)
+            serving.backend._samples.add("iris", failed, share)
+
+    serving.clock.flow = flow
+    policy = canary("error_rate <= 1x", steps=(5, 50), soak=10.0, interval=1.0)
+    record = serving.drive(serving.rollout(v2, policy))
+    strata = {each.new_share: each for each in serving.cursor(record).evidence.strata["error_rate <= 1x"]}
+    assert strata[5].new_bad > 0
+    assert record.phase is Phase.FAILED
