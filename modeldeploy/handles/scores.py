@@ -28,8 +28,9 @@ def rows(
 def _key(key: object) -> str:
     text = key_text(_plain(key))
     if text is None:
-        message = f"key {key!r} is neither text nor a number"
-        raise InvalidRequestError(message, field="key", hint="use the value that the requests carried")
+        message = f"key {key!r} is not valid"
+        hint = "use what the requests carried: a number, or a printable text without blanks around it"
+        raise InvalidRequestError(message, field="key", hint=hint)
     return text
 
 
@@ -60,7 +61,7 @@ def _listed(name: str, given: Any) -> list[Any]:
 def _revisions(named: Sequence[str], revision: str | Iterable[str] | None, weights: Mapping[str, int]) -> Sequence[str]:
     if revision is None:
         return [assign(weights, key) or "" for key in named]
-    answered = [revision] * len(named) if isinstance(revision, str) else [str(each) for each in revision]
+    answered = [revision] * len(named) if isinstance(revision, str) else _listed("revisions", revision)
     unknown = next((each for each in answered if each not in weights), None)
     if unknown is not None:
         message = f"revision {unknown!r} takes no part in this test"

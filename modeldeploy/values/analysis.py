@@ -38,10 +38,10 @@ class Analysis:
     def __attrs_post_init__(self) -> None:
         for name in ("alpha", "beta", "max_rate"):
             value = getattr(self, name)
-            if not 0 < value < 1:
+            if not isinstance(value, int | float) or not 0 < value < 1:
                 message = f"{name} is {value!r}"
                 raise ConfigurationError(message, hint="use a probability between 0 and 1, for example 0.05")
-        if not 1 < self.max_ratio <= 30:  # noqa: PLR2004 - the largest ratio that is bet on
+        if not isinstance(self.max_ratio, int | float) or not 1 < self.max_ratio <= 30:  # noqa: PLR2004 - the largest ratio that is bet on
             message = f"max_ratio is {self.max_ratio!r}"
             raise ConfigurationError(message, hint="use a number above 1 and at most 30, for example 2")
 

@@ -126,11 +126,11 @@ def expect(policy: RolloutPolicy, *, rps: float, base_rate: float) -> Forecast:
 
 
 def _check(rps: float, base_rate: float) -> None:
-    for name, value, good, hint in (
-        ("rps", rps, 0 < rps < math.inf, "use the requests a second of the whole endpoint, above 0"),
-        ("base_rate", base_rate, 0 <= base_rate < 1, "use stable's share of failed answers, for example 0.01"),
+    for name, value, most, hint in (
+        ("rps", rps, math.inf, "use the requests a second of the whole endpoint, above 0"),
+        ("base_rate", base_rate, 1, "use stable's share of failed answers, for example 0.01"),
     ):
-        if not good:
+        if not isinstance(value, int | float) or not 0 <= value < most or (name == "rps" and not value):
             message = f"{name} is {value!r}"
             raise ConfigurationError(message, hint=hint)
 

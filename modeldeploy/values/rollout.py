@@ -24,6 +24,7 @@ _BLIND_LIMIT_S = 300.0
 _INTERVAL_S = 1.0
 _SEQUENTIAL = Analysis()
 _SOURCES = ("header", "field")
+_RISING = "use rising whole percentages from 1 to 100, for example (5, 25, 50)"
 
 T = TypeVar("T", bound=enum.StrEnum)
 GateLike: TypeAlias = "str | Gate | Callable[..., Any]"
@@ -60,6 +61,9 @@ def _gates(gates: Iterable[GateLike]) -> tuple[Gate, ...]:
     if isinstance(gates, str):
         message = f"gates is one string: {gates!r}"
         raise ConfigurationError(message, hint=f"pass a list: [{gates!r}]")
+    if not isinstance(gates, Iterable):
+        message = f"gates is {gates!r}"  # type: ignore[unreachable]  # not everybody asks a type checker
+        raise ConfigurationError(message, hint="pass a list, for example ['error_rate <= 1%']; [] asks nothing")
     return tuple(_gate(gate) for gate in gates)
 
 
@@ -73,8 +77,10 @@ def _key(text: str) -> str:
     """Complete a key: a bare word is a field of the request."""
     if not text:
         return ""
-    source, colon, name = text.partition(":") if ":" in text else ("field", ":", text)
-    if source not in _SOURCES or not re.fullmatch(r"[\w.-]+", name):
+    source, colon, name = (text if ":" in str(text) else f"field:{text}").partition(":")
+    # Names of headers are ASCII.
+    flags = re.ASCII if source == "header" else re.NOFLAG
+    if not isinstance(text, str) or source not in _SOURCES or not re.fullmatch(r"[\w.-]+", name, flags):
         message = f"key is {text!r}"
         raise ConfigurationError(message, hint="use 'header:<name>' or 'field:<name>', for example 'header:x-user-id'")
     return f"{source}{colon}{name.lower() if source == 'header' else name}"
@@ -353,7 +359,13 @@ class RolloutPolicy:
 
 
 def _percentages(steps: int | Iterable[int]) -> tuple[int, ...]:
-    return (steps,) if isinstance(steps, int) else tuple(steps)
+    if isinstance(steps, int):
+        return (steps,)
+    given: object = steps
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        message = f"steps are {steps!r}"
+        raise ConfigurationError(message, hint=_RISING)
+    return tuple(steps)
 
 
 def _up(steps: tuple[int, ...]) -> tuple[int, ...]:
@@ -378,7 +390,7 @@ def _check_steps(steps: tuple[int, ...], *, copied: bool) -> None:
     rising = whole and list(steps) == sorted(set(steps))
     if not (steps and rising):
         message = f"steps are {steps!r}"
-        raise ConfigurationError(message, hint="use rising whole percentages from 1 to 100, for example (5, 25, 50)")
+        raise ConfigurationError(message, hint=_RISING)
 
 
 def _check_seconds(name: str, value: float, *, above: float | None = None) -> None:

@@ -57,6 +57,8 @@ def test_whoever_knows_who_answered_may_say_so():
         ({float("nan"): 1}, {}, "key nan"),
         ({"ana": 1}, {"revision": "v9"}, "'v9' takes no part"),
         ({"ana": 1}, {"revision": []}, "0 revisions for 1 keys"),
+        ({"ana": 1}, {"revision": 5}, "revisions are int"),
+        ({("ana",): 1}, {}, "key ('ana',) is not valid"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(values, options, message):

@@ -16,13 +16,13 @@ def test_the_default_is_the_sequential_one():
 
 
 @pytest.mark.parametrize("name", ["alpha", "beta", "max_rate"])
-@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "5%", None])
 def test_what_is_no_probability_is_refused_and_named(name, value):
     with pytest.raises(ConfigurationError, match=f"{name} is"):
         Analysis(**{name: value})
 
 
-@pytest.mark.parametrize("value", [1, 0.5, 31, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [1, 0.5, 31, float("nan"), float("inf"), "2x", None])
 def test_a_ratio_that_cannot_be_bet_on_is_refused(value):
     with pytest.raises(ConfigurationError, match="max_ratio is"):
         Analysis(max_ratio=value)

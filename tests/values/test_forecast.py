@@ -250,6 +250,8 @@ def test_spans_are_written_roughly(seconds, text):
         ({"rps": math.inf}, "rps"),
         ({"rps": 1, "base_rate": 1}, "base_rate"),
         ({"rps": 1, "base_rate": -1}, "base_rate"),
+        ({"rps": "5"}, "rps"),
+        ({"rps": 1, "base_rate": "1%"}, "base_rate"),
     ],
 )
 def test_impossible_traffic_is_refused(options, part):

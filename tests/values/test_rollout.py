@@ -69,6 +69,12 @@ def test_a_linear_step_that_is_no_percentage_is_refused(step):
         ({"key": "cookie:user"}, "key is 'cookie:user'"),
         ({"key": "header:"}, "key is 'header:'"),
         ({"key": "a user"}, "key is 'a user'"),
+        ({"key": "header:ключ"}, "key is 'header:ключ'"),
+        ({"key": 5}, "key is 5"),
+        ({"gates": None}, "gates is None"),
+        ({"gates": 1}, "gates is 1"),
+        ({"steps": None}, "steps are None"),
+        ({"steps": "5,25"}, "steps are '5,25'"),
     ],
 )
 def test_a_wrong_option_is_refused_and_named(options, part):
