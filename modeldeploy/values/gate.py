@@ -62,6 +62,20 @@ _functions: dict[str, Callable[..., Any]] = {}
 """The functions of this process that gates name; another process imports them by their name."""
 
 
+def _metric_of(word: str) -> Metric:
+    try:
+        return Metric(word)
+    except ValueError as error:
+        message = f"metric {word!r} of a gate is not known"
+        raise ConfigurationError(message, hint=_guess(str(word))) from error
+
+
+def _guess(word: str) -> str:
+    close = difflib.get_close_matches(word, _WORDS, n=1)
+    asked = f"did you mean {close[0]!r}? " if close else ""
+    return f"{asked}known metrics are {_WORDS}"
+
+
 @attrs.frozen
 class Gate:
     """A condition on the new revision: ``metric <= limit``, absolute (a rate 0-1, seconds) or relative to stable.
@@ -70,14 +84,14 @@ class Gate:
     Gate(metric=<Metric.P95_LATENCY: 'p95_latency'>, limit=1.2, relative=True, function='')
     """
 
-    metric: Metric
+    metric: Metric = attrs.field(converter=_metric_of)
     limit: float = 0.0
     relative: bool = False
     function: str = ""
     """Name of a custom gate's function: ``module:name``."""
 
     def __attrs_post_init__(self) -> None:
-        if not 0 <= self.limit < math.inf:
+        if not isinstance(self.limit, int | float) or not 0 <= self.limit < math.inf:
             message = f"limit of a gate on {self.metric.value} is {self.limit!r}"
             raise ConfigurationError(message, hint="use a finite number of 0 or more")
         if self.relative and not self.limit:
@@ -143,10 +157,8 @@ def _name(function: Callable[..., Any]) -> str:
 
 def _metric(word: str, text: str) -> Metric:
     if word not in _WORDS:
-        close = difflib.get_close_matches(word, _WORDS, n=1)
-        asked = f"did you mean {close[0]!r}? " if close else ""
         message = f"metric {word!r} in gate {text!r} is not known"
-        raise ConfigurationError(message, hint=f"{asked}known metrics are {_WORDS}")
+        raise ConfigurationError(message, hint=_guess(word))
     return Metric(word)
 
 

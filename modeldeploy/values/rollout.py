@@ -178,9 +178,10 @@ class RolloutPolicy:
 
         With a ``key`` whoever was answered by the new revision once is not sent back to stable while its share grows.
         """
+        walk = _percentages(steps)
         return cls(
             Strategy.CANARY,
-            _up(_percentages(steps)),
+            _up(walk) if walk else walk,
             soak=soak,
             gates=gates,
             min_sample=min_sample,

@@ -81,7 +81,18 @@ def test_a_metric_knows_its_quantile():
     assert Metric.ERROR_RATE.quantile is None
 
 
-@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.1])
+def test_a_gate_of_a_word_has_the_metric_of_that_name():
+    assert Gate("error_rate", 0.01) == Gate(Metric.ERROR_RATE, 0.01)
+    assert str(Gate("error_rate", 0.01)) == "error_rate <= 1%"
+
+
+@pytest.mark.parametrize("word", ["eror_rate", 5, None])
+def test_a_gate_on_what_is_no_metric_is_refused(word):
+    with pytest.raises(ConfigurationError, match=f"metric {word!r} of a gate is not known"):
+        Gate(word, 0.01)
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.1, "1%", None])
 def test_a_gate_with_a_limit_that_nothing_can_be_held_against_is_refused(limit):
     with pytest.raises(ConfigurationError, match="limit of a gate on error_rate is"):
         Gate(Metric.ERROR_RATE, limit)

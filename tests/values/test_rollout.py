@@ -75,6 +75,7 @@ def test_a_linear_step_that_is_no_percentage_is_refused(step):
         ({"gates": 1}, "gates is 1"),
         ({"steps": None}, "steps are None"),
         ({"steps": "5,25"}, "steps are '5,25'"),
+        ({"steps": ()}, r"steps are \(\)"),
     ],
 )
 def test_a_wrong_option_is_refused_and_named(options, part):
