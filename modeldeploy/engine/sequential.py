@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import attrs
+
 from modeldeploy.engine.evidence import BadEvent, Evidence, events_of
 from modeldeploy.stats import eprocess, sample_ratio
 from modeldeploy.stats.eprocess import Stratum
@@ -73,7 +75,7 @@ def _evidence(
     low, high = _before(event, base)
     if event.limit is not None:
         # No worse than stable, or within the limit: either is enough to stay. Alone, the limit holds unless stable surely broke it before.
-        against = eprocess.log_fail_both(strata, event.limit, max(event.limit, low))
+        against = eprocess.log_fail_both(strata, event.limit, max(event.limit, low, _beyond_quantile(event, base)))
     elif beside:
         against = eprocess.log_fail_ratio(strata, event.tolerance)
     else:
@@ -91,6 +93,13 @@ def _before(event: BadEvent, base: Window | None) -> tuple[float, float]:
     if base is None or bucket is None or not event.seen(base):
         return 0.0, 1.0
     return rate_interval(event.bad(base, bucket), event.seen(base))
+
+
+def _beyond_quantile(event: BadEvent, base: Window | None) -> float:
+    """Give the largest share of stable's answers that may lie beyond its own quantile, which is known from few of them only."""
+    if event.quantile is None or base is None or event.bucket(base) is None:
+        return 0.0
+    return _before(attrs.evolve(event, factor=1.0), base)[1]
 
 
 def _result(

@@ -202,3 +202,10 @@ def test_a_split_that_is_not_honoured_is_told():
 
 def test_a_table_with_one_revision_splits_nothing():
     assert ratio_broken(Evidence(assigned=(Stratum(100, 0, new_seen=10, stable_seen=500),))) is None
+
+
+@pytest.mark.parametrize(("slow", "verdict"), [(90, Verdict.INCONCLUSIVE), (400, Verdict.FAIL)])
+def test_a_quantile_of_few_answers_condemns_nobody_for_its_own_error(slow, verdict):
+    """Five of stable's hundred were slower; that 9 % are, when it is not there any more, is within the error of that figure."""
+    base = Window("old", 0, 1, 100, 0, {str(bucket_of(0.05)): 95, str(bucket_of(0.11)): 5})
+    assert ask(Gate.parse("p95_latency <= 1x"), Stratum(100, 0, 1_000, slow), base=base).verdict is verdict
