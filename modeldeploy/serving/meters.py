@@ -144,12 +144,16 @@ class Meter:
         return self._newest if now < self._end else self._begin(int(now))
 
     def _begin(self, now: int) -> _Second:
-        kept = self._kept
         self._newest, self._end = _Second(now), now + 1
-        kept.append(self._newest)
-        while kept[0].at < now - KEPT_S:
-            kept.popleft()
+        self._kept.append(self._newest)
+        self.tidy()
         return self._newest
+
+    def tidy(self) -> None:
+        """Forget the seconds that are over for long; one that counts nothing more keeps them until it is told to."""
+        oldest, kept = int(self._clock()) - KEPT_S, self._kept
+        while kept and kept[0].at < oldest:
+            kept.popleft()
 
     def window(self, since: float, until: float, *, share: int | None = None) -> Window:
         """Add up the seconds that lie, wholly or in part, between two instants (seconds since the epoch).

@@ -148,6 +148,8 @@ class Router:
         if table.sole is not None or table.key != self.table.key:
             self._units = Units()
         self.table = table
+        for meter in self.meters.values():
+            meter.tidy()
 
     def _own_answer(self, request: Request) -> Response | None:
         if request.path in _OWN_PATHS:

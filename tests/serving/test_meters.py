@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from modeldeploy.backends import memory_meters
 from modeldeploy.serving.meters import COPY, KEPT_S, Meter, Reading, exposition, is_error
+from modeldeploy.serving.router import Router, Table
 from modeldeploy.serving.units import Units
 from modeldeploy.values.metrics import bucket_end, bucket_of
 
@@ -231,3 +232,15 @@ def test_shares_mean_what_the_reference_backend_means(rows):
     for revision, share in itertools.product(meters, (5, 50, 95)):
         expected = reference.window("iris", revision, 0, 1e12, share)
         assert meters[revision].window(0, 1e12, share=share) == expected
+
+
+def test_a_revision_that_is_gone_takes_no_room_for_its_seconds_after_they_are_over():
+    clock, router = Clock(), Router("iris")
+    meter = router.meters["v1"] = Meter("v1", clock=clock)
+    meter.record(200, 0.01)
+    router.install(Table.of({"v2": 100}, "v2"))
+    assert meter.window(0, 1e12).requests == 1
+    clock.now += KEPT_S + 1
+    router.install(Table.of({"v3": 100}, "v3"))
+    assert meter.window(0, 1e12).requests == 0
+    assert meter.outcomes["ok"] == 1
