@@ -44,7 +44,7 @@ class RefusesItsOwnWrite(MemoryBackend):
 
 
 def acts_before_it_saves_its_verdict(patch):
-    """The traffic goes back, and only then is it written down why."""
+    """The traffic goes back, and only then is it written down why; and what a look said is not heeded afterwards."""
 
     def leave(self, reason, results, verdict):
         yield from self._observe()
@@ -52,6 +52,7 @@ def acts_before_it_saves_its_verdict(patch):
         yield from self._save(stage=rollout_walk.Stage.BACK, verdict=verdict, results=results, reason=reason)
 
     patch.setattr(RolloutWalk, "_leave", leave)
+    patch.setattr(RolloutWalk, "_condemned", property(lambda _self: False))
 
 
 def counts_an_interval_again_after_resuming(patch):
