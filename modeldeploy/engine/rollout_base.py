@@ -133,12 +133,12 @@ class RolloutBase:
         yield from self._save(paused=True, ticket=None, outcome=f"paused: {reason}", **changes)
 
     def _unpaused(self) -> Flow[bool]:
-        """Heed what was said while it was paused; the last word counts."""
+        """Heed what was said while it was paused: an abort, as while it runs, or else the last word."""
         commands = yield from inbox(self.cursor.seen)
         wanted = [command for command in commands if command.verb is not Verb.PAUSE]
         if not wanted:
             return False
-        last = wanted[-1]
+        last = next((command for command in wanted if command.verb in {Verb.ABORT, Verb.CANCEL}), wanted[-1])
         yield Emit(Name.ROLLOUT_RESUMED, {"verb": last.verb.value, "who": last.who})
         if last.verb is Verb.PROMOTE:
             yield from self._force(last)

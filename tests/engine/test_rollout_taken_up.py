@@ -89,3 +89,13 @@ def test_a_revision_that_failed_a_gate_is_not_asked_again_by_the_next_driver(ser
         serving.drive(record)
     assert serving.drive(record).phase is Phase.FAILED
     assert serving.live == {v1.id: 100}
+
+
+def test_an_abort_is_not_taken_back_by_a_word_to_go_on(serving, v1, v2):
+    record = serving.rollout(v2, CANARY)
+    serving.tell(record, Verb.PAUSE)
+    assert serving.drive(record).paused
+    serving.tell(record, Verb.ABORT)
+    serving.tell(record, Verb.RESUME)
+    assert serving.drive(record).phase is Phase.CANCELLED
+    assert serving.live == {v1.id: 100}
