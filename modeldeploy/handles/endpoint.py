@@ -359,6 +359,7 @@ class Endpoint:
     ) -> Rollout | None:
         cursor = begun(snapshot, revision, policy, keep=keep, golden=golden)
         if snapshot.brings(revision) and snapshot.active is not None:
+            snapshot.refuse_other_policy(policy)
             return Rollout(self._session, Operation(self._session, snapshot.active.id).start())
         if not always and snapshot.serves(revision):
             return None

@@ -86,6 +86,17 @@ class Snapshot:
         rollout = self.rollout
         return rollout is not None and rollout.revision == revision
 
+    def refuse_other_policy(self, policy: RolloutPolicy | None) -> None:
+        """Refuse to take the rollout that goes on for one that was asked for by another policy; ConflictError names both."""
+        rollout, active = self.rollout, self.active
+        if policy is None or rollout is None or active is None or _alike(policy) == _alike(rollout.policy):
+            return
+        message = (
+            f"{active.id} brings {rollout.revision.id} to {self.name!r} already, by another policy: {rollout.policy}"
+        )
+        hint = f"Rollout.get({active.id!r}) is the one that goes on; abort() it first to begin again by {policy}"
+        raise ConflictError(message, hint=hint, context={"operation": active.id})
+
     def target(self, to: str | None) -> Revision:
         """Find where a rollback goes: ``to`` (a revision id or model version), or the revision before stable.
 
@@ -141,3 +152,9 @@ def named(state: EndpointState, wanted: str) -> Revision:
         message = f"endpoint {state.name!r} has no revision {wanted!r}"
         raise NotFoundError(message, hint=f"it has {[each.revision.id for each in state.revisions]}")
     return found[-1]
+
+
+def _alike(policy: RolloutPolicy) -> RolloutPolicy:
+    """Leave the numbers of functions out, which grow whenever a notebook's cell runs again."""
+    gates = [attrs.evolve(gate, function=gate.function.partition("#")[0]) for gate in policy.gates]
+    return attrs.evolve(policy, gates=gates)

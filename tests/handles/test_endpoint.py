@@ -436,6 +436,31 @@ def test_the_async_twins_do_the_same(endpoint, model, table):
     assert (rollout.status, gone.status) == ("succeeded", "succeeded")
 
 
+def test_a_rollout_that_goes_on_is_not_taken_for_one_by_another_policy(endpoint, model):
+    gated = attrs.evolve(SLOW, gates=[lambda _look: None])
+    rollout = endpoint.rollout(model(2), gated, wait=False)
+    # A cell that runs again makes the same function anew.
+    again = attrs.evolve(SLOW, gates=[lambda _look: None])
+    assert endpoint.rollout(model(2), again, wait=False).id == rollout.id
+    assert endpoint.rollout(model(2), wait=False).id == rollout.id
+    with pytest.raises(ConflictError, match=f"{rollout.id} brings .* by another policy") as caught:
+        endpoint.rollout(model(2), RolloutPolicy.shadow(50))
+    assert rollout.id in caught.value.hint
+    rollout.abort()
+
+
+def test_the_async_twins_wait_as_long_as_they_are_told(endpoint, model):
+    async def main():
+        rollout = await endpoint.aio.rollout(model(2), SLOW, wait=False)
+        running = rollout.status
+        with pytest.raises(OperationTimeout, match="is still running after"):
+            await endpoint.aio.rollout(model(2), SLOW, timeout=0.05)
+        await endpoint.aio.delete()
+        return running, rollout.status
+
+    assert asyncio.run(main()) == ("running", "cancelled")
+
+
 # ---------------------------------------------------------------- operations
 
 
