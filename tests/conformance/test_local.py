@@ -91,7 +91,7 @@ def harness(home, models, tmp_path):
             workers=1,
         ),
         sample=31,
-        fault_sample=3,
+        fault_sample=6,
     )
     yield harness
     harness.cleanup()
@@ -99,7 +99,7 @@ def harness(home, models, tmp_path):
 
 
 class TestRollouts(RolloutConformance):
-    """A scenario of each kind: every 31st effect, every 93rd call, one bad day."""
+    """A scenario of each kind: every 31st effect, every 186th call, one bad day."""
 
     scenarios = tuple(each for each in SCENARIOS if each.name in SAMPLED)
     spoken = (Verb.ABORT, Verb.PROMOTE)
@@ -109,13 +109,13 @@ class TestRollouts(RolloutConformance):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 class TestEveryRollout(RolloutConformance):
-    """All scenarios: every 23rd effect, every 69th call."""
+    """All scenarios: every 23rd effect, every 46th call."""
 
     seeds = 1
 
     @pytest.fixture
     def harness(self, harness):
-        harness.sample = 23
+        harness.sample, harness.fault_sample = 23, 2
         return harness
 
 

@@ -49,6 +49,7 @@ def harness(installed, tmp_path):
         registry.create("shelf", settings),
         tuple(_revision(f"1.{minor}.0") for minor in range(3)),
         reopen=lambda: registry.create("shelf", settings),
+        sample=3,
     )
 
 
@@ -57,7 +58,7 @@ class TestShelf(ServingConformance):
 
 
 class TestShelfRollouts(RolloutConformance):
-    """All operations of the engine, stopped everywhere."""
+    """All operations of the engine, stopped before every third effect."""
 
 
 def test_it_is_known_by_its_entry_point_only_while_installed(installed, monkeypatch):
