@@ -149,6 +149,11 @@ class RolloutPolicy:
         if self.analysis.method is not Method.SEQUENTIAL and any(gate.metric is Metric.LATENCY for gate in self.gates):
             message = f"a gate on latency cannot be decided by {self.analysis.method.value}"
             raise ConfigurationError(message, hint="use a quantile such as p95_latency, or the sequential analysis")
+        strict = next((gate for gate in self.gates if gate.relative and gate.limit < 1), None)
+        if self.analysis.method is Method.SEQUENTIAL and strict is not None:
+            message = f"gate '{strict}' asks for less than stable's, which the sequential analysis does not show"
+            hint = "say how much worse is tolerated, 1x or more; RolloutPolicy.ab_test(...) shows that a revision is better"
+            raise ConfigurationError(message, hint=hint)
         if not self.copies and any(gate.metric is Metric.DISAGREEMENT for gate in self.gates):
             message = f"policy {self.strategy.value} has a gate on disagreement and copies no requests"
             raise ConfigurationError(message, hint="RolloutPolicy.shadow(...) compares the answers to the same request")

@@ -68,6 +68,7 @@ def test_a_linear_step_that_is_no_percentage_is_refused(step):
         ({"gates": ["disagreement <= 5%"]}, "gate on disagreement and copies no requests"),
         ({"key": "cookie:user"}, "key is 'cookie:user'"),
         ({"key": "header:"}, "key is 'header:'"),
+        ({"gates": ["p95_latency <= 0.5x"]}, "gate 'p95_latency <= 0.5x' asks for less than stable's"),
         ({"key": "a user"}, "key is 'a user'"),
         ({"key": "header:ключ"}, "key is 'header:ключ'"),
         ({"key": 5}, "key is 5"),
