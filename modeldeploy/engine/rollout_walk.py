@@ -270,4 +270,8 @@ _CLOCK_S = 1e-6
 
 def _said(results: tuple[GateResult, ...], verdict: Verdict | None = None) -> str:
     """Tell what the gates said, or those of one verdict."""
-    return "; ".join(f"{each.gate}: {each.reason}" for each in results if verdict in {None, each.verdict})
+    return "; ".join(
+        f"{each.gate}: {each.reason}" if each.reason else each.gate
+        for each in results
+        if verdict in {None, each.verdict}
+    )

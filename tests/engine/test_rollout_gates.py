@@ -213,6 +213,15 @@ def test_a_function_decides(serving, v2, answer, verdict, phase):
         assert "OSError: no such table" in ended.outcome
 
 
+def refuses(_look):
+    return False
+
+
+def test_a_function_that_gives_no_reason_is_told_by_its_name(serving, v2):
+    record = serving.drive(serving.rollout(v2, RolloutPolicy.canary((50,), soak=1, gates=[refuses])))
+    assert record.outcome == "gate failed: refuses"
+
+
 def test_a_function_is_shown_both_since_the_step_began(serving, v1, v2):
     ANSWER["gives"], SHOWN[:] = True, []
     serving.sick[v1.id] = 0.1
