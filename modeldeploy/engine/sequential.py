@@ -21,8 +21,6 @@ from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
 from modeldeploy.values.metrics import Window
 
 _RATIO_ALPHA = 0.001
-_MARGIN = 4 / 3
-"""How much more than what a gate tolerates must be refuted for it to pass: refuting just that would take for ever."""
 _LARGEST = 690.0
 """Logarithm of the largest e-value that is shown."""
 
@@ -83,7 +81,7 @@ def _evidence(
     floor = analysis.max_rate if event.limit is None else event.limit
     favours = [eprocess.log_pass_rate(strata, floor)]
     if beside:
-        favours.append(eprocess.log_pass_ratio(strata, max(analysis.max_ratio, event.tolerance * _MARGIN)))
+        favours.append(eprocess.log_pass_ratio(strata, max(analysis.max_ratio, event.tolerance * eprocess.MARGIN)))
     return against, eprocess.log_mean(favours)
 
 

@@ -23,6 +23,8 @@ WORSE = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """What the evidence against a revision bets on: its bad events are this many times as frequent as is tolerated."""
 BETTER = (0.25, 0.375, 0.5, 0.625, 0.75)
 """What the evidence for a revision bets on, as parts of the ratio that must not be reached: 0.5 to 1.5 where that is 2."""
+MARGIN = 4 / 3
+"""How much more than what a gate tolerates must be refuted for it to pass: refuting just that would take for ever."""
 RARER = (0.02, 0.1, 0.3, 0.6)
 """What the evidence for a rate below its limit bets on, as parts of the limit."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.stats.eprocess import WORSE
+from modeldeploy.stats.eprocess import MARGIN, WORSE
 from modeldeploy.stats.forecast import events_to_certify, events_to_detect, requests_to_certify_rate
 from modeldeploy.values.analysis import Analysis, Method
 from modeldeploy.values.gate import Gate, Metric
@@ -199,7 +199,7 @@ def _to_pass(bad: _Bad, analysis: Analysis, new: float, stable: float) -> float:
 
 def _most(bad: _Bad, analysis: Analysis) -> float:
     """Give the ratio to stable that must not be reached: at least a third above what is tolerated."""
-    return max(analysis.max_ratio, bad.tolerance * 4 / 3)
+    return max(analysis.max_ratio, bad.tolerance * MARGIN)
 
 
 def _share(new: float, stable: float) -> float:
