@@ -121,6 +121,15 @@ class Meter:
         if unit is not None:
             _count_key(second.units[share], unit, self.revision, bucket, failed=failed)
 
+    def blame(self, share: int | None, unit: Unit | None) -> None:
+        """Count an answer as a failure that was counted as the caller's mistake: stable took the same request."""
+        second = self._second()
+        second.answers[share if unit is None else None].errors += 1
+        self.outcomes["refused"] -= 1
+        self.outcomes["error"] += 1
+        if unit is not None and unit.first(FAILED):
+            second.units[share].errors += 1
+
     def copied(self) -> None:
         """Count one copy that is sent."""
         self.copies["sent"] += 1

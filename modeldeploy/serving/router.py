@@ -35,6 +35,9 @@ _WHOLE = 100
 # When a canary has taken this share of the time, stable is asked too, so the caller still gets an answer.
 _CANARY_SHARE = 0.5
 # Answers of the queue, before any model saw the request: asking again is safe whatever the model does.
+_REFUSED = 400
+_REFUSALS = frozenset({400, 422})
+"""What a model server says of a request that does not fit its model."""
 _NEVER_ASKED = frozenset({429, 503})
 _VERSIONS = "/versions/"
 _LIVE = frozenset({"/healthz", "/v2/health/live"})
@@ -186,8 +189,23 @@ class Router:
 async def _guarded(
     request: Request, canary: Group, stable: Group, within: float, *, share: int, unit: Unit | None
 ) -> Response:
-    """Ask the canary, and stable when it fails or takes long; the failure is the canary's, and the second answer is no draw of the table's."""
+    """Ask the canary, and stable when it fails, takes long or refuses; the failure is the canary's, and the second answer is no draw of the table's."""
     until = time.monotonic() + within
+    answer = await _one_or_other(request, canary, stable, until, share=share, unit=unit)
+    if answer.status not in _REFUSALS or answer.headers.get(FALLBACK_HEADER):
+        return answer
+    # It predicted nothing. Whose mistake that is stable can tell: the caller's, or that of a model which takes less than the one before.
+    again = await _by_stable(request, canary, stable, until)
+    if again.status >= _REFUSED:
+        return answer
+    canary.meter.blame(share, unit)
+    return again
+
+
+async def _one_or_other(
+    request: Request, canary: Group, stable: Group, until: float, *, share: int, unit: Unit | None
+) -> Response:
+    within = until - time.monotonic()
     if not canary.policy.retry_on_crash:
         answer = await canary.submit(request, within, share, unit)
         return await _by_stable(request, canary, stable, until) if answer.status in _NEVER_ASKED else answer

@@ -82,15 +82,6 @@ async def test_a_failed_canary_is_answered_again_by_stable(bench):
     assert bench.router.meter("v1").window(0, 1e12).errors == 0
 
 
-async def test_a_caller_s_mistake_is_not_asked_again(bench):
-    await bench.add("v1", bench.ok)
-    await bench.add("v2", lambda _request: Response(422, b"no"))
-    bench.split(v1=50, v2=50)
-    bench.drawn = 0.9
-    assert (await bench.ask()).status == 422
-    assert bench.workers[0].frames == []
-
-
 async def test_a_canary_that_hangs_leaves_stable_time_to_answer(bench):
     await bench.add("v1", bench.ok, deadline_s=0.4)
     await bench.add("v2", lambda _request: bench.silence, deadline_s=0.4)
@@ -413,3 +404,28 @@ def test_the_module_needs_no_numpy():
 
 if not hasattr(asyncio, "start_unix_server"):
     pytest.skip("needs Unix sockets", allow_module_level=True)
+
+
+@pytest.mark.parametrize("key", ["", "header:x-user"])
+async def test_a_canary_that_refuses_what_stable_takes_is_to_blame(bench, key):
+    """A new model that takes less than the old one: its refusals are its failures, and no caller sees them."""
+    await bench.add("v1", bench.ok)
+    await bench.add("v2", lambda _request: Response(422, b"no nulls"), retry_on_crash=False)
+    bench.split(key=key, v1=50, v2=50)
+    bench.drawn = 0.9
+    user = next(name for name in "abcdefgh" if assign({"v1": 50, "v2": 50}, name) == "v2")
+    answer = await bench.ask(b"null", x_user=user)
+    assert (answer.status, answer.body) == (200, b"null")
+    assert answer.headers["modeldeploy-fallback-from"] == "v2"
+    assert (bench.seen("v2", 50).requests, bench.seen("v2", 50).errors) == (1, 1)
+    assert bench.seen("v1", 50).requests == 0
+
+
+async def test_what_both_refuse_is_the_callers_mistake(bench):
+    await bench.add("v1", lambda _request: Response(422, b"stable says no"))
+    await bench.add("v2", lambda _request: Response(422, b"no nulls"))
+    bench.split(v1=50, v2=50)
+    bench.drawn = 0.9
+    answer = await bench.ask(b"null")
+    assert (answer.status, answer.body) == (422, b"no nulls")
+    assert (bench.seen("v2", 50).requests, bench.seen("v2", 50).errors) == (1, 0)
