@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from modeldeploy import config, registry
 from modeldeploy.engine.record import Record
-from modeldeploy.errors import ConfigurationError, ModelDeployError
+from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
 from modeldeploy.handles.endpoint import Endpoint
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
@@ -117,10 +117,13 @@ def _history(options: argparse.Namespace) -> int:
     history = History(session.journal, session.backend.name, options.endpoint)
     if len(history):
         _say(repr(history))
+    count = history.verify() if options.verify else len(history)
+    if not count:
+        message = f"there is no history of endpoint {options.endpoint!r} on {session.backend.name!r}"
+        raise NotFoundError(message, hint="`modeldeploy list` names the endpoints that there are")
     if options.verify:
-        count = history.verify()
         # Kept elsewhere, the last line's hash also shows a journal that was made anew as a whole.
-        _say(f"{count} lines verified" + (f"; the last one is {history[-1].chain}" if count else ""))
+        _say(f"{count} lines verified; the last one is {history[-1].chain}")
     return 0
 
 

@@ -77,8 +77,12 @@ def test_history_names_its_last_line_so_that_it_can_be_kept_elsewhere(written, c
     assert main(["history", "iris", "--verify"]) == 0
     (_first, last) = written.history(backend="local", target="iris")
     assert f"2 lines verified; the last one is {last.chain}\n" in capsys.readouterr().out
-    assert main(["history", "nothing", "--verify"]) == 0
-    assert capsys.readouterr().out == "0 lines verified\n"
+
+
+def test_a_history_that_is_not_there_is_told_so_that_no_name_is_mistyped(written, capsys):
+    for more in ([], ["--verify"]):
+        assert main(["history", "irsi", *more]) == 1
+        assert "there is no history of endpoint 'irsi' on 'local'" in capsys.readouterr().err
 
 
 def test_history_whose_end_was_cut_off_ends_with_1_and_names_the_line(written, modeldeploy_home, capsys):
