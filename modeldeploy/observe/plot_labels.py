@@ -13,7 +13,7 @@ from modeldeploy.values.gate import Verdict
 GOOD, BAD, WARN, PLAIN = "#009e73", "#d55e00", "#b07900", "#6b7280"
 _LETTER_IN = 0.062
 """Width of a letter of the labels, about."""
-_TOGETHER = 0.02
+_TOGETHER = 0.04
 """What lies closer than this share of the whole time is told as one."""
 _LEVELS = 3
 _WAITING = frozenset({Name.ROLLOUT_PAUSED, Name.ROLLOUT_VERDICT})

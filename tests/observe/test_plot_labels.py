@@ -47,7 +47,7 @@ def test_every_turn_has_words(name):
 
 
 def test_words_that_would_lie_over_each_other_take_another_line_and_those_at_the_edge_turn_round():
-    told = labels(timeline(*(verdict(at, "pass") for at in (50, 53, 56, 99))), width_in=6)
+    told = labels(timeline(*(verdict(at, "pass") for at in (50, 54.5, 59, 99))), width_in=3)
     assert [label.level for label in told] == [0, 1, 2, 0]
     assert [label.leftwards for label in told] == [False, False, False, True]
 
