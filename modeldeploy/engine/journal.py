@@ -234,4 +234,5 @@ def _refuse_unfinished(connection: sqlite3.Connection, record: Record) -> None:
     ).fetchone()
     if other is not None:
         message = f"{other[1]} {other[0]!r} of {record.target!r} is not finished"
-        raise ConflictError(message, hint=f"wait for it, or take it up with Operation.get({other[0]!r})")
+        hint = f"take it up with Operation.get({other[0]!r}), or end it by abort() or endpoint.rollback()"
+        raise ConflictError(message, hint=hint)
