@@ -10,21 +10,18 @@ from collections import deque
 from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote
 
 import attrs
 import httptools
 
+from modeldeploy.serving import head as heads
 from modeldeploy.serving.messages import Request, Response, failure, unavailable
 
 if TYPE_CHECKING:
     from modeldeploy.serving.http import HttpServer
 
 _log = logging.getLogger(__name__)
-_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-# Twice the same header with two values is how requests are smuggled past a proxy.
-_ONCE = frozenset({"host", "content-length", "content-type", "transfer-encoding", "inference-header-content-length"})
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _PIPELINE = 16
 _DISCARD_SECONDS = 1.0
 _JOIN_LIMIT = 1 << 16
@@ -67,11 +64,11 @@ class Connection(asyncio.Protocol):
 
     def _fresh(self) -> None:
         self._url = b""
-        self._headers: dict[str, str] = {}
-        self._twice = ""
+        self._lines: list[tuple[bytes, bytes]] = []
+        self._head: heads.Head | None = None
         self._head_size = 0
-        self._count = 0
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
+        self._size = 0
 
     # What asyncio calls.
 
@@ -92,8 +89,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the client; what the model still works on for it is dropped when it comes."""
-        self._server.held -= len(self._body) + sum(turn.size for turn in self._turns)
-        self._body = bytearray()
+        self._drop_body()
+        self._server.held -= sum(turn.size for turn in self._turns)
         self._turns.clear()
         self._server.left(self)
 
@@ -113,7 +110,7 @@ class Connection(asyncio.Protocol):
             self._refuse(failure(400, "the request is not well-formed HTTP/1.1"))
         # The head, and likewise what lies between two parts of a chunked body, must end within the limit.
         if self._head_size > self._limits.max_head and self._phase in {_Phase.HEAD, _Phase.BODY}:
-            self._refuse(failure(431, f"the request's head is larger than {self._limits.max_head} bytes"))
+            self._refuse(heads.too_large(self._limits))
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection while answers are due."""
@@ -143,100 +140,63 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header; trailers of a chunked body are not headers and are dropped."""
-        if self._phase is not _Phase.HEAD:
-            return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self._count += 1
-        if key in self._headers:
-            if key in _ONCE:
-                self._twice = key
-            text = f"{self._headers[key]}, {text}"
-        self._headers[key] = text
+        if self._phase is _Phase.HEAD:
+            self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Decide from the head alone whether the body is wanted."""
         if self._phase is not _Phase.HEAD:
             return
-        refusal = self._judge_head()
-        if refusal is not None:
-            self._refuse(refusal)
+        parser = self._parser
+        method = parser.get_method().decode("latin-1")
+        head = heads.read(method, self._url, parser.get_http_version(), self._lines, self._limits)
+        if isinstance(head, Response):
+            self._refuse(head)
             return
+        self._head = head
         self._phase = _Phase.BODY
         self._head_size = 0
         self._body_start = self._loop.time()
         self._deadline = self._body_start + self._limits.body_timeout
-        if "expect" in self._headers and not self._turns and self._turn is None:
+        if "expect" in head.headers and not self._turns and self._turn is None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         """Collect the body, within its limits of size and time."""
         if self._phase is not _Phase.BODY:
             return
-        self._body += data
+        self._gather(data)
         self._head_size = 0
+        self._size += len(data)
         self._server.held += len(data)
-        size = len(self._body)
-        self._deadline = self._body_start + self._limits.body_timeout + size / max(1, self._limits.min_rate)
-        if size > self._limits.max_body:
-            self._refuse(self._too_large())
+        self._deadline = self._body_start + self._limits.body_timeout + self._size / max(1, self._limits.min_rate)
+        if self._size > self._limits.max_body:
+            self._refuse(heads.body_too_large(self._limits))
         elif self._server.held > self._limits.max_held:
             self._refuse(unavailable("too many large requests at once"))
 
+    def _gather(self, data: bytes) -> None:
+        # Most bodies come in one piece, which is then never copied.
+        if not self._size:
+            self._body = data
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += data
+
     def on_message_complete(self) -> None:
         """Queue the whole request for its turn."""
-        if self._phase is not _Phase.BODY:
+        if self._phase is not _Phase.BODY or self._head is None:
             return
-        method = self._parser.get_method().decode("latin-1")
-        request = _request(method, self._url, self._headers, bytes(self._body))
+        request = self._head.request(bytes(self._body))
         if request is None:
             self._refuse(failure(400, "the request's target is not a path"))
             return
-        old = self._parser.get_http_version() != "1.1"
-        turn = _Turn(request, None, bool(self._parser.should_keep_alive()), len(request.body), old)
-        self._body = bytearray()
+        turn = _Turn(request, None, bool(self._parser.should_keep_alive()), self._size, self._head.old)
+        self._body, self._size = b"", 0
         self._phase = _Phase.IDLE
         self._deadline = inf
         self._queue(turn)
-
-    # Judging.
-
-    def _judge_head(self) -> Response | None:
-        version = self._parser.get_http_version()
-        if version not in {"1.0", "1.1"}:
-            return failure(505, "only HTTP/1.1 is spoken here")
-        if self._count > self._limits.max_headers or self._head_size_known() > self._limits.max_head:
-            return failure(431, f"the request's head is larger than {self._limits.max_head} bytes")
-        if self._twice:
-            return failure(400, f"header {self._twice!r} occurs more than once")
-        if "host" not in self._headers and version == "1.1":
-            return failure(400, "header 'host' is missing")
-        return self._judge_length() or self._judge_expectations()
-
-    def _head_size_known(self) -> int:
-        return len(self._url) + sum(len(key) + len(value) + 4 for key, value in self._headers.items())
-
-    def _judge_length(self) -> Response | None:
-        length, transfer = self._headers.get("content-length"), self._headers.get("transfer-encoding")
-        if transfer is not None:
-            if length is not None or transfer.strip().lower() != "chunked":
-                return failure(400, "'transfer-encoding' must be 'chunked' and stand without 'content-length'")
-            return None
-        if length is None:
-            wants_body = self._parser.get_method().decode("latin-1") in _WITH_BODY
-            return failure(411, "header 'content-length' is missing") if wants_body else None
-        if not length.isdecimal():
-            return failure(400, "header 'content-length' is not a number")
-        return self._too_large() if int(length) > self._limits.max_body else None
-
-    def _judge_expectations(self) -> Response | None:
-        if self._headers.get("expect", "100-continue").lower() != "100-continue":
-            return failure(417, "only '100-continue' can be expected here")
-        if self._headers.get("content-encoding", "identity").lower() != "identity":
-            return failure(415, "compressed bodies are not read; send the body as it is")
-        return None
-
-    def _too_large(self) -> Response:
-        return failure(413, f"the body is larger than {self._limits.max_body} bytes")
 
     # Taking turns.
 
@@ -249,11 +209,14 @@ class Connection(asyncio.Protocol):
     def _refuse(self, answer: Response) -> None:
         if self._phase is _Phase.REFUSED:
             return
-        self._server.held -= len(self._body)
-        self._body = bytearray()
+        self._drop_body()
         self._phase = _Phase.REFUSED
         self._deadline = inf
         self._queue(_Turn(None, answer, keep=False))
+
+    def _drop_body(self) -> None:
+        self._server.held -= self._size
+        self._body, self._size = b"", 0
 
     def _end_after_last(self) -> None:
         last = self._turns[-1] if self._turns else self._turn
@@ -312,20 +275,17 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _write(self, turn: _Turn, answer: Response, *, keep: bool) -> None:
-        head = [_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n".encode()]
-        head.extend(f"{key}: {value}\r\n".encode("latin-1", "replace") for key, value in answer.headers.items())
-        head.append(b"date: %b\r\ncontent-length: %d\r\n" % (self._server.date, len(answer.body)))
-        if not keep:
-            head.append(b"connection: close\r\n")
-        elif turn.old:
-            head.append(b"connection: keep-alive\r\n")
-        head.append(b"\r\n")
+        line = _LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
+        fields = "".join([f"{key}: {value}\r\n" for key, value in answer.headers.items()])
+        last = "" if keep and not turn.old else f"connection: {'keep-alive' if keep else 'close'}\r\n"
+        text = f"{line}{fields}date: {self._server.date}\r\ncontent-length: {len(answer.body)}\r\n{last}\r\n"
+        head = text.encode("latin-1", "replace")
         if turn.request is not None and turn.request.method == "HEAD":
-            self._transport.write(b"".join(head))
+            self._transport.write(head)
         elif len(answer.body) < _JOIN_LIMIT:
-            self._transport.write(b"".join((*head, answer.body)))
+            self._transport.write(head + answer.body)
         else:
-            self._transport.writelines((b"".join(head), answer.body))
+            self._transport.writelines((head, answer.body))
 
     def _finish(self, *, refused: bool) -> None:
         self._phase = _Phase.REFUSED
@@ -361,19 +321,3 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut off."""
         self._transport.abort()
-
-
-def _request(method: str, url: bytes, headers: dict[str, str], body: bytes) -> Request | None:
-    try:
-        text = url.decode("ascii") if url.startswith(b"/") else _relative(url)
-    except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
-        return None
-    path, _mark, query = text.partition("?")
-    return Request(method, unquote(path) if "%" in path else path, query, headers, body)
-
-
-def _relative(url: bytes) -> str:
-    # The absolute form, which proxies send: http://host/path?query
-    parsed = httptools.parse_url(url)
-    path = (parsed.path or b"/").decode("ascii")
-    return f"{path}?{parsed.query.decode('ascii')}" if parsed.query else path

@@ -35,7 +35,7 @@ class HttpServer:
         self.held = 0
         """Bytes of the bodies in hand."""
         self.draining = False
-        self.date = b""
+        self.date = ""
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -88,7 +88,7 @@ class HttpServer:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # One timer for all connections: setting a deadline then costs an assignment, not a timer for each request.
-        self.date = formatdate(usegmt=True).encode()
+        self.date = formatdate(usegmt=True)
         now = loop.time()
         for connection in list(self.connections):
             connection.check_time(now)

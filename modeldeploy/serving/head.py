@@ -1,0 +1,123 @@
+"""The head of a request: its headers read in one pass, and judged before a byte of the body is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+import attrs
+import httptools
+
+from modeldeploy.serving.limits import Limits
+from modeldeploy.serving.messages import Request, Response, failure
+
+_VERSIONS = frozenset({"1.0", "1.1"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+# Twice the same header with two values is how requests are smuggled past a proxy.
+_ONCE = frozenset({"host", "content-length", "content-type", "transfer-encoding", "inference-header-content-length"})
+# As most clients write them: to look a name up takes a third of the time of reading it.
+_NAMES = {
+    name.encode(): name.lower()
+    for usual in (
+        "Host", "User-Agent", "Accept", "Accept-Encoding", "Connection", "Content-Type", "Content-Length", "Authorization",
+        "Inference-Header-Content-Length", "Modeldeploy-Endpoint", "Modeldeploy-Timeout", "Modeldeploy-Revision",
+    )
+    for name in (usual, usual.lower())
+}  # fmt: skip
+
+
+@attrs.define(slots=True)
+class Head:
+    """Method and headers of a request that may go on."""
+
+    method: str
+    target: bytes
+    headers: dict[str, str]
+    old: bool
+    """Whether it came as HTTP/1.0, where keeping the connection must be said."""
+
+    def request(self, body: bytes) -> Request | None:
+        """Make the request of it; None when its target is not a path."""
+        try:
+            text = self.target.decode("ascii") if self.target.startswith(b"/") else _relative(self.target)
+        except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
+            return None
+        path, _mark, query = text.partition("?")
+        return Request(self.method, unquote(path) if "%" in path else path, query, self.headers, body)
+
+
+def read(method: str, target: bytes, version: str, lines: list[tuple[bytes, bytes]], limits: Limits) -> Head | Response:
+    """Read the header lines; the answer that refuses the request, where its head alone says so."""
+    if version not in _VERSIONS:
+        return failure(505, "only HTTP/1.1 is spoken here")
+    if len(lines) > limits.max_headers or _size(target, lines) > limits.max_head:
+        return too_large(limits)
+    headers, twice = _headers(lines)
+    if twice:
+        return failure(400, f"header {twice!r} occurs more than once")
+    if "host" not in headers and version == "1.1":
+        return failure(400, "header 'host' is missing")
+    return (
+        _judge_length(method, headers, limits)
+        or _judge_expectations(headers)
+        or Head(method, target, headers, old=version == "1.0")
+    )
+
+
+def too_large(limits: Limits) -> Response:
+    """Refuse a head above the limit."""
+    return failure(431, f"the request's head is larger than {limits.max_head} bytes")
+
+
+def body_too_large(limits: Limits) -> Response:
+    """Refuse a body above the limit."""
+    return failure(413, f"the body is larger than {limits.max_body} bytes")
+
+
+def _size(target: bytes, lines: Iterable[tuple[bytes, bytes]]) -> int:
+    size = len(target)
+    for name, value in lines:
+        size += len(name) + len(value) + 4
+    return size
+
+
+def _headers(lines: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, str], str]:
+    """Give the headers by lower-case name, and the name of one that may not occur twice and does."""
+    headers: dict[str, str] = {}
+    twice = ""
+    for name, value in lines:
+        key = _NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        if key in headers:
+            twice = key if key in _ONCE else twice
+            text = f"{headers[key]}, {text}"
+        headers[key] = text
+    return headers, twice
+
+
+def _judge_length(method: str, headers: dict[str, str], limits: Limits) -> Response | None:
+    length, transfer = headers.get("content-length"), headers.get("transfer-encoding")
+    if transfer is not None:
+        if length is not None or transfer.strip().lower() != "chunked":
+            return failure(400, "'transfer-encoding' must be 'chunked' and stand without 'content-length'")
+        return None
+    if length is None:
+        return failure(411, "header 'content-length' is missing") if method in _WITH_BODY else None
+    if not length.isdecimal():
+        return failure(400, "header 'content-length' is not a number")
+    return body_too_large(limits) if int(length) > limits.max_body else None
+
+
+def _judge_expectations(headers: dict[str, str]) -> Response | None:
+    if headers.get("expect", "100-continue").lower() != "100-continue":
+        return failure(417, "only '100-continue' can be expected here")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        return failure(415, "compressed bodies are not read; send the body as it is")
+    return None
+
+
+def _relative(url: bytes) -> str:
+    # The absolute form, which proxies send: http://host/path?query
+    parsed = httptools.parse_url(url)
+    path = (parsed.path or b"/").decode("ascii")
+    return f"{path}?{parsed.query.decode('ascii')}" if parsed.query else path
