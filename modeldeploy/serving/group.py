@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 
 import attrs
 
@@ -21,6 +22,8 @@ from modeldeploy.serving.units import Unit
 # A worker that has not answered this long after the last deadline in its frame hangs: it is given up and replaced.
 _HANG_GRACE_S = 1.0
 _POLL_S = 0.005
+# Event loops tell the time in whole milliseconds, and may wake up one too early.
+_TICK_S = 0.001
 
 
 @attrs.frozen
@@ -39,15 +42,19 @@ class Policy:
 
 
 class _Pending:
-    __slots__ = ("alone", "deadline", "future", "request", "sent", "waiting")
+    __slots__ = ("alone", "deadline", "future", "request", "sent", "share", "started", "unit")
 
-    def __init__(self, request: Request, future: asyncio.Future[Response], deadline: float) -> None:
+    def __init__(
+        self, request: Request, future: asyncio.Future[Response], deadline: float, share: int | None, unit: Unit | None
+    ) -> None:
         self.request = request
         self.future = future
         self.deadline = deadline
+        self.share = share
+        self.unit = unit
+        self.started = time.perf_counter()
         self.sent = 0
         self.alone = False
-        self.waiting = True
 
 
 class Group:
@@ -65,13 +72,17 @@ class Group:
         self._idle: collections.deque[Link] = collections.deque()
         self._queue: collections.deque[_Pending] = collections.deque()
         self._woken = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = inf
+        self._tidied_at = -inf
+        self._closed = False
         self._report = report or (lambda _event, _worker: None)
         self._loop = asyncio.get_running_loop()
 
     @property
     def queued(self) -> int:
         """Requests that wait for a worker."""
-        return len(self._queue)
+        return sum(not pending.future.done() for pending in self._queue)
 
     @property
     def inflight(self) -> int:
@@ -83,49 +94,93 @@ class Group:
         """Whether a worker is there."""
         return bool(self.links)
 
-    async def submit(
+    def submit(
         self, request: Request, within: float, share: int | None = None, unit: Unit | None = None
-    ) -> Response:
+    ) -> asyncio.Future[Response]:
         """Have one request answered ``within`` so many seconds, whatever happens to the worker.
 
-        Counted in the meter, under the ``share`` and the ``unit`` that the request was given with; see ``Meter.record``.
+        Counted in the meter, under the ``share`` and the ``unit`` that the request was given with; see ``Meter.record``. Nobody who cancels
+        the future is answered or counted.
         """
-        started = time.perf_counter()
-        response = await self._answer(request, within)
-        self.meter.record(response.status, time.perf_counter() - started, share, unit)
-        response.headers[REVISION_HEADER] = self.revision
-        return response
+        wait = within if self.links else min(within, self.policy.patience_s)
+        pending = _Pending(request, self._loop.create_future(), self._loop.time() + wait, share, unit)
+        refusal = self._refusal()
+        if refusal is not None:
+            self.settle(pending, refusal)
+            return pending.future
+        self._queue.append(pending)
+        self._look_by(pending.deadline)
+        self._wake()
+        return pending.future
 
-    async def _answer(self, request: Request, within: float) -> Response:
+    def settle(self, pending: _Pending, response: Response) -> None:
+        """Answer, count, and name who answered; one who is answered already, or went away, is not."""
+        if not pending.future.done():
+            self.meter.record(response.status, time.perf_counter() - pending.started, pending.share, pending.unit)
+            response.headers[REVISION_HEADER] = self.revision
+            pending.future.set_result(response)
+
+    def _refusal(self) -> Response | None:
         if self.broken and not self.links:
             return self._shed("broken", unavailable(f"revision {self.revision} is not serving: {self.broken}"))
-        if len(self._queue) >= self.policy.queue:
+        if len(self._queue) >= self.policy.queue and not self._made_room():
             message = f"revision {self.revision} has {len(self._queue)} requests waiting already"
             return self._shed("queue", failure(429, message, headers={"retry-after": "1"}))
-        wait = within if self.links else min(within, self.policy.patience_s)
-        pending = _Pending(request, self._loop.create_future(), self._loop.time() + wait)
-        self._queue.append(pending)
-        self._wake()
-        timer = self._loop.call_at(pending.deadline, self._expire, pending)
-        try:
-            return await pending.future
-        finally:
-            timer.cancel()
-            if pending.waiting:  # nobody wants the answer any more; it must not take up room
-                self._queue.remove(pending)
+        return None
+
+    def _made_room(self) -> bool:
+        """Take out who wants no answer any more; a flood of requests makes us look once in a tick."""
+        now = self._loop.time()
+        if now >= self._tidied_at + _TICK_S:
+            self._tidied_at = now
+            self._tidy()
+        return len(self._queue) < self.policy.queue
+
+    def _tidy(self) -> None:
+        self._queue = collections.deque(pending for pending in self._queue if not pending.future.done())
 
     def _shed(self, reason: str, response: Response) -> Response:
         self.meter.shed[reason] += 1
         return response
 
-    def _expire(self, pending: _Pending) -> None:
-        if pending.future.done():
-            return
+    # Deadlines. One timer for all of them: most requests are answered long before theirs, and pay no more than a comparison.
+
+    def _look_by(self, deadline: float) -> None:
+        if deadline < self._looks_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._looks_at = deadline
+            self._timer = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        """Answer whose time is up, give up workers that hang, and come back when the next deadline passes."""
+        self._timer, self._looks_at = None, inf
+        now = self._loop.time() + _TICK_S
+        for pending in [each for each in self._unanswered() if each.deadline <= now]:
+            self.settle(pending, self._too_late(pending))
+        for link in [link for link in self.links.values() if link.batch and link.hangs_at <= now]:
+            self._give_up(link)
+        self._tidy()
+        deadlines = [pending.deadline for pending in self._unanswered()]
+        deadlines += [link.hangs_at for link in self.links.values() if link.batch]
+        if deadlines:
+            self._look_by(min(deadlines))
+
+    def _unanswered(self) -> Iterator[_Pending]:
+        waiting = [self._queue, *(link.batch.values() for link in self.links.values())]
+        return (pending for each in waiting for pending in each if not pending.future.done())
+
+    def _too_late(self, pending: _Pending) -> Response:
         if pending.sent == 0 and not self.links:
-            answer = self._shed("no_worker", unavailable(f"revision {self.revision} has no worker ready"))
-        else:
-            answer = failure(504, f"revision {self.revision} did not answer in time")
-        pending.future.set_result(answer)
+            return self._shed("no_worker", unavailable(f"revision {self.revision} has no worker ready"))
+        return failure(504, f"revision {self.revision} did not answer in time")
+
+    def _give_up(self, link: Link) -> None:
+        """Let go of a worker that does not answer; its requests had their answer (504) by now."""
+        self.dismiss(link.worker)
+        self._report("hung", link.worker)
+
+    # Batches.
 
     def _wake(self) -> None:
         # Not at once but after this turn of the loop, so that what was read in the same turn goes out in one frame.
@@ -150,7 +205,6 @@ class Group:
             if batch and (pending.alone or size > self.policy.max_batch_bytes):
                 break
             self._queue.popleft()
-            pending.waiting = False
             if pending.future.done():  # its deadline passed, or its client went away
                 size -= len(pending.request.body)
                 continue
@@ -187,21 +241,19 @@ class Group:
         for pending in reversed(link.batch.values()):
             if pending.future.done():
                 continue
-            if self.policy.retry_on_crash and pending.sent < 2:  # noqa: PLR2004 - once more, not for ever
+            if self._closed:
+                self.settle(pending, self._stopped())
+            elif self.policy.retry_on_crash and pending.sent < 2:  # noqa: PLR2004 - once more, not for ever
                 # Alone: if one request of the batch killed the worker, it must not take the others along again.
-                pending.alone = pending.waiting = True
+                pending.alone = True
                 self.meter.retried += 1
                 self._queue.appendleft(pending)
+                self._look_by(pending.deadline)
             else:
                 message = f"the worker of revision {self.revision} died while it answered"
-                pending.future.set_result(failure(500, message))
+                self.settle(pending, failure(500, message))
         link.batch.clear()
         self._wake()
-
-    def hung(self, link: Link) -> None:
-        """Give a worker up that does not answer; its requests had their answer (504) by now."""
-        self.dismiss(link.worker)
-        self._report("hung", link.worker)
 
     def dismiss(self, worker: str) -> None:
         """Let go of a worker."""
@@ -228,13 +280,16 @@ class Group:
 
     def close(self) -> None:
         """Let go of every worker; whoever still waits is told that the revision is gone."""
+        self._closed = True
         for worker in list(self.links):
             self.dismiss(worker)
         while self._queue:
-            pending = self._queue.popleft()
-            pending.waiting = False
-            if not pending.future.done():
-                pending.future.set_result(unavailable(f"revision {self.revision} was stopped"))
+            self.settle(self._queue.popleft(), self._stopped())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _stopped(self) -> Response:
+        return unavailable(f"revision {self.revision} was stopped")
 
 
 class Link(asyncio.Protocol):
@@ -248,8 +303,8 @@ class Link(asyncio.Protocol):
         self._group = group
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self.hangs_at = inf
+        """When it must have answered what it has."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -260,8 +315,7 @@ class Link(asyncio.Protocol):
         self.batch = dict(enumerate(batch))
         for pending in batch:
             pending.sent += 1
-        last = max(pending.deadline for pending in batch)
-        self._watchdog = self._loop.call_at(last + _HANG_GRACE_S, self._group.hung, self)
+        self.hangs_at = max(pending.deadline for pending in batch) + _HANG_GRACE_S
         if self._transport is not None:
             self._transport.write(encode_requests([(number, each.request) for number, each in self.batch.items()]))
 
@@ -274,24 +328,18 @@ class Link(asyncio.Protocol):
         except FrameError:
             self.close()
             return
-        if not self.batch and self._watchdog is not None:
-            self._quiet()
+        if not self.batch and self.hangs_at < inf:
+            self.hangs_at = inf
             self._group.freed(self)
 
     def _resolve(self, number: int, response: Response) -> None:
         pending = self.batch.pop(number, None)
-        if pending is not None and not pending.future.done():
-            pending.future.set_result(response)
-
-    def _quiet(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
+        if pending is not None:
+            self._group.settle(pending, response)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop passes it
         """Tell the group."""
         self.ended = True
-        self._quiet()
         self._group.lost(self)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import bisect
 import itertools
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
@@ -94,39 +94,45 @@ class Router:
         """Find or make the meter of a revision; it stays when the revision goes, so that its last hour can be read."""
         return self.meters.setdefault(revision, Meter(revision))
 
-    async def handle(self, request: Request) -> Response:
-        """Answer one request."""
+    def handle(self, request: Request) -> Awaitable[Response]:
+        """Answer one request. Where it goes to one revision only, what is given is the future of its answer, for which no task is made."""
         own = self._own_answer(request)
         if own is not None:
-            return own
+            return _at_once(own)
         pinned = request.headers.get(REVISION_HEADER) or _version_in(request.path)
         if pinned is not None:
             group = self.groups.get(pinned)
             if group is None:
-                return failure(404, f"endpoint {self.endpoint} has no revision {pinned!r}", field=REVISION_HEADER)
-            return await group.submit(request, _timeout(request, group))
-        return await self._by_traffic(request)
+                return _at_once(
+                    failure(404, f"endpoint {self.endpoint} has no revision {pinned!r}", field=REVISION_HEADER)
+                )
+            return group.submit(request, _timeout(request, group))
+        return self._by_traffic(request)
 
-    async def _by_traffic(self, request: Request) -> Response:
+    def _by_traffic(self, request: Request) -> Awaitable[Response]:
         table = self.table
         revision, unit = table.sole, None
         if revision is None:
             revision, unit = self._choose(table, request)
         group = self.groups.get(revision) if revision is not None else None
         if group is None:
-            return unavailable(f"endpoint {self.endpoint} has no revision that takes traffic")
+            return _at_once(unavailable(f"endpoint {self.endpoint} has no revision that takes traffic"))
         # Counted under the share of this moment, also when the table changes before the answer comes.
         share = table.weights[group.revision]
         group.meter.assign(share, unit)
         timeout = _timeout(request, group)
         stable = self.groups.get(table.stable) if table.stable is not None else None
+        answer: Awaitable[Response]
         if stable is None or stable is group or not self.safe_canary:
-            answer = await group.submit(request, timeout, share, unit)
+            answer = group.submit(request, timeout, share, unit)
         else:
-            answer = await _guarded(request, group, stable, timeout, share=share, unit=unit)
-        if table.shadow:
-            self._copy(table, request, answer)
-        return answer
+            answer = _guarded(request, group, stable, timeout, share=share, unit=unit)
+        return self._copied(table, request, answer) if table.shadow else answer
+
+    async def _copied(self, table: Table, request: Request, answer: Awaitable[Response]) -> Response:
+        response = await answer
+        self._copy(table, request, response)
+        return response
 
     def _copy(self, table: Table, request: Request, answer: Response) -> None:
         """Send the shadows their share of copies; an answer of another canary is nothing to hold theirs against."""
@@ -184,6 +190,12 @@ class Router:
             queued, inflight = (group.queued, group.inflight) if group else (0, 0)
             found.append(Reading(self.endpoint, meter, weight=weight, queued=queued, inflight=inflight))
         return found
+
+
+def _at_once(response: Response) -> asyncio.Future[Response]:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(response)
+    return future
 
 
 async def _guarded(
