@@ -24,6 +24,20 @@ _HANG_GRACE_S = 1.0
 _POLL_S = 0.005
 # Event loops tell the time in whole milliseconds, and may wake up one too early.
 _TICK_S = 0.001
+# Between the caller and us, and nothing to a model: the rest goes along.
+_KEPT_BACK = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "cookie",
+        "expect",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
 
 
 @attrs.frozen
@@ -317,7 +331,7 @@ class Link(asyncio.Protocol):
             pending.sent += 1
         self.hangs_at = max(pending.deadline for pending in batch) + _HANG_GRACE_S
         if self._transport is not None:
-            self._transport.write(encode_requests([(number, each.request) for number, each in self.batch.items()]))
+            self._transport.write(encode_requests([(n, _onward(each.request)) for n, each in self.batch.items()]))
 
     def data_received(self, data: bytes) -> None:
         """Hand answers to whoever waits for them."""
@@ -346,3 +360,8 @@ class Link(asyncio.Protocol):
         """End the connection now."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _onward(request: Request) -> Request:
+    headers = {name: value for name, value in request.headers.items() if name not in _KEPT_BACK}
+    return Request(request.method, request.path, request.query, headers, request.body)
