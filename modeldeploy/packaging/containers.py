@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modeldeploy.errors import ConfigurationError, InvalidRequestError
+from modeldeploy.packaging.blocks import Block, Columns
 from modeldeploy.packaging.dependencies import need
 from modeldeploy.packaging.manifest import Column
 
-Columns: TypeAlias = "Mapping[str, NDArray[Any]]"
 Build: TypeAlias = "Callable[[Columns], Any]"
 
 
@@ -35,8 +35,17 @@ def builder(container: str, looks: tuple[Column, ...], names: Sequence[str]) -> 
         raise ConfigurationError(
             message, hint="use the version of modeldeploy that packaged this model, or a newer one"
         )
-    build = makers[container](looks)
-    return lambda columns: build({name: columns[name] for name in names})
+    build, order = makers[container](looks), tuple(names)
+    if build in {_only, _matrix} or (container == "pandas" and _alike(looks)):
+        # These take a block whole.
+        return lambda columns: build(
+            columns if isinstance(columns, Block) and columns.names == order else _ordered(columns, order)
+        )
+    return lambda columns: build(_ordered(columns, order))
+
+
+def _ordered(columns: Columns, names: Sequence[str]) -> Columns:
+    return {name: columns[name] for name in names}
 
 
 def _only(columns: Columns) -> NDArray[Any]:
@@ -46,6 +55,8 @@ def _only(columns: Columns) -> NDArray[Any]:
 
 
 def _matrix(columns: Columns) -> NDArray[Any]:
+    if isinstance(columns, Block) and not columns.whole:
+        return columns.matrix
     return np.stack(list(columns.values()), axis=1)
 
 
@@ -62,9 +73,8 @@ def _records(looks: tuple[Column, ...]) -> Build:
 def _pandas(looks: tuple[Column, ...]) -> Build:
     pd = need("pandas")
     index = pd.Index([look.label for look in looks])
-    plain = {look.dtype for look in looks}
-    if len(plain) == 1 and _is_numpy(next(iter(plain))):
-        wanted = np.dtype(next(iter(plain)))
+    if _alike(looks):
+        wanted = np.dtype(looks[0].dtype)
         return lambda columns: pd.DataFrame(_matrix(columns).astype(wanted, copy=False), columns=index, copy=False)
 
     def build(columns: Columns) -> Any:
@@ -76,9 +86,10 @@ def _pandas(looks: tuple[Column, ...]) -> Build:
     return build
 
 
-def _is_numpy(name: str) -> bool:
+def _alike(looks: tuple[Column, ...]) -> bool:
+    """Whether all columns have one of numpy's own types of numbers."""
     try:
-        return np.dtype(name).kind in "biuf"
+        return len({look.dtype for look in looks}) == 1 and np.dtype(looks[0].dtype).kind in "biuf"
     except TypeError:
         return False
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modeldeploy.errors import IntegrityError, InvalidRequestError, PredictionError
 from modeldeploy.packaging import containers, outputs
+from modeldeploy.packaging.blocks import count_rows
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.casting import empty
 from modeldeploy.packaging.flavours.table import Files, find
@@ -53,7 +54,7 @@ class LoadedModel:
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Answer for columns that ``check`` accepted; PredictionError when the model fails or breaks its signature."""
-        rows = len(next(iter(inputs.values())))
+        rows = count_rows(inputs)
         if rows == 0:
             return {field.name: empty(field) for field in self.signature.outputs}
         try:

@@ -18,10 +18,10 @@ from typing import Any
 import attrs
 
 from modeldeploy.errors import InvalidRequestError
+from modeldeploy.packaging.blocks import Block, count_rows
 from modeldeploy.packaging.signature import check
 from modeldeploy.serving import datatypes, payloads, wire
 from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
-from modeldeploy.serving.matrix import Checked
 from modeldeploy.serving.messages import (
     REVISION_HEADER,
     RefusedError,
@@ -192,10 +192,10 @@ class App:
         raw = payloads.decode(request.body, content_type, self._signature)
         kind = payloads.accepted(request.headers.get("accept", ""), content_type)
         inputs = self._checked(raw)
-        return Call(inputs, _count_rows(inputs), functools.partial(payloads.encode, kind=kind))
+        return Call(inputs, count_rows(inputs), functools.partial(payloads.encode, kind=kind))
 
     def _checked(self, columns: Mapping[str, Any]) -> Columns:
-        return columns if isinstance(columns, Checked) else check(self._signature, columns)
+        return columns if isinstance(columns, Block) else check(self._signature, columns)
 
     def _take_infer(self, request: Request) -> Call:
         infer = wire.decode(request, self._signature)
@@ -204,11 +204,7 @@ class App:
         def encode(outputs: Columns) -> Response:
             return wire.encode(infer, outputs, model=self.name, version=self.revision)
 
-        return Call(inputs, _count_rows(inputs), encode)
-
-
-def _count_rows(inputs: Columns) -> int:
-    return len(next(iter(inputs.values())))
+        return Call(inputs, count_rows(inputs), encode)
 
 
 def _not_allowed(allow: str) -> Response:

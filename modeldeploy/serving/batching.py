@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeldeploy.errors import InvalidRequestError
+from modeldeploy.packaging import blocks
 from modeldeploy.packaging.casting import empty
 from modeldeploy.serving.messages import RefusedError, Response, failure
 from modeldeploy.values.model import Signature
@@ -70,7 +71,7 @@ class Batcher:
             return
         groups: dict[object, tuple[list[int], int]] = {}
         for at, call in enumerate(calls):
-            kind = tuple((array.dtype.str, array.shape[1:]) for array in call.inputs.values())
+            kind = blocks.kind(call.inputs)
             members, rows = groups.get(kind, ([], 0))
             if members and rows + call.rows > self.max_rows:
                 yield members
@@ -83,8 +84,7 @@ class Batcher:
         if len(calls) == 1:
             return [self._answer_one(calls[0])]
         try:
-            inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in calls[0].inputs}
-            outputs = self._predict(inputs, sum(call.rows for call in calls))
+            outputs = self._predict(blocks.join([call.inputs for call in calls]), sum(call.rows for call in calls))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; each member then answers for itself
             _log.info("a batch of %d requests failed (%s); each is tried alone", len(calls), type(error).__name__)
             return [self._answer_one(call) for call in calls]

@@ -1,4 +1,4 @@
-"""A short way for the usual table: scalar columns that are all floats of one type, checked as one matrix.
+"""A short way for the usual table: float columns of one type, read and checked as one matrix.
 
 Checking thirty columns one by one costs more than most models. What is not plainly right is left to the signature's own check, which
 finds the words for what is wrong; the two never disagree.
@@ -7,55 +7,72 @@ finds the words for what is wrong; the two never disagree.
 from __future__ import annotations
 
 import itertools
+import operator
+import struct
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modeldeploy.values.model import DType, Field, Signature
+from modeldeploy.packaging.blocks import Block
+from modeldeploy.values.model import DType, Signature
 
 # Up to here every whole number is a float of that type.
 _EXACT = {DType.FLOAT32: 1 << 24, DType.FLOAT64: 1 << 53}
-_NUMBERS: tuple[set[type], ...] = ({float}, {int}, {int, float})
+_NUMBERS: set[type] = {int, float}
 _RANK = 2
+_PIECE = 1 << 16
+"""Numbers that are packed at once."""
 
 
-class Checked(dict[str, NDArray[Any]]):
-    """Columns that need no further check."""
-
-
-def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Checked | None:
-    """Take rows of JSON numbers, each as long as there are columns; None when a closer look is needed."""
-    if not _alike(signature.inputs):
+def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
+    """Take rows of JSON numbers; None when a closer look is needed."""
+    width = _width(signature)
+    if not width or set(map(len, rows)) != {width}:
         return None
-    kinds = set(map(type, itertools.chain.from_iterable(rows)))
-    if kinds not in _NUMBERS:
-        return None
+    matrix = np.empty((len(rows), width))
+    step = max(1, _PIECE // width)
+    kinds = {_pack(rows[at : at + step], matrix[at : at + step]) for at in range(0, len(rows), step)}
     dtype = signature.inputs[0].dtype
-    matrix = np.array(rows, dtype=np.float64)
-    if int in kinds and not (np.abs(matrix) < _EXACT[dtype]).all():
+    if None in kinds or (True in kinds and not (np.abs(matrix) < _EXACT[dtype]).all()):
         return None
     with np.errstate(over="ignore"):
-        return _columns(matrix.astype(dtype.value, copy=False), signature.inputs)
+        return _block(matrix.astype(dtype.value, copy=False), signature)
 
 
-def of_array(matrix: NDArray[Any], signature: Signature) -> Checked | None:
-    """Take a matrix of exactly the columns' type; None when a closer look is needed."""
+def _pack(rows: Sequence[Sequence[Any]], into: NDArray[np.float64]) -> bool | None:
+    """Write numbers into a part of a matrix; whether whole ones are among them, None when there is anything else."""
+    flat = list(itertools.chain.from_iterable(rows))
+    floats = operator.countOf(map(type, flat), float)
+    if floats < len(flat) and not set(map(type, flat)) <= _NUMBERS:
+        return None
+    # A third of the time that numpy takes for a list.
+    struct.pack_into(f"{len(flat)}d", into.data, 0, *flat)
+    return floats < len(flat)
+
+
+def of_array(matrix: NDArray[Any], signature: Signature) -> Block | None:
+    """Take a matrix of exactly the type and width that the model takes; None when a closer look is needed."""
+    width = _width(signature)
+    if not width or matrix.ndim != _RANK or matrix.shape[1] != width:
+        return None
+    return _block(matrix, signature) if matrix.dtype.name == signature.inputs[0].dtype.value else None
+
+
+def _width(signature: Signature) -> int:
+    """Count the numbers of a row, of which all have one float type; 0 when the model takes anything else."""
     fields = signature.inputs
-    if not _alike(fields) or matrix.dtype.name != fields[0].dtype.value or matrix.shape[1:] != (len(fields),):
+    first = fields[0]
+    if first.dtype not in _EXACT:
+        return 0
+    if first.shape:
+        return (first.shape[0] or 0) if len(fields) == len(first.shape) == 1 else 0
+    return len(fields) if all(field.dtype is first.dtype and not field.shape for field in fields) else 0
+
+
+def _block(matrix: NDArray[Any], signature: Signature) -> Block | None:
+    if not matrix.size or not np.isfinite(matrix).all():
         return None
-    return _columns(matrix, fields)
-
-
-def _alike(fields: Sequence[Field]) -> bool:
-    first = fields[0].dtype
-    return first in _EXACT and all(field.dtype is first and not field.shape for field in fields)
-
-
-def _columns(matrix: NDArray[Any], fields: Sequence[Field]) -> Checked | None:
-    if matrix.ndim != _RANK or not matrix.size or not np.isfinite(matrix).all():
-        return None
-    # Each column in one piece of memory, as a model would get it from the long way.
-    columns = np.ascontiguousarray(matrix.T)
-    return Checked((field.name, column) for field, column in zip(fields, columns, strict=True))
+    names = tuple(field.name for field in signature.inputs)
+    return Block(names, matrix, whole=bool(signature.inputs[0].shape))

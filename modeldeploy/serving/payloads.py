@@ -118,7 +118,8 @@ def _from_rows(rows: Any, signature: Signature) -> Raw:
     if kinds == {dict}:
         return _from_records(rows, signature)
     if len(fields) == 1 and (fields[0].shape or kinds != {list}):
-        return {fields[0].name: rows}
+        short = matrix.of_rows(rows, signature) if kinds == {list} else None
+        return {fields[0].name: rows} if short is None else short
     if kinds != {list}:
         raise RefusedError(400, "each row must be a list or an object", hint=f"send {examples.instances(signature)}")
     return _from_lists(rows, signature)

@@ -282,9 +282,11 @@ def _broken_bytes(name: str) -> RefusedError:
     return RefusedError(400, f"tensor {name!r}: the lengths of its elements do not add up to its size", field=name)
 
 
-def _columns(tensors: dict[str, NDArray[Any]], signature: Signature) -> dict[str, NDArray[Any]]:
+def _columns(tensors: dict[str, NDArray[Any]], signature: Signature) -> Mapping[str, NDArray[Any]]:
     """Fit the shapes that clients usually send: one 2-D tensor for all columns, or (rows, 1) for a scalar."""
     fields = signature.inputs
+    if len(tensors) == 1 and fields[0].name in tensors and fields[0].shape:
+        return matrix.of_array(tensors[fields[0].name], signature) or tensors
     scalars = all(not field.shape for field in fields)
     if len(tensors) == 1 and scalars:
         (name, array) = next(iter(tensors.items()))

@@ -36,6 +36,25 @@ def test_the_short_way_takes_only_what_the_long_way_takes_and_gives_the_same(row
             np.testing.assert_array_equal(column, long[name])
 
 
+@patient
+@given(st.lists(st.lists(values, min_size=1, max_size=3), min_size=1, max_size=3), dtypes, st.booleans())
+def test_the_short_way_for_an_array_takes_only_what_the_long_way_takes(rows, dtype, nullable):
+    signature = Signature((Field("x", dtype, (2,), nullable),), (Field("y", DType.FLOAT64),))
+    short = matrix.of_rows(rows, signature)
+    if short is not None:
+        long = check(signature, {"x": rows})
+        assert (list(short), short["x"].dtype) == (["x"], long["x"].dtype)
+        np.testing.assert_array_equal(short["x"], long["x"])
+
+
+def test_an_array_of_plain_floats_takes_the_short_way_however_long_it_is():
+    signature = Signature((Field("x", DType.FLOAT32, (30,)),), (Field("y", DType.FLOAT64),))
+    rows = np.random.default_rng(0).normal(size=(5_000, 30)).tolist()
+    short = matrix.of_rows(rows, signature)
+    assert short.whole
+    np.testing.assert_array_equal(short["x"], np.array(rows, dtype=np.float32))
+
+
 def test_plain_floats_do_take_the_short_way():
     short = matrix.of_rows([[1.5, 2], [3, 4.25]], signature_of(DType.FLOAT32))
     assert {name: column.tolist() for name, column in short.items()} == {"c0": [1.5, 3.0], "c1": [2.0, 4.25]}
