@@ -49,6 +49,8 @@ _SETTINGS = ("host", "idle_exit")
 # A worker forked from a warm process is ready in tens of milliseconds, a spawned one in a second: look often, then less so.
 _POLL_S = 0.02
 _ENDED_S = 30.0
+# What a request is given at least, when finding its endpoint took all of its time.
+_LEAST_S = 0.001
 
 CAPABILITIES = Capabilities(
     serving=True,
@@ -342,14 +344,29 @@ class LocalBackend:
         if not timeout > 0:
             message = f"timeout is {timeout!r}"
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
+        until = time.monotonic() + timeout
+        call = functools.partial(
+            self._caller.call,
+            endpoint=endpoint,
+            payload=payload,
+            revision=revision,
+            repeatable=lambda: self._repeatable(endpoint, revision),
+        )
         url = self._urls.get(endpoint)
         if url is not None:
             with contextlib.suppress(StaleAddressError):
-                return self._caller.call(url, endpoint, payload, revision=revision, timeout=timeout)
+                return call(url, timeout=timeout)
         url = self._urls[endpoint] = self._existing(endpoint).url
         try:
-            return self._caller.call(url, endpoint, payload, revision=revision, timeout=timeout)
+            return call(url, timeout=max(until - time.monotonic(), _LEAST_S))
         except StaleAddressError as error:
             del self._urls[endpoint]
             message = f"endpoint {endpoint!r} does not answer at {url}"
             raise UnavailableError(message, retry_after=0.1, hint="try again, or look at its logs") from error
+
+    def _repeatable(self, endpoint: str, revision: str | None) -> bool:
+        """Whether every model that may have had a request allows it to be sent once more."""
+        state = self.observe(endpoint)
+        asked = [each.revision for each in state.revisions if revision in {None, each.revision.id}] if state else []
+        allowed = [read(RevisionOptions, each.options, "revision").retry_on_crash for each in asked]
+        return bool(allowed) and all(allowed)

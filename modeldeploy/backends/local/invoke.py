@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
 
+from modeldeploy.backends.local.connections import Address, Answer, BrokenError, Connections, NobodyThereError
 from modeldeploy.errors import InvalidRequestError, NotFoundError, PredictionError, ThrottledError, UnavailableError
 from modeldeploy.serving.messages import REVISION_HEADER
 from modeldeploy.values.serving import Payload
 
-if TYPE_CHECKING:
-    import urllib3
-
-_POOLS = 32
-_CONNECTIONS = 32
 _REFUSED, _FAILED, _THROTTLED, _UNAVAILABLE, _MISDIRECTED = 400, 500, 429, 503, 421
 # The front ends a request at its deadline; this much later we stop waiting for it to say so.
 _MARGIN_S = 1.0
 # Names of our own in Payload.headers that are no HTTP headers.
 PATH = "path"
-_CONNECT_S = 5.0
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class StaleAddressError(Exception):
@@ -28,59 +27,91 @@ class StaleAddressError(Exception):
 
 
 class Caller:
-    """Keeps connections open between requests; a forked process makes its own."""
+    """Keeps connections open between requests; safe to use from several threads, and in a process that was forked."""
 
     def __init__(self) -> None:
-        self._pid = 0
-        self._pool: urllib3.PoolManager | None = None
+        self._connections = Connections()
 
-    def call(self, url: str, endpoint: str, payload: Payload, *, revision: str | None, timeout: float) -> Payload:
-        """Send one request; StaleAddressError when it reached nobody, so that it may be sent again."""
-        import urllib3
+    def call(
+        self,
+        url: str,
+        endpoint: str,
+        payload: Payload,
+        *,
+        revision: str | None,
+        timeout: float,
+        repeatable: Callable[[], bool],
+    ) -> Payload:
+        """Send one request; StaleAddressError when it reached nobody, so that it may be sent again.
 
-        headers = {**payload.headers, "modeldeploy-endpoint": endpoint, "modeldeploy-timeout": f"{timeout:.6g}"}
-        path = headers.pop(PATH, f"/v2/models/{endpoint}/infer")
-        if revision is not None:
-            headers[REVISION_HEADER] = revision
-        limit = urllib3.Timeout(connect=min(timeout, _CONNECT_S), read=timeout + _MARGIN_S)
+        One whose connection breaks is sent once more if the server cannot have acted on it, or, where it can, if the model is
+        ``repeatable``; never after a part of an answer.
+        """
+        until = time.monotonic() + timeout
+        for last in (False, True):
+            try:
+                return _read(endpoint, self._ask(url, endpoint, payload, revision, until))
+            except BrokenError as error:
+                if last or error.answered or (error.asked and not repeatable()):
+                    raise _broken(endpoint, error) from error
+            except TimeoutError as error:
+                message = f"endpoint {endpoint!r} did not answer within {timeout:.6g} s"
+                raise UnavailableError(message, hint="give it more time, or look at its logs") from error
+        raise AssertionError(endpoint)
+
+    def _ask(self, url: str, endpoint: str, payload: Payload, revision: str | None, until: float) -> Answer:
+        address = _address(url)
+        within = max(until - time.monotonic(), 0.001)
         try:
-            answer = self._connections().request(
-                "POST", url + path, body=payload.body, headers=headers, timeout=limit, retries=False, redirect=False
-            )
-        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
-            raise StaleAddressError from error
-        except urllib3.exceptions.TimeoutError as error:
-            message = f"endpoint {endpoint!r} did not answer within {timeout:g} s"
-            raise UnavailableError(message, hint="give it more time, or look at its logs") from error
+            head = _head(address, endpoint, payload, revision, within)
         except ValueError as error:  # a header that cannot be one
             message = f"the request to endpoint {endpoint!r} cannot be sent: {error}"
             raise InvalidRequestError(message, hint="look at its headers and at revision=") from error
-        except urllib3.exceptions.HTTPError as error:
-            message = f"the connection to endpoint {endpoint!r} broke: {error}"
-            raise UnavailableError(message, retry_after=0.1, hint="the request may be repeated") from error
-        return _read(endpoint, answer.status, dict(_lower(answer.headers)), answer.data)
-
-    def _connections(self) -> urllib3.PoolManager:
-        import urllib3
-
-        if self._pool is None or self._pid != os.getpid():
-            # Two processes on one connection would read each other's answers.
-            self._pool = urllib3.PoolManager(num_pools=_POOLS, maxsize=_CONNECTIONS)
-            self._pid = os.getpid()
-        return self._pool
+        try:
+            return self._connections.ask(address, head, payload.body, until + _MARGIN_S)
+        except NobodyThereError as error:
+            raise StaleAddressError from error
 
     def close(self) -> None:
         """Close every connection."""
-        if self._pool is not None and self._pid == os.getpid():
-            self._pool.clear()
-        self._pool = None
+        self._connections.close()
 
 
-def _lower(headers: Any) -> list[tuple[str, str]]:
-    return [(name.lower(), value) for name, value in headers.items()]
+@functools.lru_cache
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 80
 
 
-def _read(endpoint: str, status: int, headers: dict[str, str], body: bytes) -> Payload:
+@functools.lru_cache
+def _target(path: str) -> str:
+    return quote(path, safe="/%?=&:@!$'()*+,;~")
+
+
+def _head(address: Address, endpoint: str, payload: Payload, revision: str | None, within: float) -> bytes:
+    """Write the head of a request; ValueError when a header holds what no header may."""
+    headers = {**payload.headers, "modeldeploy-endpoint": endpoint, "modeldeploy-timeout": f"{within:.6g}"}
+    path = headers.pop(PATH, f"/v2/models/{endpoint}/infer")
+    if revision is not None:
+        headers[REVISION_HEADER] = revision
+    lines = [f"POST {_target(path)} HTTP/1.1", f"host: {address[0]}:{address[1]}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines.append(f"content-length: {len(payload.body)}")
+    if _CONTROL.search("".join(lines)):
+        message = "a header holds a control character"
+        raise ValueError(message)
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
+
+
+def _broken(endpoint: str, error: BrokenError) -> UnavailableError:
+    message = f"the connection to endpoint {endpoint!r} broke before the answer was there"
+    known = error.asked or error.answered
+    hint = "the request may have been predicted; send it again if that does no harm" if known else "send it again"
+    return UnavailableError(message, retry_after=0.1, hint=hint)
+
+
+def _read(endpoint: str, answer: Answer) -> Payload:
+    status, headers, body = answer.status, answer.headers, answer.body
     if status < _REFUSED:
         return Payload(body, headers)
     if status == _MISDIRECTED:
