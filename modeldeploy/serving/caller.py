@@ -1,4 +1,4 @@
-"""The caller's side of an infer request: columns to a body, an answer back to columns; binary tensors wherever they can say it."""
+"""The caller's side of an infer request: checked inputs to a body, an answer back to columns; binary tensors wherever they can say it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from modeldeploy.errors import PredictionError
 from modeldeploy.serving.datatypes import of_field
+from modeldeploy.serving.inputs import TALL, Inputs, alike
 from modeldeploy.serving.messages import RefusedError, Request
 from modeldeploy.serving.wire import HEADER, read_tensors, to_binary
-from modeldeploy.values.model import DType, Signature
+from modeldeploy.values.model import Signature
 from modeldeploy.values.serving import Payload
 
 _PACKED = "input"
-_MATRIX = 2
 
 
-def encode(columns: Mapping[str, NDArray[Any]], signature: Signature, *, path: str) -> Payload:
-    """Write checked columns as an infer request that asks for binary outputs; ``path`` is where the server takes it."""
-    blobs: list[bytes] = []
-    inputs = _packed(columns, signature, blobs) or [_entry(name, columns, signature, blobs) for name in columns]
-    head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+def encode(inputs: Inputs, signature: Signature, *, path: str) -> Payload:
+    """Write checked inputs as an infer request that asks for binary outputs; ``path`` is where the server takes it."""
+    blobs: list[bytes | memoryview] = []
+    entries = _entries(inputs, signature, blobs)
+    head = orjson.dumps({"inputs": entries, "parameters": {"binary_data_output": True}})
     headers = {"content-type": "application/octet-stream", HEADER: str(len(head)), "path": path}
     return Payload(b"".join((head, *blobs)), headers)
 
@@ -40,20 +40,32 @@ def decode(payload: Payload) -> dict[str, NDArray[Any]]:
         raise PredictionError(message, status=200, body=body) from error
 
 
-def _packed(
-    columns: Mapping[str, NDArray[Any]], signature: Signature, blobs: list[bytes]
-) -> list[dict[str, Any]] | None:
-    """One matrix instead of a tensor for each column, where all are numbers of one type."""
-    first = signature.inputs[0]
-    alike = all(field.dtype is first.dtype and not field.shape for field in signature.inputs)
-    if len(columns) < _MATRIX or not alike or first.dtype is DType.STRING:
+def _entries(inputs: Inputs, signature: Signature, blobs: list[bytes | memoryview]) -> list[dict[str, Any]]:
+    matrix = inputs if isinstance(inputs, np.ndarray) else _packed(inputs, signature)
+    if matrix is not None and not _lies_in_columns(matrix):
+        return [_tensor(_PACKED, of_field(signature.inputs[0]), matrix, blobs)]
+    columns = inputs if not isinstance(inputs, np.ndarray) else dict(zip(_names(signature), inputs.T, strict=True))
+    return [_entry(name, array, signature, blobs) for name, array in columns.items()]
+
+
+def _names(signature: Signature) -> list[str]:
+    return [field.name for field in signature.inputs]
+
+
+def _lies_in_columns(matrix: NDArray[Any]) -> bool:
+    """Whether turning a table around, which the server would undo, costs more than naming each of its columns."""
+    return len(matrix) >= TALL and matrix.strides[0] == matrix.itemsize
+
+
+def _packed(columns: Mapping[str, NDArray[Any]], signature: Signature) -> NDArray[Any] | None:
+    """One matrix instead of a tensor for each column, where all are numbers of one type and there are few rows."""
+    if not alike(signature.inputs) or len(next(iter(columns.values()))) >= TALL:
         return None
-    matrix = np.stack([columns[field.name] for field in signature.inputs], axis=1)
-    return [_tensor(_PACKED, of_field(first), matrix, blobs)]
+    return np.stack([columns[name] for name in _names(signature)], axis=1)
 
 
-def _entry(name: str, columns: Mapping[str, NDArray[Any]], signature: Signature, blobs: list[bytes]) -> dict[str, Any]:
-    field, array = signature.input(name), columns[name]
+def _entry(name: str, array: NDArray[Any], signature: Signature, blobs: list[bytes | memoryview]) -> dict[str, Any]:
+    field = signature.input(name)
     datatype = of_field(field) if field else "BYTES"
     if array.dtype == object and any(text is None for text in array.ravel().tolist()):
         # BYTES has no null, JSON has.
@@ -61,8 +73,14 @@ def _entry(name: str, columns: Mapping[str, NDArray[Any]], signature: Signature,
     return _tensor(name, datatype, array, blobs)
 
 
-def _tensor(name: str, datatype: str, array: NDArray[Any], blobs: list[bytes]) -> dict[str, Any]:
-    blob = to_binary(array)
+def _tensor(name: str, datatype: str, array: NDArray[Any], blobs: list[bytes | memoryview]) -> dict[str, Any]:
+    blob = _bytes(array)
     blobs.append(blob)
-    size = {"binary_data_size": len(blob)}
-    return {"name": name, "datatype": datatype, "shape": array.shape, "parameters": size}
+    return {"name": name, "datatype": datatype, "shape": array.shape, "parameters": {"binary_data_size": len(blob)}}
+
+
+def _bytes(array: NDArray[Any]) -> bytes | memoryview:
+    """Give what goes over the wire; numbers that lie there as they are to be sent are not copied."""
+    if array.dtype.kind not in "biuf":
+        return to_binary(array)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
