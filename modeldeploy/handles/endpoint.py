@@ -21,7 +21,7 @@ from modeldeploy.handles.plans import Plan
 from modeldeploy.handles.rollout import Rollout
 from modeldeploy.handles.session import Session
 from modeldeploy.handles.snapshot import Snapshot, existing, named
-from modeldeploy.handles.sticky import Keys
+from modeldeploy.handles.sticky import Keys, Route
 from modeldeploy.handles.views import History, LogLines, Metrics
 from modeldeploy.spi import Backend
 from modeldeploy.values.codec import to_json
@@ -191,8 +191,13 @@ class Endpoint:
         keys and the traffic table has one, else by naming the revision here; UnsupportedError where neither is possible. ``revision`` (an id or
         a model version) names who answers, past the traffic table.
 
-        Sends one request; safe to repeat for a model without side effects. InvalidRequestError, before anything is sent, names the column
-        that does not fit.
+        A large table is sent as several requests within the one ``timeout`` (seconds) and answered as a whole; an error says which rows it
+        is about. All of it is answered by one revision, also while traffic is split: the one that answered the first rows is named in the
+        requests that follow, and the call begins anew when it goes meanwhile. A backend whose calls cannot name a revision
+        (``pinned_invoke``) may answer parts by different ones, which a warning tells.
+
+        Safe to repeat for a model without side effects, and safe to use from several threads and in forked processes.
+        InvalidRequestError, before anything is sent, names the column that does not fit.
         """
         if key is not None and revision is not None:
             message = f"both key={key!r} and revision={revision!r} say who answers"
@@ -201,40 +206,40 @@ class Endpoint:
             return self._predict_for(key, data, timeout)
         if revision is not None:
             self._session.backend.capabilities.require("pinned_invoke", backend=self._session.backend.name)
-            revision = named(self._state(), revision).id
-        return self._predict(data, revision, timeout)
+            return self._predict(data, Route({}, self._id(revision)), timeout)
+        return self._predict(data, Route({}), timeout)
+
+    def _id(self, wanted: str) -> str:
+        """Give the id of a revision that is named by it or by its model version; an id that was seen before stands for itself."""
+        return wanted if wanted in self._signatures else named(self._state(), wanted).id
 
     def _predict_for(self, key: str | int, data: object, timeout: float) -> Any:
         route = self._keys.route(key)
         try:
-            return self._predict(data, route.revision, timeout, route.headers)
+            return self._predict(data, route, timeout)
         except NotFoundError:
             if route.revision is None:
                 raise
             # The revision went since the table was read.
             self._keys.forget()
-            return self._predict(data, self._keys.route(key).revision, timeout)
+            return self._predict(data, self._keys.route(key), timeout)
 
-    def _predict(
-        self, data: object, revision: str | None, timeout: float, headers: Mapping[str, str] | None = None
-    ) -> Any:
+    def _predict(self, data: object, route: Route, timeout: float) -> Any:
         from modeldeploy.handles import predictor
 
-        known = revision in self._signatures
-        signature = self._signature(revision)
+        known = route.revision in self._signatures
+        signature = self._signature(route.revision)
 
         def ask(signature: Signature) -> Any:
-            return predictor.predict(
-                self._session.serving, self.name, data, signature, revision=revision, timeout=timeout, headers=headers
-            )
+            return predictor.predict(self._session.serving, self.name, data, signature, route=route, timeout=timeout)
 
         try:
             return ask(signature)
         except InvalidRequestError:
             if not known:
                 raise
-            del self._signatures[revision]
-            fresh = self._signature(revision)
+            del self._signatures[route.revision]
+            fresh = self._signature(route.revision)
             if fresh == signature:
                 raise
         # Another model took over since the signature was read.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from modeldeploy.errors import OperationFailed
 from modeldeploy.handles.predictor import infer
+from modeldeploy.handles.sticky import Route
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.golden import Golden
 from modeldeploy.packaging.manifest import GOLDEN
@@ -38,7 +39,7 @@ def check(
         endpoint,
         golden.inputs,
         revision.model.signature,
-        revision=revision.id if pinned else None,
+        route=Route({}, revision.id if pinned else None),
         timeout=_TIMEOUT_S,
     )
     if answered not in {None, revision.id}:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modeldeploy.handles import chunks
+from modeldeploy.handles.sticky import Route
 from modeldeploy.packaging.casting import empty
-from modeldeploy.packaging.signature import to_columns
-from modeldeploy.serving import caller
+from modeldeploy.serving import caller, inputs
+from modeldeploy.serving.inputs import Inputs
 from modeldeploy.spi import Serving
 from modeldeploy.values.model import Signature
 from modeldeploy.values.serving import Payload
@@ -19,45 +21,35 @@ _REVISION = "modeldeploy-revision"
 
 
 def predict(
-    backend: Serving,
-    endpoint: str,
-    data: object,
-    signature: Signature,
-    *,
-    revision: str | None,
-    timeout: float,
-    headers: Mapping[str, str] | None = None,
+    backend: Serving, endpoint: str, data: object, signature: Signature, *, route: Route, timeout: float
 ) -> Any:
     """Check ``data`` against the signature, send it, and give the answer in the kind it came in.
 
     InvalidRequestError, before anything is sent, names the column that does not fit.
     """
     rows = [dict(data)] if _is_one_row(data, signature) else data  # type: ignore[call-overload]  # a mapping, or a Series with names
-    columns = to_columns(rows, signature)
-    if not len(next(iter(columns.values()))):
+    given = inputs.read(rows, signature)
+    if not inputs.count(given):
         return natural(rows, {field.name: empty(field) for field in signature.outputs})
-    outputs, _answered = infer(
-        backend, endpoint, columns, signature, revision=revision, timeout=timeout, headers=headers
-    )
+
+    def ask(some: Inputs, revision: str | None, within: float) -> chunks.Answer:
+        asked = Route(route.headers, revision)
+        return infer(backend, endpoint, some, signature, route=asked, timeout=within)
+
+    pinnable = backend.capabilities.pinned_invoke
+    outputs = chunks.answer(ask, given, revision=route.revision, pinnable=pinnable, timeout=timeout)
     answer = natural(rows, outputs)
     return answer[0] if rows is not data else answer
 
 
 def infer(
-    backend: Serving,
-    endpoint: str,
-    columns: Mapping[str, NDArray[Any]],
-    signature: Signature,
-    *,
-    revision: str | None,
-    timeout: float,
-    headers: Mapping[str, str] | None = None,
-) -> tuple[dict[str, NDArray[Any]], str | None]:
-    """Send checked columns; gives the outputs and the revision that answered, where the provider tells it."""
-    payload = caller.encode(columns, signature, path=f"/v2/models/{endpoint}/infer")
-    if headers:
-        payload = Payload(payload.body, {**payload.headers, **headers})
-    answer = backend.invoke(endpoint, payload, revision=revision, timeout=timeout)
+    backend: Serving, endpoint: str, some: Inputs, signature: Signature, *, route: Route, timeout: float
+) -> chunks.Answer:
+    """Send checked inputs as one request; gives the outputs and the revision that answered, where the provider tells it."""
+    payload = caller.encode(some, signature, path=f"/v2/models/{endpoint}/infer")
+    if route.headers:
+        payload = Payload(payload.body, {**payload.headers, **route.headers})
+    answer = backend.invoke(endpoint, payload, revision=route.revision, timeout=timeout)
     return caller.decode(answer), answer.headers.get(_REVISION)
 
 

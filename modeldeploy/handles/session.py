@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -75,7 +76,9 @@ class Session:
         """Call ``sink`` with every event from now on; gives the function that ends it. One that raises is dropped."""
         return self.sinks.subscribe(sink)
 
-    @property
+    # What the backend is, looked up once: to ask a class for the methods of a protocol costs as much as a request.
+
+    @functools.cached_property
     def serving(self) -> Serving:
         """The backend, if it serves; else UnsupportedError."""
         self.backend.capabilities.require("serving", backend=self.backend.name)
@@ -83,7 +86,7 @@ class Session:
             raise _undeclared(self.backend, "serving")
         return self.backend
 
-    @property
+    @functools.cached_property
     def batch(self) -> Batch:
         """The backend, if it scores tables; else UnsupportedError."""
         self.backend.capabilities.require("batch", backend=self.backend.name)
@@ -91,7 +94,7 @@ class Session:
             raise _undeclared(self.backend, "batch")
         return self.backend
 
-    @property
+    @functools.cached_property
     def meters(self) -> Meters:
         """The backend, if it measures its revisions; else UnsupportedError."""
         self.backend.capabilities.require("meters", backend=self.backend.name)
@@ -99,7 +102,7 @@ class Session:
             raise _undeclared(self.backend, "meters")
         return self.backend
 
-    @property
+    @functools.cached_property
     def logs(self) -> Logs:
         """The backend, if it keeps logs; else UnsupportedError."""
         self.backend.capabilities.require("logs", backend=self.backend.name)
