@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeldeploy.errors import ModelDeployError, NotFoundError, PredictionError, UnavailableError
-from modeldeploy.serving.inputs import Inputs, count, part, row_bytes
+from modeldeploy.packaging.blocks import Columns, count_rows
+from modeldeploy.serving.inputs import part, row_bytes
 
 Outputs: TypeAlias = "dict[str, NDArray[Any]]"
 Answer: TypeAlias = "tuple[Outputs, str | None]"
 """The outputs of some rows, and the revision that gave them where the provider tells it."""
 
-Ask: TypeAlias = Callable[[Inputs, "str | None", float], Answer]
+Ask: TypeAlias = Callable[[Columns, "str | None", float], Answer]
 """Sends rows to a revision (None: by the table of traffic), to be answered within so many seconds."""
 
 ROWS = 1 << 16
@@ -28,19 +29,19 @@ _LANES = 3
 """Requests under way at one time: one is predicted, one waits for its turn, one is being written or read."""
 
 
-def answer(ask: Ask, inputs: Inputs, *, revision: str | None, pinnable: bool, timeout: float) -> Outputs:
+def answer(ask: Ask, columns: Columns, *, revision: str | None, pinnable: bool, timeout: float) -> Outputs:
     """Have all rows answered within ``timeout`` seconds, in as few requests as their size allows.
 
     The revision that answers the first rows answers them all where a request can name it (``pinnable``). If it goes meanwhile, the call
     begins anew with another one. An error says which rows it is about.
     """
-    cuts = cut(count(inputs), row_bytes(inputs))
+    cuts = cut(count_rows(columns), row_bytes(columns))
     if len(cuts) == 1:
-        return ask(inputs, revision, timeout)[0]
+        return ask(columns, revision, timeout)[0]
     until = time.monotonic() + timeout
 
     def one(rows: range, revision: str | None) -> Answer:
-        return _ask_part(ask, inputs, rows, revision, until)
+        return _ask_part(ask, columns, rows, revision, until)
 
     try:
         return _all(one, cuts, revision, pinnable=pinnable)
@@ -57,13 +58,13 @@ def cut(rows: int, size: int) -> list[range]:
     return [range(rows * at // parts, rows * (at + 1) // parts) for at in range(parts)]
 
 
-def _ask_part(ask: Ask, inputs: Inputs, rows: range, revision: str | None, until: float) -> Answer:
+def _ask_part(ask: Ask, columns: Columns, rows: range, revision: str | None, until: float) -> Answer:
     try:
         left = until - time.monotonic()
         if left <= 0:
             message = "the time of the call was over before all rows were answered"
             raise UnavailableError(message, hint="give it more with timeout=")
-        return ask(part(inputs, rows), revision, left)
+        return ask(part(columns, rows), revision, left)
     except ModelDeployError as error:
         error.context["rows"] = f"{rows.start}-{rows.stop - 1}"
         raise

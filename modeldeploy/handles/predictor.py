@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from modeldeploy.handles import chunks
 from modeldeploy.handles.sticky import Route
+from modeldeploy.packaging.blocks import Columns, count_rows
 from modeldeploy.packaging.casting import empty
 from modeldeploy.serving import caller, inputs
-from modeldeploy.serving.inputs import Inputs
 from modeldeploy.spi import Serving
 from modeldeploy.values.model import Signature
 from modeldeploy.values.serving import Payload
@@ -28,25 +28,25 @@ def predict(
     InvalidRequestError, before anything is sent, names the column that does not fit.
     """
     rows = [dict(data)] if _is_one_row(data, signature) else data  # type: ignore[call-overload]  # a mapping, or a Series with names
-    given = inputs.read(rows, signature)
-    if not inputs.count(given):
+    columns = inputs.read(rows, signature)
+    if not count_rows(columns):
         return natural(rows, {field.name: empty(field) for field in signature.outputs})
 
-    def ask(some: Inputs, revision: str | None, within: float) -> chunks.Answer:
+    def ask(some: Columns, revision: str | None, within: float) -> chunks.Answer:
         asked = Route(route.headers, revision)
         return infer(backend, endpoint, some, signature, route=asked, timeout=within)
 
     pinnable = backend.capabilities.pinned_invoke
-    outputs = chunks.answer(ask, given, revision=route.revision, pinnable=pinnable, timeout=timeout)
+    outputs = chunks.answer(ask, columns, revision=route.revision, pinnable=pinnable, timeout=timeout)
     answer = natural(rows, outputs)
     return answer[0] if rows is not data else answer
 
 
 def infer(
-    backend: Serving, endpoint: str, some: Inputs, signature: Signature, *, route: Route, timeout: float
+    backend: Serving, endpoint: str, columns: Columns, signature: Signature, *, route: Route, timeout: float
 ) -> chunks.Answer:
-    """Send checked inputs as one request; gives the outputs and the revision that answered, where the provider tells it."""
-    payload = caller.encode(some, signature, path=f"/v2/models/{endpoint}/infer")
+    """Send checked columns as one request; gives the outputs and the revision that answered, where the provider tells it."""
+    payload = caller.encode(columns, signature, path=f"/v2/models/{endpoint}/infer")
     if route.headers:
         payload = Payload(payload.body, {**payload.headers, **route.headers})
     answer = backend.invoke(endpoint, payload, revision=route.revision, timeout=timeout)

@@ -1,8 +1,7 @@
-"""The caller's side of an infer request: checked inputs to a body, an answer back to columns; binary tensors wherever they can say it."""
+"""The caller's side of an infer request: columns to a body, an answer back to columns; binary tensors wherever they can say it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ import orjson
 from numpy.typing import NDArray
 
 from modeldeploy.errors import PredictionError
+from modeldeploy.packaging.blocks import Block, Columns
 from modeldeploy.serving.datatypes import of_field
-from modeldeploy.serving.inputs import TALL, Inputs, alike
+from modeldeploy.serving.inputs import alike
 from modeldeploy.serving.messages import RefusedError, Request
 from modeldeploy.serving.wire import HEADER, read_tensors, to_binary
 from modeldeploy.values.model import Signature
@@ -20,10 +20,14 @@ from modeldeploy.values.serving import Payload
 _PACKED = "input"
 
 
-def encode(inputs: Inputs, signature: Signature, *, path: str) -> Payload:
-    """Write checked inputs as an infer request that asks for binary outputs; ``path`` is where the server takes it."""
+def encode(columns: Columns, signature: Signature, *, path: str) -> Payload:
+    """Write checked columns as an infer request that asks for binary outputs; ``path`` is where the server takes it."""
     blobs: list[bytes | memoryview] = []
-    entries = _entries(inputs, signature, blobs)
+    packed = _packed(columns, signature)
+    if packed is not None:
+        entries = [_tensor(_PACKED, of_field(signature.inputs[0]), packed, blobs)]
+    else:
+        entries = [_entry(name, array, signature, blobs) for name, array in columns.items()]
     head = orjson.dumps({"inputs": entries, "parameters": {"binary_data_output": True}})
     headers = {"content-type": "application/octet-stream", HEADER: str(len(head)), "path": path}
     return Payload(b"".join((head, *blobs)), headers)
@@ -40,28 +44,13 @@ def decode(payload: Payload) -> dict[str, NDArray[Any]]:
         raise PredictionError(message, status=200, body=body) from error
 
 
-def _entries(inputs: Inputs, signature: Signature, blobs: list[bytes | memoryview]) -> list[dict[str, Any]]:
-    matrix = inputs if isinstance(inputs, np.ndarray) else _packed(inputs, signature)
-    if matrix is not None and not _lies_in_columns(matrix):
-        return [_tensor(_PACKED, of_field(signature.inputs[0]), matrix, blobs)]
-    columns = inputs if not isinstance(inputs, np.ndarray) else dict(zip(_names(signature), inputs.T, strict=True))
-    return [_entry(name, array, signature, blobs) for name, array in columns.items()]
-
-
-def _names(signature: Signature) -> list[str]:
-    return [field.name for field in signature.inputs]
-
-
-def _lies_in_columns(matrix: NDArray[Any]) -> bool:
-    """Whether turning a table around, which the server would undo, costs more than naming each of its columns."""
-    return len(matrix) >= TALL and matrix.strides[0] == matrix.itemsize
-
-
-def _packed(columns: Mapping[str, NDArray[Any]], signature: Signature) -> NDArray[Any] | None:
-    """One matrix instead of a tensor for each column, where all are numbers of one type and there are few rows."""
-    if not alike(signature.inputs) or len(next(iter(columns.values()))) >= TALL:
+def _packed(columns: Columns, signature: Signature) -> NDArray[Any] | None:
+    """One matrix instead of a tensor for each column, where all are numbers of one type."""
+    if not alike(signature.inputs):
         return None
-    return np.stack([columns[name] for name in _names(signature)], axis=1)
+    if isinstance(columns, Block):
+        return columns.matrix
+    return np.stack([columns[field.name] for field in signature.inputs], axis=1)
 
 
 def _entry(name: str, array: NDArray[Any], signature: Signature, blobs: list[bytes | memoryview]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a caller holds, checked against the signature: one matrix where all columns are numbers of one type, else columns.
+"""What a caller holds, checked against the signature: a block where all columns are numbers of one type, else columns.
 
-Reading thirty columns one by one costs more than most models. What is not plainly right as a matrix is left to ``to_columns``, which finds
+Reading thirty columns one by one costs more than most models. What is not plainly right as a block is left to ``to_columns``, which finds
 the words for what is wrong; the two never disagree.
 """
 
@@ -14,25 +14,24 @@ from numpy.typing import NDArray
 
 from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging import tables
+from modeldeploy.packaging.blocks import Block, Columns
 from modeldeploy.packaging.casting import cast
 from modeldeploy.packaging.signature import to_columns
 from modeldeploy.serving import matrix
 from modeldeploy.values.model import DType, Field, Signature
 
-Inputs: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
-"""A matrix holds the columns in the order of the signature."""
-
-Block: TypeAlias = "tuple[list[str], NDArray[Any]]"
+Labelled: TypeAlias = "tuple[list[str], NDArray[Any]]"
+"""A table of one type: its labels, and its columns side by side."""
 
 TALL = 1 << 12
-"""From so many rows on what lies in memory column by column is better left so."""
+"""From so many rows on columns that lie apart are not put side by side before they are sent: that would copy all of them at once."""
 
 _MATRIX = 2
 _SAMPLE = 1_000
 _LENGTH = 4
 
 
-def read(data: object, signature: Signature) -> Inputs:
+def read(data: object, signature: Signature) -> Columns:
     """Check what a user holds (numpy, pandas, polars, pyarrow, lists, dicts); InvalidRequestError names the column that does not fit.
 
     Nothing is copied that has the right types already.
@@ -40,26 +39,22 @@ def read(data: object, signature: Signature) -> Inputs:
     fields = signature.inputs
     if alike(fields):
         found = _as_matrix(data, signature)
-        return to_columns(data, signature) if found is None else found
+        names = tuple(field.name for field in fields)
+        return to_columns(data, signature) if found is None else Block(names, found, whole=False)
     found = _as_array(data, fields[0]) if len(fields) == 1 and len(fields[0].shape) == 1 else None
     return to_columns(data, signature) if found is None else {fields[0].name: found}
 
 
-def count(inputs: Inputs) -> int:
-    """Give the number of rows."""
-    return len(inputs) if isinstance(inputs, np.ndarray) else len(next(iter(inputs.values())))
-
-
-def part(inputs: Inputs, rows: range) -> Inputs:
+def part(columns: Columns, rows: range) -> Columns:
     """Give some of the rows, without copying them."""
-    if isinstance(inputs, np.ndarray):
-        return inputs[rows.start : rows.stop]
-    return {name: array[rows.start : rows.stop] for name, array in inputs.items()}
+    if isinstance(columns, Block):
+        return Block(columns.names, columns.matrix[rows.start : rows.stop], whole=columns.whole)
+    return {name: array[rows.start : rows.stop] for name, array in columns.items()}
 
 
-def row_bytes(inputs: Inputs) -> int:
+def row_bytes(columns: Columns) -> int:
     """Estimate what one row takes on the wire; texts by those of some rows."""
-    arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs.values())
+    arrays = [columns.matrix] if isinstance(columns, Block) else list(columns.values())
     return max(1, sum(_row_bytes(array) for array in arrays))
 
 
@@ -90,9 +85,9 @@ def _as_matrix(data: Any, signature: Signature) -> NDArray[Any] | None:
 def _unchecked(data: Any, names: list[str], signature: Signature) -> NDArray[Any] | None:
     if isinstance(data, np.ndarray):
         return data
-    block = _block(data)
-    if block is not None:
-        return _ordered(*block, names)
+    found = _labelled(data)
+    if found is not None:
+        return _ordered(*found, names)
     if not isinstance(data, list) or not data:
         return None
     if type(data[0]) is dict:
@@ -102,29 +97,29 @@ def _unchecked(data: Any, names: list[str], signature: Signature) -> NDArray[Any
 
 def _as_array(data: Any, field: Field) -> NDArray[Any] | None:
     """Take a table of one type as the array that a model asks for, its columns in their order."""
-    block = _block(data)
-    if block is None or field.name in block[0] or block[1].dtype.kind not in "biuf":
+    found = _labelled(data)
+    if found is None or field.name in found[0] or found[1].dtype.kind not in "biuf":
         return None
     try:
-        return cast(field, block[1])
+        return cast(field, found[1])
     except InvalidRequestError:
         return None
 
 
-def _block(data: Any) -> Block | None:
+def _labelled(data: Any) -> Labelled | None:
     """Give a table of one type as its labels and the matrix of its columns; None when that is not to be had cheaply."""
     read = _TABLES.get((type(data).__module__.partition(".")[0], type(data).__name__))
     return read(data) if read is not None else None
 
 
-def _of_pandas(frame: Any) -> Block | None:
+def _of_pandas(frame: Any) -> Labelled | None:
     labels, types = frame.columns.tolist(), set(frame.dtypes)
     if len(types) != 1 or not isinstance(types.pop(), np.dtype) or not {str, int} >= set(map(type, labels)):
         return None
     return [str(label) for label in labels], frame.to_numpy()
 
 
-def _of_polars(frame: Any) -> Block | None:
+def _of_polars(frame: Any) -> Labelled | None:
     types = set(frame.dtypes)
     if len(types) != 1 or frame.height >= TALL:
         return None
@@ -133,7 +128,7 @@ def _of_polars(frame: Any) -> Block | None:
     return (list(frame.columns), found) if found.dtype.name == str(types.pop()).lower() else None
 
 
-def _of_arrow(table: Any) -> Block | None:
+def _of_arrow(table: Any) -> Labelled | None:
     types = set(table.schema.types)
     if len(types) != 1 or table.num_rows >= TALL or any(column.null_count for column in table.columns):
         return None
@@ -145,7 +140,7 @@ def _of_arrow(table: Any) -> Block | None:
 _ARROW_NUMBERS = frozenset(
     {"float", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
 )
-_TABLES: Mapping[tuple[str, str], Callable[[Any], Block | None]] = {
+_TABLES: Mapping[tuple[str, str], Callable[[Any], Labelled | None]] = {
     ("pandas", "DataFrame"): _of_pandas,
     ("polars", "DataFrame"): _of_polars,
     ("pyarrow", "Table"): _of_arrow,

@@ -232,12 +232,12 @@ def test_a_call_whose_revision_the_caller_named_does_not(endpoint, session, spli
 def test_where_no_call_can_name_a_revision_a_mixture_is_told():
     def ask(part, revision, _within):
         assert revision is None
-        return {"y": part[:, 0]}, "new" if part[0, 0] else "old"
+        return {"y": part["x"]}, "new" if part["x"][0] else "old"
 
-    data = np.arange(2.0 * chunks.ROWS).reshape(-1, 1)
+    data = {"x": np.arange(2.0 * chunks.ROWS)}
     with pytest.warns(UserWarning, match=r"revisions \['new', 'old'\] answered parts of one table"):
         got = chunks.answer(ask, data, revision=None, pinnable=False, timeout=10)
-    assert (got["y"] == data[:, 0]).all()
+    assert (got["y"] == data["x"]).all()
 
 
 # ---------------------------------------------------------------- failures and time

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from modeldeploy.packaging.blocks import Block
 from modeldeploy.serving import caller, wire
-from modeldeploy.serving.inputs import TALL
 from modeldeploy.serving.messages import Request
 from modeldeploy.values.model import DType, Field, Signature
 
@@ -23,34 +23,38 @@ def sent(given, wanted):
     return wire.decode(Request("POST", "/v2/models/iris/infer", headers=headers, body=payload.body), wanted).columns
 
 
-@pytest.mark.parametrize("rows", [1, TALL - 1, TALL, TALL + 1])
+@pytest.mark.parametrize("rows", [1, 5_000])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [DType.FLOAT64, DType.FLOAT32, DType.INT8, DType.BOOL])
-def test_a_matrix_arrives_as_it_is(rows, order, dtype):
+def test_a_table_of_one_type_arrives_as_it_is(rows, order, dtype):
     rng = np.random.default_rng(rows)
     matrix = np.asarray(rng.integers(0, 2, (rows, 3)).astype(dtype.value), order=order)
     columns = dict(zip(NAMES, matrix.T, strict=True))
-    for given in (matrix, columns, matrix[::1], np.asarray(matrix, dtype=matrix.dtype.newbyteorder(">"))):
+    foreign = matrix.astype(matrix.dtype.newbyteorder(">"))
+    for given in (block(matrix), columns, block(foreign)):
         got = sent(given, signature(dtype))
         for name, array in columns.items():
             np.testing.assert_array_equal(got[name], array)
             assert got[name].dtype == dtype.value
 
 
-def test_a_part_of_a_matrix_arrives_as_it_is():
-    matrix = np.asfortranarray(np.arange(3.0 * 3 * TALL).reshape(-1, 3))
-    got = sent(matrix[5 : TALL + 7], signature())
-    np.testing.assert_array_equal(got["b"], matrix[5 : TALL + 7, 1])
+def test_a_part_of_a_table_arrives_as_it_is():
+    matrix = np.asfortranarray(np.arange(300.0).reshape(-1, 3))
+    np.testing.assert_array_equal(sent(block(matrix[5:77]), signature())["b"], matrix[5:77, 1])
 
 
-def test_few_rows_are_one_tensor_and_many_that_lie_in_columns_one_for_each():
-    """The first saves the server the look at each column, the second both sides the turning."""
+def test_columns_of_several_types_arrive_one_by_one():
+    fields = (Field("a", DType.FLOAT64), Field("b", DType.STRING, nullable=True), Field("c", DType.INT8, (2,)))
+    given = {
+        "a": np.array([1.5, 2.5]),
+        "b": np.array(["x", None], dtype=object),
+        "c": np.array([[1, 2], [3, 4]], dtype=np.int8),
+    }
+    got = sent(given, Signature(fields, (Field("prediction", DType.FLOAT64),)))
+    assert {name: array.tolist() for name, array in got.items()} == {
+        name: array.tolist() for name, array in given.items()
+    }
 
-    def tensors(matrix):
-        payload = caller.encode(matrix, signature(), path="/")
-        head = payload.body[: int(payload.headers[wire.HEADER])]
-        return [each["name"] for each in wire.load_json(head)["inputs"]]
 
-    assert tensors(np.zeros((10, 3), order="F")) == ["input"]
-    assert tensors(np.zeros((TALL, 3))) == ["input"]
-    assert tensors(np.zeros((TALL, 3), order="F")) == list(NAMES)
+def block(matrix):
+    return Block(NAMES, matrix, whole=False)

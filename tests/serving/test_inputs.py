@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeldeploy.errors import InvalidRequestError
+from modeldeploy.packaging.blocks import Block
 from modeldeploy.packaging.signature import to_columns
 from modeldeploy.serving import inputs
 from modeldeploy.values.model import DType, Field, Signature
@@ -30,15 +31,9 @@ def signature(dtype="float64", *, nullable=(), names=NAMES):
     return Signature(inputs=fields, outputs=(Field("prediction", DType.FLOAT64),))
 
 
-def columns_of(found, wanted):
-    if isinstance(found, np.ndarray):
-        return {field.name: found[:, at] for at, field in enumerate(wanted.inputs)}
-    return found
-
-
 def by(read, data, wanted):
     try:
-        return columns_of(read(data, wanted), wanted)
+        return dict(read(data, wanted))
     except InvalidRequestError as error:
         return str(error)
 
@@ -107,12 +102,12 @@ def test_nor_do_they_for_a_model_that_takes_one_array(columns, dtype, nullable, 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_an_array_of_the_right_type_is_not_copied(order):
     data = np.asarray(np.arange(12.0).reshape(4, 3), order=order)
-    assert inputs.read(data, signature()) is data
+    assert inputs.read(data, signature()).matrix is data
 
 
 def test_a_frame_of_one_type_is_not_copied():
     data = pd.DataFrame(np.arange(12.0).reshape(4, 3), columns=list(NAMES))
-    assert np.shares_memory(inputs.read(data, signature()), data.to_numpy())
+    assert np.shares_memory(inputs.read(data, signature()).matrix, data.to_numpy())
 
 
 @pytest.mark.parametrize("rows", [3, inputs.TALL])
@@ -120,27 +115,28 @@ def test_a_frame_of_one_type_is_not_copied():
 def test_many_rows_that_lie_in_columns_stay_there(make, rows):
     columns = {name: np.arange(float(rows)) for name in NAMES}
     found = inputs.read(make(columns), signature())
-    assert isinstance(found, np.ndarray) == (rows < inputs.TALL)
-    for name, array in columns_of(found, signature()).items():
+    assert isinstance(found, Block) == (rows < inputs.TALL)
+    for name, array in found.items():
         np.testing.assert_array_equal(array, columns[name])
 
 
 def test_columns_go_by_name_whatever_their_order():
     data = pd.DataFrame({"c": [3.0], "a": [1.0], "b": [2.0]})
-    assert inputs.read(data, signature()).tolist() == [[1.0, 2.0, 3.0]]
+    assert inputs.read(data, signature()).matrix.tolist() == [[1.0, 2.0, 3.0]]
 
 
 def test_numbers_as_labels_are_names():
     data = pd.DataFrame([[1.0, 2.0]])
-    assert inputs.read(data, signature(names=("0", "1"))).tolist() == [[1.0, 2.0]]
+    assert inputs.read(data, signature(names=("0", "1"))).matrix.tolist() == [[1.0, 2.0]]
 
 
-def test_rows_are_counted_and_parted_without_a_copy():
-    matrix, columns = np.arange(12.0).reshape(4, 3), {"a": np.arange(4.0), "b": np.array(list("wxyz"), dtype=object)}
-    assert inputs.count(matrix) == inputs.count(columns) == 4
-    part = inputs.part(matrix, range(1, 3))
-    assert part.tolist() == [[3, 4, 5], [6, 7, 8]]
-    assert np.shares_memory(part, matrix)
+def test_rows_are_parted_without_a_copy():
+    block = Block(NAMES, np.arange(12.0).reshape(4, 3), whole=False)
+    columns = {"a": np.arange(4.0), "b": np.array(list("wxyz"), dtype=object)}
+    part = inputs.part(block, range(1, 3))
+    assert part.matrix.tolist() == [[3, 4, 5], [6, 7, 8]]
+    assert part.names == NAMES
+    assert np.shares_memory(part.matrix, block.matrix)
     assert {name: array.tolist() for name, array in inputs.part(columns, range(1, 3)).items()} == {
         "a": [1.0, 2.0],
         "b": ["x", "y"],
@@ -148,7 +144,7 @@ def test_rows_are_counted_and_parted_without_a_copy():
 
 
 def test_the_size_of_a_row_is_that_on_the_wire():
-    assert inputs.row_bytes(np.zeros((4, 3))) == 24
+    assert inputs.row_bytes(Block(NAMES, np.zeros((4, 3)), whole=False)) == 24
     texts = np.array([None, "\u20ac" * 4] * 5_000, dtype=object)
     assert inputs.row_bytes({"a": np.zeros(10_000), "b": texts}) == pytest.approx(8 + 4 + 6, abs=7)
     assert inputs.row_bytes({"a": np.empty((0, 3))}) == 1
