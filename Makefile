@@ -62,8 +62,11 @@ test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
 
-bench: $(TEST)/.wheel  ## Measure: make bench [PARTS='import deploy serve batch']
-	$(TEST)/bin/python benchmarks/figures.py $(PARTS)
+bench: $(TEST)/.wheel  ## Measure ours and the peers: make bench [PEERS=none] [PARTS='serve batch'] [ROUNDS=5] [ROWS=10000000] [MODELS=lr]
+	$(TEST)/bin/python benchmarks/run.py $(foreach each,PARTS PEERS ROUNDS ROWS SECONDS MODELS LEVELS,$(call bench_flag,$(each)))
+
+# PARTS="serve batch" becomes --parts "serve batch".
+bench_flag = $(if $($(1)),--$(shell echo $(1) | tr A-Z a-z) "$($(1))")
 
 define run_tests
 	@rm -rf $(TREE) && mkdir -p $(TREE)

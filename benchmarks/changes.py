@@ -1,0 +1,199 @@
+"""Parts ``import``, ``deploy`` and ``change``: what importing costs, and how fast an endpoint starts, grows, switches and goes back under load."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import joblib
+import load
+import models
+import numpy as np
+import tree
+from peers import OURS, PROGRAMS, QUIET
+from results import Results
+from serving import Round, Settings, median_s, rounds, scratch
+
+if TYPE_CHECKING:
+    from modeldeploy import Endpoint, Model
+    from modeldeploy.backends.local.backend import LocalBackend
+    from modeldeploy.values.ticket import Ticket
+
+IMPORTS = {
+    "import modeldeploy": "import modeldeploy",
+    "from modeldeploy import Endpoint, Model, BatchJob": "from modeldeploy import Endpoint, Model, BatchJob",
+    "import numpy (to compare)": "import numpy",
+    "import sklearn.linear_model (to compare)": "import sklearn.linear_model",
+}
+CHANGES = 10
+POLL_S = 0.005
+LOADED_CONNECTIONS = 64
+
+
+def imports(settings: Settings, results: Results) -> None:
+    """CPU of a process that only imports, beyond the bare interpreter."""
+    for round_ in rounds(settings, results):
+        bare = _cpu_of("pass")
+        for name, code in IMPORTS.items():
+            round_.note(name, _cpu_of(code) - bare, "s CPU")
+
+
+def _cpu_of(code: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+# ---------------------------------------------------------------- from an estimator to an answer
+
+
+def deploys(settings: Settings, results: Results) -> None:
+    """A fresh process loads an estimator, packages it, deploys it and predicts; then another deployment, with the supervisor warm."""
+    for name in _cheap(settings):
+        made = models.make(models.SERVED, name, settings.folder / "served")
+        for round_ in rounds(settings, results):
+            for what, seconds in _deploy(made.path).items():
+                round_.note(f"{what}, {name}", seconds, "s")
+
+
+def _deploy(path: Path) -> dict[str, float]:
+    with scratch() as home:
+        began = time.perf_counter()
+        environ = {**os.environ, **QUIET, "MODELDEPLOY_HOME": str(home)}
+        line = [sys.executable, str(PROGRAMS / "modeldeploy_fresh.py"), str(path)]
+        try:
+            with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                said = [(line.strip(), time.perf_counter()) for line in process.stdout]
+        finally:
+            tree.end_all()
+    if [line for line, _at in said] != ["first", "second"]:
+        message = f"the fresh process said {said}"
+        raise RuntimeError(message)
+    (_, first), (_, second) = said
+    return {
+        "fresh process: load, package, deploy, first answer": first - began,
+        "another endpoint, supervisor warm: package, deploy, first answer": second - first,
+    }
+
+
+def _cheap(settings: Settings) -> list[str]:
+    return [name for name in settings.models if name.startswith("lr")]
+
+
+# ---------------------------------------------------------------- changes of a running endpoint
+
+
+def changes(settings: Settings, results: Results) -> None:
+    for name in _cheap(settings):
+        for round_ in rounds(settings, results):
+            with scratch() as home:
+                try:
+                    _change(name, home, round_)
+                finally:
+                    tree.end_all()
+
+
+def _change(name: str, home: Path, round_: Round) -> None:
+    from modeldeploy import Endpoint
+    from modeldeploy.backends.local.backend import LocalBackend
+    from modeldeploy.values.serving import Traffic
+
+    def note(what: str, value: float, unit: str, foreign: float = 0.0) -> None:
+        round_.note(f"{what}, {name}", value, unit, foreign)
+
+    settings = round_.settings
+    first, second = (_packaged(name, settings.folder / f"served-{n}", home, n) for n in (1, 2))
+    backend = LocalBackend(home)
+    endpoint = Endpoint.deploy(first, name="bench", home=home)
+    one = endpoint.stable.id
+    note("a further revision ready, less its model's load time", 1000 * _further(backend, endpoint, second), "ms")
+    endpoint.rollout(second, golden=False)
+    two = endpoint.stable.id
+    with loaded(endpoint, settings, home) as ended:
+        switches = [
+            _timed(lambda to=to: _carry(backend, backend.set_traffic("bench", Traffic({to: 100}))))
+            for to in (one, two) * (CHANGES // 2)
+        ]
+    done, foreign = ended()
+    note("traffic switch under load, median", 1000 * float(np.median(switches)), "ms", foreign)
+    note("traffic switch under load, slowest", 1000 * max(switches), "ms", foreign)
+    note("traffic switch under load, failed requests", done.errors, "", foreign)
+    with loaded(endpoint, settings, home) as ended:
+        rollbacks = [_timed(lambda to=to: endpoint.rollback(to=to)) for to in (one, two) * (CHANGES // 2)]
+    done, foreign = ended()
+    note("rollback under load, median", 1000 * float(np.median(rollbacks)), "ms", foreign)
+    note("rollback under load, slowest", 1000 * max(rollbacks), "ms", foreign)
+    note("rollback under load, failed requests", done.errors, "", foreign)
+    note("requests asked meanwhile", done.requests, "", foreign)
+    round_.say(f"{name:8} switch {1000 * np.median(switches):.1f} ms, rollback {1000 * np.median(rollbacks):.1f} ms")
+
+
+def _packaged(name: str, folder: Path, home: Path, number: int) -> Model:
+    from modeldeploy import Model
+
+    made = models.make(models.SERVED, name, folder, strength=1 / number)
+    estimator = made.path.read_bytes() if made.path.suffix == ".onnx" else joblib.load(made.path)
+    example = models.rows(5).astype(made.dtype)
+    return Model(estimator, name="bench", version=f"1.{number}.0", example=example, home=home)
+
+
+def _further(backend: LocalBackend, endpoint: Endpoint, model: Model) -> float:
+    """Seconds from asking for a revision to its being ready, less what loading the model takes in a process that is warm."""
+    from modeldeploy.packaging.loading import load as load_bundle
+    from modeldeploy.values.serving import EndpointSpec, Revision
+
+    loads = median_s(lambda: load_bundle(model.bundle, trust=[model.digest]), 0.2)
+    ticket = backend.put_revision(EndpointSpec(endpoint.name), Revision.of(model.identity))
+    return _timed(lambda: _carry(backend, ticket)) - loads
+
+
+def _carry(backend: LocalBackend, ticket: Ticket) -> None:
+    """See a ticket through, as the engine does."""
+    while not ticket.phase.ended:
+        ticket = backend.advance(ticket)
+        if not ticket.phase.ended:
+            time.sleep(ticket.poll_after or POLL_S)
+    if ticket.phase.value != "succeeded":
+        raise RuntimeError(ticket.note)
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def loaded(endpoint: Endpoint, settings: Settings, folder: Path) -> Iterator[Callable[[], tuple[load.Load, float]]]:
+    """Load the endpoint meanwhile; what is given tells, afterwards, what came of it and what other programs took."""
+    body, headers = OURS.ask(models.rows(1))
+    ask = load.Ask(endpoint.url + OURS.path, body, headers)
+    seconds = max(3.0, settings.seconds)
+    told: list[tuple[load.Load, float]] = []
+    before = tree.Reading.take()
+    with load.running(ask, LOADED_CONNECTIONS, seconds, folder, by=settings.generator) as process:
+
+        def collect() -> None:
+            done = load.ended(process)
+            told.append((done, tree.Reading.take().foreign_since(before)))
+
+        thread = threading.Thread(target=collect)
+        thread.start()
+        time.sleep(0.5)  # until it is at full load
+        try:
+            yield lambda: told[0]
+            if not thread.is_alive():
+                message = "the load ended before the changes did"
+                raise RuntimeError(message)
+        finally:
+            thread.join()
