@@ -136,7 +136,7 @@ async def _ask_one(host: str, port: int, request: bytes, end: float) -> tuple[li
 async def _answered(reader: asyncio.StreamReader) -> bool:
     """Read one answer; whether it is a good one."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    _, _, rest = head.partition(b"content-length:")
+    _, _, rest = head.partition(b"\r\ncontent-length:")
     await reader.readexactly(int(rest.partition(b"\r\n")[0]))
     return head.startswith(b"http/1.1 200")
 

@@ -6,6 +6,7 @@ A figure is the median of the rounds in which other programs took less than 0.15
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -28,12 +29,9 @@ def middle(found: Sequence[T], of: Callable[[T], float]) -> tuple[float, str]:
 
 
 def number(value: float, star: str = "") -> str:
-    """Write three figures that count.
-
-    >>> number(21912.4), number(0.2573), number(18.44), number(3.0, "*")
-    ('21,912', '0.26', '18.4', '3.0*')
-    """
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    """Write the figures that count: two of what is below ten, no fraction of what is above a hundred."""
+    size = abs(value)
+    digits = 0 if size >= 100 or not size else 1 if size >= 1 else 1 - math.floor(math.log10(size))
     return f"{value:,.{digits}f}{star}"
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     for part in asked.parts:
         began = time.perf_counter()
         say(f"\n{part}")
-        _measure(part, names, asked, found)
+        _measure(part, names, asked, place.parent / "data", found)
         found.save(place)
         say(f"  took {time.perf_counter() - began:.0f} s")
     text = report.markdown(found)
@@ -58,8 +58,7 @@ def main() -> None:
     say(f"\n{text}\nwritten to {place} and {place.with_suffix('.md')}")
 
 
-def _measure(part: str, names: list[str], asked: argparse.Namespace, found: results.Results) -> None:
-    folder = BUILD / "data"
+def _measure(part: str, names: list[str], asked: argparse.Namespace, folder: Path, found: results.Results) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     levels = tuple(map(int, asked.levels))
     settings = Settings(folder, asked.rounds, asked.seconds, levels, tuple(asked.models), asked.generator, say)

@@ -48,12 +48,16 @@ class Process:
         fields = text.rpartition(") ")[2].split()  # the name before it may hold anything
         return cls(pid, int(fields[1]), fields[0], (int(fields[13]) + int(fields[14])) / TICKS)
 
-    def cpu(self) -> float:
-        """Its own CPU seconds, all threads, and those of its children that have ended."""
+    def own(self) -> float:
+        """CPU seconds of all its threads."""
         try:
-            return time.clock_gettime((~self.pid << 3) | CPUCLOCK_SCHED) + self.waited
+            return time.clock_gettime((~self.pid << 3) | CPUCLOCK_SCHED)
         except OSError:  # it has just ended
-            return self.waited
+            return 0.0
+
+    def cpu(self) -> float:
+        """Its own CPU seconds and those of its children that have ended."""
+        return self.own() + self.waited
 
     def pss(self) -> int:
         """Bytes of its memory, shared pages divided among those who share them."""
@@ -93,7 +97,8 @@ class Reading:
 
     at: float
     tree: float
-    others: dict[int, float]
+    others: dict[int, tuple[float, float]]
+    """Its own, and those of its children that have ended."""
     stolen: float
 
     @classmethod
@@ -103,14 +108,20 @@ class Reading:
         mine = {os.getpid(), *(process.pid for process in ours)}
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         tree = sum(process.cpu() for process in ours) + ended.ru_utime + ended.ru_stime
-        others = {process.pid: process.cpu() for process in known if process.pid not in mine}
+        others = {process.pid: (process.own(), process.waited) for process in known if process.pid not in mine}
         stolen = int((PROC / "stat").read_text().split(maxsplit=9)[8]) / TICKS
         return cls(time.perf_counter(), tree, others, stolen)
 
     def foreign_since(self, before: Self) -> float:
         """Cores that other programs and other machines of the host took, on average."""
-        took = sum(max(0.0, now - before.others.get(pid, 0.0)) for pid, now in self.others.items())
-        return (took + self.stolen - before.stolen) / (self.at - before.at)
+        took, ended = 0.0, 0.0
+        for pid, (own, waited) in self.others.items():
+            own_before, waited_before = before.others.get(pid, (0.0, 0.0))
+            took += max(0.0, own - own_before)
+            ended += waited - waited_before
+        # What ended has become its parent's, with all that it had taken before; unless nobody waited for it.
+        ended -= sum(sum(before.others[pid]) for pid in before.others.keys() - self.others.keys())
+        return (took + max(0.0, ended) + self.stolen - before.stolen) / (self.at - before.at)
 
 
 @attrs.define

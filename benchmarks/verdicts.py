@@ -193,7 +193,9 @@ def ahead_of_all(model: str) -> Judge:
 
 def flat_memory(model: str) -> Judge:
     def judge(seen: Seen) -> tuple[str, bool]:
-        sizes = sorted({s.rows for s in seen.results.scores})
+        sizes = sorted({s.rows for s in seen.results.scores if s.tool == OURS_BATCH})
+        if len(sizes) < 2:
+            raise Missing
         small, large = (
             seen.score(lambda s: s.peak_bytes / 1e6, OURS_BATCH, model, rows) for rows in (sizes[0], sizes[-1])
         )
