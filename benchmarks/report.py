@@ -16,7 +16,7 @@ from typing import TypeVar
 import models
 import verdicts
 from peers import SERVERS, TOOLS
-from results import QUIET_CORES, Cell, Figure, Results, Score, Start
+from results import QUIET_CORES, Cell, Figure, Results, Score, Start, together
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 T = TypeVar("T", Cell, Figure, Score, Start)
@@ -202,10 +202,10 @@ def put_into(page: Path, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path, nargs="+", help="later ones replace the parts that they hold")
+    parser.add_argument("results", type=Path, nargs="+", help="of one run, or of several with different parts")
     parser.add_argument("--into", type=Path)
     asked = parser.parse_args()
-    text = markdown(Results.load(asked.results[0]))
+    text = markdown(together([Results.load(path) for path in asked.results]))
     if asked.into:
         put_into(asked.into, text)
     else:

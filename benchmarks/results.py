@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -117,6 +119,21 @@ class Results:
             [Score(**each) for each in found["scores"]],
             [Figure(**each) for each in found["figures"]],
         )
+
+
+def together(parts: Sequence[Results]) -> Results:
+    """Put runs together: each part of one run with the parts of the others; what differs between the runs is told for each."""
+    told: dict[str, list[str]] = {}
+    for part in parts:
+        for key, text in part.about.items():
+            told.setdefault(key, []).append(text)
+    about = {key: texts[0] if len(set(texts)) == 1 else "; then ".join(texts) for key, texts in told.items()}
+    joined = [list(itertools.chain(*each)) for each in zip(*(_lists(part) for part in parts), strict=True)]
+    return Results(about, *joined)
+
+
+def _lists(part: Results) -> tuple[list[object], ...]:
+    return part.cells, part.starts, part.scores, part.figures
 
 
 def about(**more: str) -> dict[str, str]:

@@ -79,6 +79,14 @@ def test_results_come_back_from_json(results, cell, tmp_path):
     assert results.Results.load(tmp_path / "r.json") == before
 
 
+def test_runs_of_different_parts_are_put_together(results, cell):
+    one = results.Results({"commit": "a", "machine": "m"}, [cell("x")])
+    two = results.Results({"commit": "b", "machine": "m"}, figures=[results.Figure("f", 1.0, "s", 1)])
+    both = results.together([one, two])
+    assert both.about == {"commit": "a; then b", "machine": "m"}
+    assert (both.cells, both.figures) == (one.cells, two.figures)
+
+
 def test_the_tables_of_a_page_are_replaced_and_nothing_else(script, tmp_path):
     report = script("report")
     page = tmp_path / "page.md"
