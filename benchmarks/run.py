@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ def main() -> None:
         message = f"bench: PARTS knows no {unknown[0]!r}; use some of: {' '.join(PARTS)}"
         raise SystemExit(message)
     os.environ.update(peers.QUIET)  # the bare predict in this process runs as in every other
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit("bench: broken off"))  # and end what was started
     tree.adopt_orphans()
     say(f"peers: {' '.join(names) or 'none'}; parts: {' '.join(asked.parts)}; {asked.rounds} rounds")
     for name in names:
@@ -46,22 +48,30 @@ def main() -> None:
             peers="; ".join(f"{name}: {pinned}" for name, pinned in peers.versions(names).items()),
         )
     )
-    place = Path(asked.out) if asked.out else BUILD / f"{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+    place = Path(asked.out or BUILD / f"{datetime.now(UTC):%Y-%m-%d-%H%M}.json").absolute()
     for part in asked.parts:
         began = time.perf_counter()
         say(f"\n{part}")
-        _measure(part, names, asked, place.parent / "data", found)
-        found.save(place)
+        _measure(part, names, asked, place, found)
         say(f"  took {time.perf_counter() - began:.0f} s")
     text = report.markdown(found)
     place.with_suffix(".md").write_text(text)
     say(f"\n{text}\nwritten to {place} and {place.with_suffix('.md')}")
 
 
-def _measure(part: str, names: list[str], asked: argparse.Namespace, folder: Path, found: results.Results) -> None:
+def _measure(part: str, names: list[str], asked: argparse.Namespace, place: Path, found: results.Results) -> None:
+    folder = place.parent / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    levels = tuple(map(int, asked.levels))
-    settings = Settings(folder, asked.rounds, asked.seconds, levels, tuple(asked.models), asked.generator, say)
+    settings = Settings(
+        folder=folder,
+        rounds=asked.rounds,
+        seconds=asked.seconds,
+        levels=tuple(map(int, asked.levels)),
+        models=tuple(asked.models),
+        generator=asked.generator,
+        say=say,
+        save=lambda: found.save(place),
+    )
     if part == "serve":
         serving.measure(peers.chosen(peers.SERVERS, names), settings, found)
     elif part == "batch":

@@ -41,6 +41,8 @@ class Settings:
     models: tuple[str, ...]
     generator: str
     say: Callable[[str], None]
+    save: Callable[[], None]
+    """Write what is known so far; a long run that is broken off keeps its whole rounds."""
 
 
 @attrs.frozen
@@ -59,7 +61,9 @@ class Round:
 
 
 def rounds(settings: Settings, results: Results) -> Iterator[Round]:
-    return (Round(number, settings, results) for number in range(1, settings.rounds + 1))
+    for number in range(1, settings.rounds + 1):
+        yield Round(number, settings, results)
+        settings.save()
 
 
 class FailedError(Exception):
