@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from modeldeploy.scoring import durable, render
 from modeldeploy.scoring.formats import Format
+from modeldeploy.scoring.parquet import ParquetSink
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ROW_GROUP = 131_072
 
 
 class Sink(Protocol):
@@ -70,7 +69,7 @@ def _sink(file: Any, form: Format | None, schema: pa.Schema, *, header: bool) ->
     if form is None:
         return _Stream(file, schema)
     if form.kind == "parquet":
-        return _Parquet(file, schema)
+        return ParquetSink(file, schema)
     return _Text(file, form, schema, header=header)
 
 
@@ -90,35 +89,6 @@ class _Stream:
 
     def drop(self) -> None:
         del self._writer
-
-
-class _Parquet:
-    """Parquet in row groups of one size, whatever the size of the chunks."""
-
-    def __init__(self, file: Any, schema: pa.Schema) -> None:
-        import pyarrow.parquet as pq
-
-        self._writer = pq.ParquetWriter(file, schema)
-        self._held: list[pa.Table] = []
-
-    def write(self, table: pa.Table) -> None:
-        self._held.append(table)
-        if sum(each.num_rows for each in self._held) >= ROW_GROUP:
-            self._put()
-
-    def _put(self) -> None:
-        import pyarrow as pa
-
-        if self._held:
-            self._writer.write_table(pa.concat_tables(self._held), row_group_size=ROW_GROUP)
-            self._held.clear()
-
-    def close(self) -> None:
-        self._put()
-        self._writer.close()
-
-    def drop(self) -> None:
-        self._writer.is_open = False
 
 
 class _Text:
