@@ -21,6 +21,9 @@ from modeldeploy.scoring.worker import failure
 from modeldeploy.values.codec import from_json, to_json
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# A chunk's arrays are freed and wanted again for each chunk. The C library of Linux would give them back to the system each time,
+# which then clears every page anew: half of the processor time of a cheap model.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 @attrs.frozen
@@ -149,7 +152,7 @@ class ProcessPool:
 
     def _start(self, number: int) -> None:
         share = str(max(1, (os.cpu_count() or 1) // self._most))
-        environ = {**dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
+        environ = {**_KEEP_MEMORY, **dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
         process = subprocess.Popen(
             [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ,
