@@ -9,7 +9,7 @@ from pathlib import Path
 from modeldeploy.errors import ConflictError
 from modeldeploy.scoring.durable import Lease
 from modeldeploy.scoring.job import Job
-from modeldeploy.scoring.pool import ProcessPool
+from modeldeploy.scoring.processes import ProcessPool
 from modeldeploy.scoring.runner import run
 from modeldeploy.values.ticket import Phase
 

@@ -11,7 +11,7 @@ import orjson
 
 from modeldeploy.scoring import durable
 from modeldeploy.scoring.chunks import Bad
-from modeldeploy.scoring.job import bad_name, data_name, part_format
+from modeldeploy.scoring.job import Job, bad_name, data_name, part_format
 from modeldeploy.scoring.layout import Layout
 from modeldeploy.scoring.plan import Part, Plan
 from modeldeploy.scoring.predict import Caution, Predictor, Scorer, TooManyBadError
@@ -64,12 +64,12 @@ def temporary(folder: Path, name: str, run: str) -> Path:
 class PartWork:
     """Scores parts with a model that stays loaded."""
 
-    def __init__(self, model: Predictor, plan: Plan, layout: Layout, folder: Path) -> None:
+    def __init__(self, model: Predictor, job: Job) -> None:
         self._model = model
-        self._plan = plan
-        self._layout = layout
-        self._folder = folder
-        self._reader = Reader(plan, layout.read)
+        self._plan: Plan = job.plan()
+        self._layout: Layout = self._plan.layout(job.request().spec)
+        self._folder = job.parts
+        self._reader = Reader(self._plan, self._layout.read)
 
     def run(self, order: Order, starting: Callable[[int, int], None]) -> Done:
         """Score one part; ``starting`` is told each stretch of rows before the model sees it."""

@@ -48,9 +48,9 @@ def main() -> int:
 def prepare(job: Job) -> PartWork:
     """Load the model of a job whose plan is written."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    request, plan = job.request(), job.plan()
+    request = job.request()
     bundle = Bundle.open(Path(request.spec.model.uri), expect=request.spec.model.digest)
-    return PartWork(load(bundle, trust=request.trust), plan, plan.layout(request.spec), job.parts)
+    return PartWork(load(bundle, trust=request.trust), job)
 
 
 def answer(work: PartWork, order: Order, out: IO[bytes]) -> Mapping[str, Any]:

@@ -101,8 +101,7 @@ class Lab:
 
 
 def _inline(job: Job, model: Any) -> InlinePool:
-    plan = job.plan()
-    return InlinePool(PartWork(model, plan, plan.layout(job.request().spec), job.parts))
+    return InlinePool(PartWork(model, job))
 
 
 @pytest.fixture

@@ -75,8 +75,7 @@ def test_a_short_job_starts_one_worker_unless_more_are_asked_for(lab, doubler, a
     pools = []
 
     def pool_of(job, _most):
-        plan = job.plan()
-        pools.append(Counted(PartWork(doubler, plan, plan.layout(job.request().spec), job.parts)))
+        pools.append(Counted(PartWork(doubler, job)))
         return pools[0]
 
     assert run(job, pool_of) is Phase.SUCCEEDED
