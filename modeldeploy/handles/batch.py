@@ -63,7 +63,8 @@ class BatchJob:
 
         The input columns are kept beside the prediction, or those of ``keep``; ``columns`` maps model inputs to columns of other names.
         Bad rows go to ``OUTPUT.quarantine.jsonl`` with the reason; more than ``max_bad_rows`` of them (None: any number) fail the job.
-        The same job again goes on where it stopped, and does nothing when it is done. ``workers=0`` takes as many processes as pay, up to every core.
+        The same job again goes on where it stopped, and does nothing when it is done. ``workers`` parts are
+        scored at the same time; 0 takes as many as pay, up to one for each core.
 
         Every mistake in the arguments is raised before anything is written; OperationFailed when the job itself fails.
         """

@@ -11,6 +11,7 @@ from modeldeploy.scoring.durable import Lease
 from modeldeploy.scoring.job import Job
 from modeldeploy.scoring.processes import ProcessPool
 from modeldeploy.scoring.runner import run
+from modeldeploy.scoring.sharing import threads
 from modeldeploy.values.ticket import Phase
 
 
@@ -25,9 +26,13 @@ def main(arguments: list[str]) -> int:
     lease.sign()
     signal.signal(signal.SIGTERM, lambda _number, _frame: _stop(job))
     try:
-        return 0 if run(job, lambda job, size: ProcessPool(job.home, size)) is Phase.SUCCEEDED else 1
+        return 0 if run(job, _pool) is Phase.SUCCEEDED else 1
     finally:
         lease.release()
+
+
+def _pool(job: Job, seats: int) -> ProcessPool:
+    return ProcessPool(job.home, seats, threads=threads(job.request().spec, seats))
 
 
 def _stop(job: Job) -> None:

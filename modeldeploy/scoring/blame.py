@@ -38,19 +38,26 @@ class Blame:
 
     def died(self, death: Died, plan: Plan) -> None:
         """Learn from a death; OperationFailed when there were too many."""
-        if death.order is None or death.at is None:
+        accused = [(hand.order.part, hand.at) for hand in death.hands if hand.at is not None]
+        if not accused:
             self._count_idle(death, plan)
             return
         self._idle = 0
-        known = self._parts.setdefault(death.order.part, _Known())
-        first, last = death.at
-        if last - first == 1 and known.alone == first:
-            known.poison[str(first)] = f"the process that scored it died ({death.how})"
+        for part, rows in accused:
+            self._accuse(part, rows, death.how, only=len(accused) == 1)
+        self._check()
+
+    def _accuse(self, part: int, rows: tuple[int, int], how: str, *, only: bool) -> None:
+        """Learn that the model had these rows when its process died; with others at the same time, none of them is convicted."""
+        known = self._parts.setdefault(part, _Known())
+        first, last = rows
+        single = only and last - first == 1
+        if single and known.alone == first:
+            known.poison[str(first)] = f"the process that scored it died ({how})"
             known.suspects = ()
         else:
-            known.suspects = (death.at,)
-        known.alone = first if last - first == 1 else -1
-        self._check()
+            known.suspects = (rows,)
+        known.alone = first if single else -1
 
     def finished(self) -> None:
         """Learn that a part was scored to its end."""
@@ -60,11 +67,8 @@ class Blame:
         self._idle += 1
         if self._idle < IDLE_DEATHS:
             return
-        where = (
-            f"while reading {plan.files[plan.parts[death.order.part].file].path!r}"
-            if death.order
-            else "while loading the model"
-        )
+        files = [plan.files[plan.parts[hand.order.part].file].path for hand in death.hands]
+        where = f"while reading {files[0]!r}" if files else "while loading the model"
         message = f"the process that scores died {self._idle} times {where} ({death.how})"
         raise OperationFailed(
             message, hint="see the job's log; out of memory? try a smaller chunk_rows or fewer workers"

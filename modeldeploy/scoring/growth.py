@@ -16,14 +16,18 @@ LEAST = 0.5
 
 
 class Growth:
-    """Decides when another worker pays; sizes are in the unit of the plan's parts."""
+    """Decides when another worker pays, up to ``most`` seats in all; sizes are in the unit of the plan's parts."""
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        self._workers = 1
+        self._seats = 0
         self._began = clock()
         self._ready: float | None = None
+
+    def started(self, seats: int) -> None:
+        """Count a worker that was started."""
+        self._seats += seats
 
     def ready(self) -> None:
         """Note that a worker is ready; the first tells how long a start takes."""
@@ -31,14 +35,11 @@ class Growth:
             self._ready = self._clock()
 
     def pays(self, *, waiting: int, taken: int) -> bool:
-        """Whether to start another worker now, which is then counted: ``waiting`` is the work not given out, ``taken`` what was since the start.
+        """Whether to start another worker now: ``waiting`` is the work not given out, ``taken`` what was since the start.
 
         What is in hand counts as done, so the time left is never thought longer than it is; a slow part makes it grow while it runs.
         """
-        if self._ready is None or self._workers >= self._most or not taken:
+        if self._ready is None or self._seats >= self._most or not taken:
             return False
         left = waiting * (self._clock() - self._ready) / taken
-        if left <= PAYS * max(self._ready - self._began, LEAST):
-            return False
-        self._workers += 1
-        return True
+        return left > PAYS * max(self._ready - self._began, LEAST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,25 @@ class PartWork:
 
     def __init__(self, model: Predictor, job: Job) -> None:
         self._model = model
-        self._plan: Plan = job.plan()
-        self._layout: Layout = self._plan.layout(job.request().spec)
-        self._folder = job.parts
-        self._reader = Reader(self._plan, self._layout.read)
+        self._job = job
+
+    # A model may be loaded while the job is still being planned.
+
+    @functools.cached_property
+    def _plan(self) -> Plan:
+        return self._job.plan()
+
+    @functools.cached_property
+    def _layout(self) -> Layout:
+        return self._plan.layout(self._job.request().spec)
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return Reader(self._plan, self._layout.read)
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        return self._job.parts
 
     def run(self, order: Order, starting: Callable[[int, int], None]) -> Done:
         """Score one part; ``starting`` is told each stretch of rows before the model sees it."""

@@ -1,4 +1,4 @@
-"""Those who score, as the runner sees them: they take orders, and something happens."""
+"""Those who score, as the runner sees them: seats that take an order each, and what happens there."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from modeldeploy.scoring.worker import failure
 
 @attrs.frozen
 class Ready:
-    """A worker has loaded the model."""
-
-    worker: int
+    """A worker has loaded the model; its seats are idle."""
 
 
 @attrs.frozen
 class Finished:
     """A part is scored; its files wait under temporary names."""
 
-    worker: int
     order: Order
     done: Done
 
@@ -30,7 +27,6 @@ class Finished:
 class Failed:
     """A part, or loading the model, failed with an error."""
 
-    worker: int
     order: Order | None
     kind: str
     message: str
@@ -39,12 +35,20 @@ class Failed:
 
 
 @attrs.frozen
-class Died:
-    """A worker is gone; ``at`` is the stretch of rows that the model had, first and past last."""
+class Hand:
+    """What a seat had in hand when its process died."""
 
-    worker: int
-    order: Order | None
-    at: tuple[int, int] | None
+    seat: int
+    order: Order
+    at: tuple[int, int] | None = None
+    """The stretch of rows that the model had, first and past last; None outside of the model."""
+
+
+@attrs.frozen
+class Died:
+    """A process is gone, with all that its seats had in hand."""
+
+    hands: tuple[Hand, ...]
     how: str
 
 
@@ -54,16 +58,16 @@ Happening = Ready | Finished | Failed | Died
 class Pool(Protocol):
     """Something that scores parts."""
 
-    def start(self) -> None:
-        """Add a worker."""
+    def start(self) -> int:
+        """Add a worker; give how many seats it has, each of which scores one part at a time."""
         ...
 
     def idle(self) -> list[int]:
-        """Name the workers that wait for an order."""
+        """Name the seats that wait for an order."""
         ...
 
-    def submit(self, worker: int, order: Order) -> None:
-        """Give a part to an idle worker."""
+    def submit(self, seat: int, order: Order) -> None:
+        """Give a part to an idle seat."""
         ...
 
     def wait(self, timeout: float) -> Happening | None:
@@ -76,21 +80,22 @@ class Pool(Protocol):
 
 
 class InlinePool:
-    """One worker that is this very process."""
+    """One worker with one seat that is this very process."""
 
     def __init__(self, work: PartWork) -> None:
         self._work = work
         self._order: Order | None = None
         self._started = False
 
-    def start(self) -> None:
+    def start(self) -> int:
         """Add none: this process is there."""
+        return 1
 
     def idle(self) -> list[int]:
-        """Name the worker unless it has an order."""
+        """Name the seat unless it has an order."""
         return [0] if self._started and self._order is None else []
 
-    def submit(self, worker: int, order: Order) -> None:  # noqa: ARG002 - there is one
+    def submit(self, seat: int, order: Order) -> None:  # noqa: ARG002 - there is one
         """Remember the order; it is done while the runner waits."""
         self._order = order
 
@@ -98,14 +103,14 @@ class InlinePool:
         """Do the order."""
         if not self._started:
             self._started = True
-            return Ready(0)
+            return Ready()
         order, self._order = self._order, None
         if order is None:
             return None
         try:
-            return Finished(0, order, self._work.run(order, lambda _start, _stop: None))
+            return Finished(order, self._work.run(order, lambda _start, _stop: None))
         except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
-            return Failed(0, order, **failure(error))
+            return Failed(order, **failure(error))
 
     def close(self) -> None:
         """Nothing runs beside this process."""

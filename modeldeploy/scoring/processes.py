@@ -1,8 +1,9 @@
-"""The processes that score. A process that dies costs the part in its hand, never the job; where it was is known."""
+"""The processes that score. A process that dies costs the parts in its hands, never the job; where it was is known."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -17,7 +18,7 @@ import attrs
 import orjson
 
 from modeldeploy.scoring.partwork import Done, Order
-from modeldeploy.scoring.pool import Died, Failed, Finished, Happening, Ready
+from modeldeploy.scoring.pool import Died, Failed, Finished, Hand, Happening, Ready
 from modeldeploy.values.codec import from_json, to_json
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -27,76 +28,99 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_"
 
 
 @attrs.define(eq=False)
-class _Worker:
-    process: subprocess.Popen[bytes]
+class _Seat:
+    """One thread of a process, as seen from here."""
+
+    number: int
+    worker: _Worker
     order: Order | None = None
     at: tuple[int, int] | None = None
+
+
+@attrs.define(eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    seats: list[_Seat] = attrs.field(factory=list[_Seat])
+    """In the order in which the process knows them."""
     ready: bool = False
     told: bool = False
     """Whether it said why it ends."""
 
 
 class ProcessPool:
-    """Workers in processes of their own, at most ``most``, among whom the cores are shared."""
+    """Workers in processes of their own, with ``threads`` seats each and ``most`` of these in all, among which the cores are shared."""
 
-    def __init__(self, job: Path, most: int) -> None:
+    def __init__(self, job: Path, most: int, *, threads: int = 1) -> None:
         self._job = job
         self._most = most
-        self._queue: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._workers: dict[int, _Worker] = {}
+        self._threads = threads
+        self._queue: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._seats: dict[int, _Seat] = {}
+        self._numbers = itertools.count()
 
-    def start(self) -> None:
-        """Add a worker."""
-        self._start(len(self._workers))
+    def start(self) -> int:
+        """Add a worker and give the number of its seats."""
+        return self._start(self._threads)
 
-    def _start(self, number: int) -> None:
+    def _start(self, seats: int) -> int:
         share = str(max(1, (os.cpu_count() or 1) // self._most))
         environ = {**_KEEP_MEMORY, **dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
         process = subprocess.Popen(
-            [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job)],
+            [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job), str(seats)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ,
         )  # fmt: skip
-        self._workers[number] = _Worker(process)
+        worker = _Worker(process)
+        worker.seats = [_Seat(next(self._numbers), worker) for _seat in range(seats)]
+        self._workers.append(worker)
+        self._seats.update({seat.number: seat for seat in worker.seats})
         assert process.stdout is not None  # noqa: S101 - asked for above
         threading.Thread(
-            target=_listen, args=(process.stdout, lambda each: self._queue.put((number, each))), daemon=True
+            target=_listen, args=(process.stdout, lambda each: self._queue.put((worker, each))), daemon=True
         ).start()
+        return seats
 
     def idle(self) -> list[int]:
-        """Name the workers that wait for an order."""
-        return [number for number, worker in self._workers.items() if worker.ready and worker.order is None]
+        """Name the seats that wait for an order."""
+        return [number for number, seat in self._seats.items() if seat.worker.ready and seat.order is None]
 
-    def submit(self, worker: int, order: Order) -> None:
-        """Give a part to an idle worker; one that is dead by now is noticed by ``wait``."""
-        found = self._workers[worker]
+    def submit(self, seat: int, order: Order) -> None:
+        """Give a part to an idle seat; a process that is dead by now is noticed by ``wait``."""
+        found = self._seats[seat]
         found.order, found.at = order, None
-        assert found.process.stdin is not None  # noqa: S101 - asked for when it was started
+        message = {"seat": found.worker.seats.index(found), "order": to_json(order)}
+        stdin = found.worker.process.stdin
+        assert stdin is not None  # noqa: S101 - asked for when it was started
         with contextlib.suppress(BrokenPipeError):
-            found.process.stdin.write(orjson.dumps(to_json(order)) + b"\n")
-            found.process.stdin.flush()
+            stdin.write(orjson.dumps(message) + b"\n")
+            stdin.flush()
 
     def wait(self, timeout: float) -> Happening | None:
-        """Give what happened next. A dead worker is replaced when its death was no answer to an order to load the model."""
+        """Give what happened next. A dead process is replaced when its death was no answer to an order to load the model."""
         try:
-            number, message = self._queue.get(timeout=timeout)
+            worker, message = self._queue.get(timeout=timeout)
         except queue.Empty:
             return None
-        worker = self._workers[number]
-        return self._bury(number, worker) if message is None else _heard(number, worker, message)
+        return self._bury(worker) if message is None else _heard(worker, message)
 
-    def _bury(self, number: int, worker: _Worker) -> Happening | None:
+    def _bury(self, worker: _Worker) -> Happening | None:
         code = _end(worker.process)
+        self._workers.remove(worker)
+        for seat in worker.seats:
+            del self._seats[seat.number]
         if worker.told:
             return None
-        died = Died(number, worker.order, worker.at, _how(code))
-        self._start(number)
-        return died
+        # Each seat in a process of its own from now on: the next one that dies has one row in hand to blame, not one for each thread.
+        for _seat in worker.seats:
+            self._start(1)
+        hands = (Hand(seat.number, seat.order, seat.at) for seat in worker.seats if seat.order is not None)
+        return Died(tuple(hands), _how(code))
 
     def close(self) -> None:
         """End all workers at once."""
-        for worker in self._workers.values():
+        for worker in self._workers:
             worker.process.kill()
-        for worker in self._workers.values():
+        for worker in self._workers:
             _end(worker.process)
 
 
@@ -109,20 +133,26 @@ def _listen(out: IO[bytes], put: Callable[[Any], None]) -> None:
     put(None)
 
 
-def _heard(number: int, worker: _Worker, message: dict[str, Any]) -> Happening | None:
-    if "at" in message:
-        first, last = message["at"]
-        worker.at = (first, last) if last > first else None
-        return None
+def _heard(worker: _Worker, message: dict[str, Any]) -> Happening | None:
     if "ready" in message:
         worker.ready = True
-        return Ready(number)
-    order, worker.order = worker.order, None
+        return Ready()
+    if "seat" not in message:
+        worker.told = True
+        return Failed(None, **message["failed"])
+    return _heard_of_part(worker.seats[message["seat"]], message)
+
+
+def _heard_of_part(seat: _Seat, message: dict[str, Any]) -> Happening | None:
+    if "at" in message:
+        first, last = message["at"]
+        seat.at = (first, last) if last > first else None
+        return None
+    order, seat.order = seat.order, None
+    assert order is not None  # noqa: S101 - a part only ends when it was ordered
     if "failed" in message:
-        worker.told = order is None
-        return Failed(number, order, **message["failed"])
-    assert order is not None  # noqa: S101 - a part is only done when it was ordered
-    return Finished(number, order, from_json(Done, message["done"]))
+        return Failed(order, **message["failed"])
+    return Finished(order, from_json(Done, message["done"]))
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

@@ -166,26 +166,28 @@ class _Run:
         """Start as many workers as were asked for; one, to begin with, where that is left to us."""
         asked = self._request.spec.workers
         most = _most(asked, len(self._todo))
-        pool, self._growth = pool_of(self._job, most), Growth(0 if asked else most)
-        for _worker in range(most if asked else 1):
-            pool.start()
+        pool, self._growth = pool_of(self._job, most), Growth(most)
+        seats = pool.start()
+        while asked and seats < most:
+            seats += pool.start()
+        self._growth.started(seats)
         return pool
 
     def _grow(self, pool: Pool) -> None:
         waiting = sum(self._plan.parts[part].size for part in self._todo)
         if not self._job.stopping and self._growth.pays(waiting=waiting, taken=self._taken):
-            pool.start()
+            self._growth.started(pool.start())
 
     def _hand_out(self, pool: Pool) -> None:
-        for worker in pool.idle():
+        for seat in pool.idle():
             if not self._todo or self._job.stopping:
                 return
-            part = pick(self._plan, self._todo, self._last.get(worker))
+            part = pick(self._plan, self._todo, self._last.get(seat))
             del self._todo[part]
-            self._last[worker] = part
+            self._last[seat] = part
             self._in_hand.add(part)
             self._taken += self._plan.parts[part].size
-            pool.submit(worker, self._blame.order(part, self._allowed()))
+            pool.submit(seat, self._blame.order(part, self._allowed()))
 
     def _allowed(self) -> int | None:
         limit = self._request.spec.max_bad_rows
@@ -205,11 +207,10 @@ class _Run:
                 self._check_limit()
             case Failed():
                 raise self._failure(happening)
-            case Died(order=order):
-                if order is not None:
-                    self._in_hand.discard(order.part)
-                    self._todo = dict.fromkeys(sorted([*self._todo, order.part]))
-                self._last.pop(happening.worker, None)
+            case Died(hands=hands):
+                back = {hand.order.part for hand in hands}
+                self._in_hand -= back
+                self._todo = dict.fromkeys(sorted([*self._todo, *back]))
                 self._blame.died(happening, self._plan)
 
     def _check_in(self, done: Done) -> None:
@@ -257,7 +258,7 @@ class _Run:
 
 
 def pick(plan: Plan, missing: Collection[int], last: int | None) -> int:
-    """Choose a worker's next part: the one that goes on where its last one ended, else one that needs no skipping, else far from others."""
+    """Choose a seat's next part: the one that goes on where its last one ended, else one that needs no skipping, else far from others."""
     if last is not None and last + 1 in missing and plan.parts[last + 1].skip:
         return last + 1
     fresh = next((part for part in missing if not plan.parts[part].skip), None)

@@ -1,18 +1,20 @@
-"""A process that keeps the model loaded and scores the parts it is told to: ``python -m modeldeploy.scoring.worker JOB``.
+"""A process that keeps the model loaded and scores the parts it is told to: ``python -m modeldeploy.scoring.worker JOB SEATS``.
 
-Orders come as JSON lines on stdin, answers go as JSON lines to what was stdout. It ends when stdin does, so it never outlives its runner.
+Orders come as JSON lines on stdin, answers go as JSON lines to what was stdout. Each order names the seat, which is a thread, that scores it.
+It ends when stdin does, so it never outlives its runner.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -21,44 +23,38 @@ from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.loading import load
 from modeldeploy.scoring.job import Job
 from modeldeploy.scoring.partwork import Order, PartWork
+from modeldeploy.scoring.predict import Predictor
 from modeldeploy.values.codec import from_json, to_json
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No space, no quota, or the largest file that this user may write."""
 
+Say: TypeAlias = Callable[[Mapping[str, Any]], None]
+
 
 def main() -> int:
     """Serve until stdin ends."""
     # The model's own prints must not look like answers.
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    say = _sayer(os.dup(1))
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    job, seats = Job(Path(sys.argv[1])), int(sys.argv[2])
     try:
-        work = prepare(Job(Path(sys.argv[1])))
+        model = prepare(job)
     except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
-        _say(out, {"failed": failure(error)})
+        say({"failed": failure(error)})
         return 1
-    _say(out, {"ready": os.getpid()})
-    for order in _orders():
-        _say(out, answer(work, order, out))
+    _serve([PartWork(model, job) for _seat in range(seats)], say)
     return 0
 
 
-def prepare(job: Job) -> PartWork:
-    """Load the model of a job whose plan is written."""
+def prepare(job: Job) -> Predictor:
+    """Load the model of a job."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     request = job.request()
     bundle = Bundle.open(Path(request.spec.model.uri), expect=request.spec.model.digest)
-    return PartWork(load(bundle, trust=request.trust), job)
-
-
-def answer(work: PartWork, order: Order, out: IO[bytes]) -> Mapping[str, Any]:
-    """Score one part and say what became of it."""
-    try:
-        return {"done": to_json(work.run(order, lambda start, stop: _say(out, {"at": [start, stop]})))}
-    except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
-        return {"failed": failure(error)}
+    return load(bundle, trust=request.trust)
 
 
 def failure(error: Exception) -> dict[str, Any]:
@@ -69,29 +65,60 @@ def failure(error: Exception) -> dict[str, Any]:
     return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "hint": None, "full": full}
 
 
-def _orders() -> Any:
-    """Give the orders as they come; a thread waits for the end of stdin, so that it is noticed in the middle of a part too."""
-    import queue
+class _Seat:
+    """One thread's orders."""
 
-    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    def __init__(self, number: int, work: PartWork, say: Say) -> None:
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._number = number
+        self._work = work
+        self._tell = say
 
-    def read() -> None:
-        # Not sys.stdin: the interpreter would wait for its lock when it ends.
-        with os.fdopen(os.dup(0), "rb", buffering=0) as source:
-            for line in source:
-                orders.put(line)
-        os._exit(0)
+    def serve(self) -> None:
+        """Score one part after the other."""
+        while True:
+            self._say(self._answer(self.orders.get()))
 
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield from_json(Order, orjson.loads(orders.get()))
+    def _answer(self, order: Order) -> Mapping[str, Any]:
+        try:
+            return {"done": to_json(self._work.run(order, lambda start, stop: self._say({"at": [start, stop]})))}
+        except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
+            return {"failed": failure(error)}
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        self._tell({"seat": self._number, **message})
 
 
-def _say(out: IO[bytes], message: Mapping[str, Any]) -> None:
-    try:
-        out.write(orjson.dumps(message) + b"\n")
-    except BrokenPipeError:
-        os._exit(0)
+def _serve(works: list[PartWork], say: Say) -> None:
+    """Let each seat score what it is ordered to; the first one in the main thread, which some models want to be called from."""
+    first, *others = seats = [_Seat(number, work, say) for number, work in enumerate(works)]
+    for target in (lambda: _listen(seats), *(seat.serve for seat in others)):
+        threading.Thread(target=target, daemon=True).start()
+    say({"ready": os.getpid()})
+    first.serve()
+
+
+def _listen(seats: list[_Seat]) -> None:
+    """Hand the orders to the seats; the end of stdin is noticed in the middle of a part too."""
+    # Not sys.stdin: the interpreter would wait for its lock when it ends.
+    with os.fdopen(os.dup(0), "rb", buffering=0) as source:
+        for line in source:
+            message = orjson.loads(line)
+            seats[message["seat"]].orders.put(from_json(Order, message["order"]))
+    os._exit(0)
+
+
+def _sayer(handle: int) -> Say:
+    out, lock = os.fdopen(handle, "wb", buffering=0), threading.Lock()
+
+    def say(message: Mapping[str, Any]) -> None:
+        try:
+            with lock:
+                out.write(orjson.dumps(message) + b"\n")
+        except BrokenPipeError:
+            os._exit(0)
+
+    return say
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class BatchSpec:
     """How many rows may be set aside before the job fails; None for any number."""
     chunk_rows: int = 65_536
     workers: int = 0
-    """Processes that score; 0 takes as many as pay, up to one for each core."""
+    """Parts that are scored at the same time; 0 takes as many as pay, up to one for each core."""
     options: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
     def __attrs_post_init__(self) -> None:

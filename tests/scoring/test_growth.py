@@ -22,6 +22,7 @@ def ready_after(start: float, *, most: int = 4) -> tuple[Growth, Clock]:
     clock = Clock()
     growth = Growth(most, clock=clock)
     clock.now += start
+    growth.started(1)
     growth.ready()
     return growth, clock
 
@@ -48,7 +49,17 @@ def test_a_slow_first_part_brings_another_worker_while_it_runs():
 def test_there_are_never_more_workers_than_allowed():
     growth, clock = ready_after(1.0, most=3)
     clock.now += 100
-    assert [growth.pays(waiting=500, taken=100) for _look in range(4)] == [True, True, False, False]
+    for _worker in range(2):
+        assert growth.pays(waiting=500, taken=100)
+        growth.started(1)
+    assert not growth.pays(waiting=500, taken=100)
+
+
+def test_a_worker_of_several_threads_counts_as_many():
+    growth, clock = ready_after(1.0, most=5)
+    clock.now += 100
+    growth.started(4)
+    assert not growth.pays(waiting=500, taken=100)
 
 
 def test_nobody_is_added_before_the_first_is_ready_and_has_work():
@@ -64,8 +75,9 @@ class Counted(InlinePool):
 
     started = 0
 
-    def start(self) -> None:
+    def start(self) -> int:
         self.started += 1
+        return super().start()
 
 
 @pytest.mark.parametrize(("asked", "started"), [(0, 1), (1, 1), (3, 3)])

@@ -14,7 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeldeploy.scoring.durable import Lease
+from modeldeploy.scoring.pool import Happening
+from modeldeploy.scoring.processes import ProcessPool
+from modeldeploy.scoring.runner import run
 from modeldeploy.values.ticket import Phase
+
+PATIENCE = 60
+"""Seconds for processes to start and end on a machine that has other things to do."""
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
@@ -47,18 +53,21 @@ def test_a_runner_killed_again_and_again_gives_every_row_once(lab, packaged, sta
     for _kill in range(3):
         seen, parts = len(job.entries()), moments.randrange(1, 6)
         runner = start_runner(job)
-        wait_until(lambda runner=runner, wanted=seen + parts: len(job.entries()) >= wanted or runner.poll() is not None)
+        wait_until(
+            lambda runner=runner, wanted=seen + parts: len(job.entries()) >= wanted or runner.poll() is not None,
+            timeout=PATIENCE,
+        )
         runner.send_signal(signal.SIGKILL)
         runner.wait()
     runner = start_runner(job)
-    assert runner.wait(60) == 0, job.progress().note + job.log.read_text()
+    assert runner.wait(PATIENCE) == 0, job.progress().note + job.log.read_text()
     lab.check(table)
 
 
 def test_workers_end_when_their_runner_is_killed(lab, packaged, start_runner, wait_until):
     job, _table = _real(lab, packaged, 60_000, chunk_rows=500, workers=2)
     runner = start_runner(job)
-    wait_until(lambda: len(job.entries()) >= 1)
+    wait_until(lambda: len(job.entries()) >= 1, timeout=PATIENCE)
     workers = psutil.Process(runner.pid).children()
     assert workers
     runner.send_signal(signal.SIGKILL)
@@ -71,16 +80,16 @@ def test_workers_end_when_their_runner_is_killed(lab, packaged, start_runner, wa
 def test_a_killed_worker_costs_nothing_but_time(lab, packaged, start_runner, wait_until):
     job, table = _real(lab, packaged, 60_000, chunk_rows=500, workers=2)
     runner = start_runner(job)
-    wait_until(lambda: len(job.entries()) >= 1)
+    wait_until(lambda: len(job.entries()) >= 1, timeout=PATIENCE)
     for worker in psutil.Process(runner.pid).children():
         worker.kill()
-    assert runner.wait(60) == 0, job.progress().note
+    assert runner.wait(PATIENCE) == 0, job.progress().note
     lab.check(table)
 
 
 def test_a_row_that_kills_its_process_is_found_and_set_aside(lab, packaged, start_runner):
     job, table = _real(lab, packaged, 5000, special={1234: 888.0, 40: 666.0}, chunk_rows=1000, max_bad_rows=2)
-    assert start_runner(job).wait(60) == 0, job.progress().note
+    assert start_runner(job).wait(PATIENCE) == 0, job.progress().note
     lab.check(table, without=[40, 1234])
     reasons = [each["reason"] for each in lab.quarantine()]
     assert "the number of the beast" in reasons[0]
@@ -88,9 +97,47 @@ def test_a_row_that_kills_its_process_is_found_and_set_aside(lab, packaged, star
     assert lab.quarantine()[1]["values"] == {"id": 2234, "x": 888.0, "y": 2}
 
 
+@pytest.mark.parametrize("rows", [[1234], [40, 1234, 4321]])
+def test_a_row_that_kills_a_process_of_several_threads_is_found_and_no_other_is_accused(lab, packaged, rows):
+    job, table = _real(
+        lab, packaged, 5000, special=dict.fromkeys(rows, 888.0), chunk_rows=100, max_bad_rows=5, workers=2
+    )
+    assert run(job, lambda job, size: ProcessPool(job.home, size, threads=2)) is Phase.SUCCEEDED, job.progress().note
+    lab.check(table, without=rows)
+    assert {each["reason"] for each in lab.quarantine()} == {"the process that scored it died (SIGSEGV)"}
+
+
+def test_threads_of_one_process_score_at_the_same_time(lab, packaged):
+    job, table = _real(lab, packaged, 60_000, chunk_rows=500, workers=3)
+    pools = []
+
+    def pool_of(job, size):
+        pools.append(Watched(job.home, size, threads=3))
+        return pools[0]
+
+    assert run(job, pool_of) is Phase.SUCCEEDED, job.progress().note
+    lab.check(table)
+    assert (pools[0].workers, pools[0].most_in_hand) == (1, 3)
+
+
+class Watched(ProcessPool):
+    """Counts its processes, and the parts that they have in hand at the same time."""
+
+    workers = most_in_hand = 0
+
+    def start(self) -> int:
+        self.workers += 1
+        return super().start()
+
+    def wait(self, timeout: float) -> Happening | None:
+        busy = 3 * self.workers - len(self.idle())
+        self.most_in_hand = max(self.most_in_hand, busy)
+        return super().wait(timeout)
+
+
 def test_a_row_that_kills_its_process_is_named_when_none_may_be_bad(lab, packaged, start_runner):
     job, _table = _real(lab, packaged, 500, special={123: 888.0}, chunk_rows=100)
-    assert start_runner(job).wait(60) == 1
+    assert start_runner(job).wait(PATIENCE) == 1
     assert "row 123 of" in job.progress().note
     assert "SIGSEGV" in job.progress().note
 
@@ -99,22 +146,22 @@ def test_a_second_runner_of_a_job_refuses(lab, packaged, start_runner):
     job, table = _real(lab, packaged, 100)
     lease = Lease.take(job.lease)
     refused = start_runner(job)
-    assert refused.wait(30) == 2
+    assert refused.wait(PATIENCE) == 2
     assert "being scored by another process" in job.log.read_text()
     lease.release()
-    assert start_runner(job).wait(30) == 0
+    assert start_runner(job).wait(PATIENCE) == 0
     lab.check(table)
 
 
 def test_sigterm_lets_the_parts_in_hand_finish_and_the_job_goes_on_later(lab, packaged, start_runner, wait_until):
     job, table = _real(lab, packaged, 60_000, chunk_rows=500, workers=1)
     runner = start_runner(job)
-    wait_until(lambda: len(job.entries()) >= 1)
+    wait_until(lambda: len(job.entries()) >= 1, timeout=PATIENCE)
     runner.terminate()
-    assert runner.wait(30) == 1
+    assert runner.wait(PATIENCE) == 1
     assert job.progress().phase is Phase.RUNNING
     assert not list(job.parts.glob(".part*.tmp"))
-    assert start_runner(job).wait(30) == 0
+    assert start_runner(job).wait(PATIENCE) == 0
     lab.check(table)
 
 
@@ -123,7 +170,7 @@ def test_a_model_that_is_not_trusted_fails_the_job_with_the_remedy(lab, packaged
         pytest.skip("this bundle holds no pickle")
     path = lab.write(lab.table(10))
     job = lab.job(path, model=packaged.model_version())
-    assert start_runner(job).wait(30) == 1
+    assert start_runner(job).wait(PATIENCE) == 1
     assert "could not be loaded" in job.progress().note
     assert "trust=" in job.progress().note
 
@@ -147,7 +194,7 @@ def test_a_file_that_may_not_grow_is_a_clear_error_and_loses_nothing(lab, packag
     assert "goes on from there" in note
     assert not job.output.exists()
     kept = len(job.entries())
-    assert start_runner(job).wait(60) == 0
+    assert start_runner(job).wait(PATIENCE) == 0
     assert len([each for each in job.entries()[:kept] if each["kind"] == "part"]) == kept
     lab.check(table)
 
@@ -175,11 +222,11 @@ def test_a_full_disk_is_a_clear_error_and_the_job_goes_on_when_there_is_space(la
     hog = small_disk / "hog"
     hog.write_bytes(b"\0" * 1_700_000)
     job = here.job(path, model=packaged.model_version(), trust=(packaged.digest,), chunk_rows=1000)
-    assert start_runner(job).wait(60) == 1, job.log.read_text()
+    assert start_runner(job).wait(PATIENCE) == 1, job.log.read_text()
     assert job.progress().phase is Phase.FAILED
     assert "no space to write" in job.progress().note
     assert not job.output.exists()
     hog.unlink()
-    assert start_runner(job).wait(60) == 0, job.progress().note
+    assert start_runner(job).wait(PATIENCE) == 0, job.progress().note
     here.check(table)
     assert pq.read_metadata(job.output).num_rows == 30_000

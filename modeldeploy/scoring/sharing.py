@@ -1,0 +1,32 @@
+"""How the cores are shared: threads of one process for models that compute outside of Python, processes for the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.manifest import Manifest
+from modeldeploy.values.batch import BatchSpec
+from modeldeploy.values.model import DType
+
+THREADS = 4
+"""The most threads in one process: what is left in Python between two calls of the model is done by one of them at a time."""
+_NATIVE = frozenset({"lightgbm", "onnx", "sklearn", "torch", "xgboost"})
+
+
+def threads(spec: BatchSpec, seats: int) -> int:
+    """Give how many of the ``seats`` that score at the same time may be threads of one process."""
+    return min(THREADS, seats) if _computes_natively(_manifest(spec)) else 1
+
+
+def _manifest(spec: BatchSpec) -> Manifest:
+    return Bundle.open(Path(spec.model.uri), expect=spec.model.digest).manifest
+
+
+def _computes_natively(manifest: Manifest) -> bool:
+    """Whether calls of the model let other threads run: numbers in, arrays through libraries that release the interpreter's lock.
+
+    Pickled estimators hold code of the user's own, which most likely does not.
+    """
+    numbers = all(field.dtype is not DType.STRING for field in manifest.signature.inputs)
+    return manifest.flavour in _NATIVE and not manifest.pickled and manifest.container != "records" and numbers
