@@ -57,7 +57,16 @@ def _only(columns: Columns) -> NDArray[Any]:
 def _matrix(columns: Columns) -> NDArray[Any]:
     if isinstance(columns, Block) and not columns.whole:
         return columns.matrix
-    return np.stack(list(columns.values()), axis=1)
+    return side_by_side(list(columns.values()))
+
+
+def side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Give the array whose columns these are, as ``np.stack(columns, axis=1)`` does in four times the time."""
+    first = columns[0]
+    array: NDArray[Any] = np.empty((len(first), len(columns), *first.shape[1:]), dtype=np.result_type(*columns))
+    for at, column in enumerate(columns):
+        array[:, at] = column
+    return array
 
 
 def _records(looks: tuple[Column, ...]) -> Build:

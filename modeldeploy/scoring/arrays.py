@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modeldeploy.packaging.containers import side_by_side
 from modeldeploy.scoring.layout import Output, arrow_type
 from modeldeploy.values.model import DType, Field
 
@@ -25,11 +26,10 @@ def defects(field: Field, column: pa.ChunkedArray, name: str, *, vector: bool) -
         found.update(
             dict.fromkeys(_where(pc.is_null(column)), f"column {name!r} is null, which the model does not take")
         )
-    if not field.nullable and types.is_floating(column.type):
+    if not field.nullable and types.is_floating(column.type) and not np.isfinite(column.to_numpy()).all():
         finite = pc.fill_null(pc.is_finite(column), True)  # noqa: FBT003 - pyarrow's argument
-        if not pc.all(finite).as_py():
-            what = f"column {name!r} is NaN or infinite, which the model does not take"
-            found.update(dict.fromkeys(_where(pc.invert(finite)), what))
+        what = f"column {name!r} is NaN or infinite, which the model does not take"
+        found.update(dict.fromkeys(_where(pc.invert(finite)), what))
     if vector and field.shape[0] is not None:
         lengths = pc.fill_null(pc.list_value_length(column), field.shape[0])
         for row in _where(pc.not_equal(lengths, field.shape[0])):
@@ -44,7 +44,7 @@ def _where(mask: Any) -> list[int]:
 def to_array(field: Field, columns: list[pa.ChunkedArray]) -> Any:
     """Give the model's input for columns without defects, ready for the signature's check."""
     if len(columns) > 1:
-        return np.stack([_plain(column) for column in columns], axis=1)
+        return side_by_side([_plain(column) for column in columns])
     (column,) = columns
     return _vectors(field, column) if field.shape else _plain(column)
 
