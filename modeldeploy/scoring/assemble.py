@@ -6,7 +6,7 @@ import queue
 import shutil
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from modeldeploy.scoring import durable
 from modeldeploy.scoring.job import RESULT, Job
@@ -83,14 +83,14 @@ class Assembly:
         there: set[int] = set()
         with Writer(self.path, self._plan.target, self._schema) as out:
             for part in self._plan.parts:
-                with self._wait_for(part.number, there).open("rb") as source:
-                    _copy(source, out)
+                _copy(self._wait_for(part.number, there), out)
 
 
-def _copy(source: IO[bytes], out: Writer) -> None:
+def _copy(path: Path, out: Writer) -> None:
     import pyarrow as pa
 
-    with pa.ipc.open_stream(source) as batches:
+    # Mapped, so that the rows are encoded from where they lie.
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
         for batch in batches:
             out.write(pa.Table.from_batches([batch]))
 

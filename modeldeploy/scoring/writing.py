@@ -74,12 +74,12 @@ def _sink(file: Any, form: Format | None, schema: pa.Schema, *, header: bool) ->
 
 
 class _Stream:
-    """Arrow's stream format, for parts that are read once more: quick both ways."""
+    """Arrow's stream format, for parts that are read once more: quick both ways, for nothing is encoded or compressed."""
 
     def __init__(self, file: Any, schema: pa.Schema) -> None:
         import pyarrow as pa
 
-        self._writer = pa.ipc.new_stream(file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        self._writer = pa.ipc.new_stream(file, schema)
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table)
