@@ -24,7 +24,12 @@ from modeldeploy.values.codec import from_json, to_json
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # A chunk's arrays are freed and wanted again for each chunk. The C library of Linux would give them back to the system each time,
 # which then clears every page anew: half of the processor time of a cheap model.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+# One arena for all threads, since those of other threads have other limits.
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
 
 
 @attrs.define(eq=False)
