@@ -19,6 +19,7 @@ import orjson
 
 from modeldeploy.scoring.partwork import Done, Order
 from modeldeploy.scoring.pool import Died, Failed, Finished, Hand, Happening, Ready
+from modeldeploy.scoring.sharing import cores
 from modeldeploy.values.codec import from_json, to_json
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -69,7 +70,7 @@ class ProcessPool:
         return self._start(self._threads)
 
     def _start(self, seats: int) -> int:
-        share = str(max(1, (os.cpu_count() or 1) // self._most))
+        share = str(max(1, cores() // self._most))
         environ = {**_KEEP_MEMORY, **dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
         process = subprocess.Popen(
             [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job), str(seats)],

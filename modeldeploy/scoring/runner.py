@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from modeldeploy.errors import ModelDeployError, OperationFailed, QuotaError
 from modeldeploy.scoring import durable, publish
 from modeldeploy.scoring import plan as planning
 from modeldeploy.scoring.assemble import Assembly
 from modeldeploy.scoring.blame import Blame
-from modeldeploy.scoring.growth import Growth
 from modeldeploy.scoring.job import RESULT, Job, Request, bad_name, data_name
 from modeldeploy.scoring.layout import Layout
 from modeldeploy.scoring.meter import Meter
@@ -23,13 +22,13 @@ from modeldeploy.scoring.partwork import Done, temporary
 from modeldeploy.scoring.plan import Plan
 from modeldeploy.scoring.pool import Died, Failed, Finished, Happening, Pool, Ready
 from modeldeploy.scoring.quarantine import Quarantine
+from modeldeploy.scoring.staff import PoolOf, Staff
 from modeldeploy.scoring.worker import FULL
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.ticket import Phase
 
 _LOOK = 0.2
 """Seconds between looks at a request to stop."""
-PoolOf = Callable[[Job, int], Pool]
 
 
 def run(job: Job, pool_of: PoolOf) -> Phase:
@@ -54,8 +53,10 @@ def _run(job: Job, pool_of: PoolOf, meter: Meter) -> Phase:
     if ledger.last("done") is None:
         if publish.is_ours(job, job.output):
             publish.finish(job, ledger)
-        elif not _Run(job, request, ledger, meter).score(pool_of):
-            return meter.stopped()
+        else:
+            with Staff(job, request, pool_of) as staff:
+                if not _Run(job, request, ledger, meter, staff=staff).score():
+                    return meter.stopped()
     job.clean()
     return meter.succeed(ledger)
 
@@ -81,7 +82,8 @@ def full(place: str, job: Job) -> QuotaError:
 class _Run:
     """One run of a job."""
 
-    def __init__(self, job: Job, request: Request, ledger: durable.Ledger, meter: Meter) -> None:
+    def __init__(self, job: Job, request: Request, ledger: durable.Ledger, meter: Meter, *, staff: Staff) -> None:
+        self._staff = staff
         self._job = job
         self._request = request
         self._ledger = ledger
@@ -96,7 +98,7 @@ class _Run:
         self._taken = 0
         self._blame = Blame(f"{os.getpid()}-{time.time_ns():x}")
 
-    def score(self, pool_of: PoolOf) -> bool:
+    def score(self) -> bool:
         """Score what is missing and publish; False when it was asked to stop before the end."""
         publish.check_free(self._job, self._request)
         self._take_stock()
@@ -104,7 +106,7 @@ class _Run:
         try:
             for part in sorted(self._done):
                 self._offer(assembly, part)
-            if self._todo and not self._score_parts(pool_of, assembly):
+            if self._todo and not self._score_parts(assembly):
                 return False
             result = self._job.parts / RESULT if assembly is None else assembly.finish()
             publish.publish(self._job, self._request, self._ledger, result=result, quarantine=self._quarantine())
@@ -145,38 +147,24 @@ class _Run:
             files.append((self._job.parts / bad_name(done.part), done.bad_sha256))
         return all(path.exists() and durable.digest(path) == sha for path, sha in files)
 
-    def _score_parts(self, pool_of: PoolOf, assembly: Assembly | None) -> bool:
+    def _score_parts(self, assembly: Assembly | None) -> bool:
         self._check_limit()
-        pool = self._start(pool_of)
-        try:
-            while self._in_hand or (self._todo and not self._job.stopping):
-                self._hand_out(pool)
-                happening = pool.wait(_LOOK)
-                if happening is not None:
-                    self._heed(happening, assembly)
-                self._grow(pool)
-                if assembly is not None:
-                    assembly.check()
-                self._meter.show()
-        finally:
-            pool.close()
+        pool = self._staff.settle(len(self._todo))
+        while self._in_hand or (self._todo and not self._job.stopping):
+            self._hand_out(pool)
+            happening = pool.wait(_LOOK)
+            if happening is not None:
+                self._heed(happening, assembly)
+            self._grow()
+            if assembly is not None:
+                assembly.check()
+            self._meter.show()
+        self._staff.close()
         return not self._todo
 
-    def _start(self, pool_of: PoolOf) -> Pool:
-        """Start as many workers as were asked for; one, to begin with, where that is left to us."""
-        asked = self._request.spec.workers
-        most = _most(asked, len(self._todo))
-        pool, self._growth = pool_of(self._job, most), Growth(most)
-        seats = pool.start()
-        while asked and seats < most:
-            seats += pool.start()
-        self._growth.started(seats)
-        return pool
-
-    def _grow(self, pool: Pool) -> None:
-        waiting = sum(self._plan.parts[part].size for part in self._todo)
-        if not self._job.stopping and self._growth.pays(waiting=waiting, taken=self._taken):
-            self._growth.started(pool.start())
+    def _grow(self) -> None:
+        if not self._job.stopping:
+            self._staff.grow(waiting=sum(self._plan.parts[part].size for part in self._todo), taken=self._taken)
 
     def _hand_out(self, pool: Pool) -> None:
         for seat in pool.idle():
@@ -197,7 +185,7 @@ class _Run:
         match happening:
             case Ready():
                 self._meter.ready()
-                self._growth.ready()
+                self._staff.ready()
             case Finished(done=done) if done.too_many:
                 self._refuse(done)
             case Finished(done=done):
@@ -275,8 +263,3 @@ def _middle(missing: Iterable[int]) -> int:
             stretches.append([part])
     longest = max(stretches, key=len)
     return longest[len(longest) // 2]
-
-
-def _most(asked: int, parts: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(asked or cores, parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from modeldeploy.packaging.bundle import Bundle
@@ -17,6 +18,11 @@ _NATIVE = frozenset({"lightgbm", "onnx", "sklearn", "torch", "xgboost"})
 def threads(spec: BatchSpec, seats: int) -> int:
     """Give how many of the ``seats`` that score at the same time may be threads of one process."""
     return min(THREADS, seats) if _computes_natively(_manifest(spec)) else 1
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _manifest(spec: BatchSpec) -> Manifest:
