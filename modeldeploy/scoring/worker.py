@@ -20,6 +20,7 @@ import orjson
 
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.flavours import skops
 from modeldeploy.packaging.loading import load
 from modeldeploy.scoring.job import Job
 from modeldeploy.scoring.partwork import Order, PartWork
@@ -54,6 +55,8 @@ def prepare(job: Job) -> Predictor:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     request = job.request()
     bundle = Bundle.open(Path(request.spec.model.uri), expect=request.spec.model.digest)
+    if bundle.manifest.flavour == "sklearn" and not bundle.manifest.pickled:
+        skops.preload(lean=True)
     return load(bundle, trust=request.trust)
 
 

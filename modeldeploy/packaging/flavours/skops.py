@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
 import sys
 import types as python_types
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from modeldeploy.errors import IntegrityError
@@ -22,17 +23,33 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _HEAVY = tuple(f"sklearn.externals.array_api_compat.{name}" for name in ("cupy", "dask", "torch"))
 
 
-def preload() -> Any:
-    """Import skops, without the frameworks that it does not need, and give its module; a server does so before its first model."""
+def preload(*, lean: bool = False) -> Any:
+    """Import skops, without the frameworks that it does not need, and give its module; a server does so before its first model.
+
+    ``lean`` leaves out skops's list of scikit-learn's estimators, which takes 0.5 s to make. Every one of them is then among the types that
+    skops asks about, and ``is_safe`` answers. For processes that load models and nothing else: skops itself trusts less in them.
+    """
     if "skops.io" in sys.modules:
         return sys.modules["skops.io"]
     stubs = {name: _stub(name) for name in _HEAVY if name not in sys.modules}
     sys.modules.update(stubs)
     try:
-        return need("skops.io")
+        with _unlisted() if lean else contextlib.nullcontext():
+            return need("skops.io")
     finally:
         for name in stubs:
             sys.modules.pop(name, None)
+
+
+@contextlib.contextmanager
+def _unlisted() -> Iterator[None]:
+    """Let nobody list scikit-learn's estimators, for which every module of it would be imported."""
+    utils = need("sklearn.utils")
+    listing, utils.all_estimators = utils.all_estimators, lambda *_args, **_options: []
+    try:
+        yield
+    finally:
+        utils.all_estimators = listing
 
 
 def _stub(name: str) -> python_types.ModuleType:

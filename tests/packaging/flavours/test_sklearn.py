@@ -235,6 +235,52 @@ def test_importing_skops_does_not_import_torch(run_python):
     assert sys.modules
 
 
+LEAN = """
+import sys
+from pathlib import Path
+from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.flavours import skops
+from modeldeploy.packaging.loading import load
+import sklearn.utils
+
+listing = sklearn.utils.all_estimators
+skops.preload(lean=True)
+assert sklearn.utils.all_estimators is listing
+assert "sklearn.gaussian_process" not in sys.modules
+for path in sys.argv[1:]:
+    model = load(Bundle.open(Path(path)))
+    differences = model.golden.differences(model.predict(model.golden.inputs))
+    assert not differences, differences
+"""
+
+
+def test_a_process_that_only_loads_does_so_without_all_of_scikit_learn(iris, store, run_python):
+    table, target = iris
+    paths = []
+    for estimator in ESTIMATORS:
+        name = f"m-{type(estimator).__name__.lower()}"[:30]
+        made = package(estimator.fit(table, target), name=name, version="1.0.0", example=table.head(), store=store)
+        assert not made.manifest.pickled
+        paths.append(made.path)
+    run_python(LEAN, *paths)
+
+
+def test_a_process_that_only_loads_knows_what_needs_trust(run_python):
+    code = (
+        "import json, sys, numpy as np\n"
+        "from modeldeploy.packaging.flavours import skops\n"
+        "skops.preload(lean=True)\n"
+        "from sklearn.linear_model import LinearRegression\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import FunctionTransformer\n"
+        "model = make_pipeline(FunctionTransformer(json.dumps), LinearRegression())\n"
+        "types = skops.untrusted(skops.dumps(model))\n"
+        "assert 'sklearn.linear_model._base.LinearRegression' in types\n"
+        "sys.stdout.write(str([name for name in types if not skops.is_safe(name)]))\n"
+    )
+    assert run_python(code) == "['json.dumps']"
+
+
 def test_a_model_of_texts_wants_a_list_as_its_example(store):
     from sklearn.feature_extraction.text import CountVectorizer
 
