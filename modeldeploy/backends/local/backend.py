@@ -21,7 +21,7 @@ import attrs
 from modeldeploy.backends.local import logs
 from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, refuse_windows
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
-from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
+from modeldeploy.backends.local.options import LOOPBACK, EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.backends.local.state import check_unused
 from modeldeploy.errors import (
@@ -44,7 +44,6 @@ from modeldeploy.values.ticket import Action, Phase, Ticket
 if TYPE_CHECKING:
     from modeldeploy.backends.local.batch import LocalBatch
 
-LOOPBACK = "127.0.0.1"
 _SETTINGS = ("host", "idle_exit")
 # A worker forked from a warm process is ready in tens of milliseconds, a spawned one in a second: look often, then less so.
 _POLL_S = 0.02

@@ -24,7 +24,7 @@ from modeldeploy.backends.local.fleet import Replicas, prove
 from modeldeploy.backends.local.fronts import FrontProcess
 from modeldeploy.backends.local.launcher import Launcher
 from modeldeploy.backends.local.logs import LogFile
-from modeldeploy.backends.local.options import EndpointOptions, RevisionOptions, read
+from modeldeploy.backends.local.options import LOOPBACK, EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.backends.local.state import Deployed, Record, State
 from modeldeploy.errors import ConflictError, ModelDeployError, NotFoundError, UnavailableError
@@ -404,23 +404,24 @@ def _group(replicas: Replicas) -> dict[str, Any]:
 
 
 def _bind(record: Record) -> socket.socket:
-    family = socket.AF_INET6 if ":" in record.host else socket.AF_INET
+    host = record.host or LOOPBACK  # an empty one, as state files had it, would be every address of this machine
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((record.host, record.port))
+        listener.bind((host, record.port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)  # noqa: FBT003 - the signature of the standard library
     except OSError as error:
         listener.close()
-        message = f"endpoint {record.name!r} cannot listen on {record.host} port {record.port}: {error.strerror}"
+        message = f"endpoint {record.name!r} cannot listen on {host} port {record.port}: {error.strerror}"
         raise ConflictError(message, hint="leave the port out to get a free one") from error
     return listener
 
 
 def _reachable(host: str) -> str:
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - what was asked for; from here it is reached over loopback
-        return "127.0.0.1"
+        return LOOPBACK
     return f"[{host}]" if ":" in host else host
 
 

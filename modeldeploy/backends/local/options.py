@@ -10,6 +10,7 @@ import attrs
 
 from modeldeploy.errors import ConfigurationError
 
+LOOPBACK = "127.0.0.1"
 T = TypeVar("T")
 _YES, _NO = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 _STARTS = ("fork", "spawn")
@@ -20,8 +21,8 @@ _MAX_PORT = 65_535
 class EndpointOptions:
     """Options of an endpoint."""
 
-    host: str = ""
-    """Address to listen on; empty takes the backend's, which is 127.0.0.1."""
+    host: str = LOOPBACK
+    """Address to listen on; left out, it is the backend's."""
     port: int = 0
     """0 lets the system choose; it is remembered."""
     safe_canary: bool = True
@@ -29,6 +30,9 @@ class EndpointOptions:
 
     def __attrs_post_init__(self) -> None:
         _check_range("port", self.port, 0, _MAX_PORT)
+        if not self.host:  # to a socket that would be every address of this machine
+            message = "option host is empty"
+            raise ConfigurationError(message, hint=f"leave it out for {LOOPBACK}, or name an address")
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import psutil
 import pytest
 import urllib3
 
@@ -229,3 +230,9 @@ def test_several_endpoints_do_not_meet(local):
 
 def _metrics(local):
     return urllib3.request("GET", f"{local.backend.observe('iris').url}/metrics").data.decode()
+
+
+def test_an_endpoint_listens_on_loopback_unless_asked_otherwise(local):
+    local.deploy(local.revision())
+    supervisor = psutil.Process(local.backend.processes()["supervisor"])
+    assert {each.laddr.ip for each in supervisor.net_connections("inet") if each.status == "LISTEN"} == {"127.0.0.1"}

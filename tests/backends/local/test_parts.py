@@ -44,7 +44,7 @@ def test_an_unknown_option_names_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("port", "65536"), ("port", "-1"), ("port", "http"), ("safe_canary", "perhaps")]
+    ("name", "text"), [("port", "65536"), ("port", "-1"), ("port", "http"), ("host", ""), ("safe_canary", "perhaps")]
 )
 def test_a_wrong_endpoint_option_is_refused(name, text):
     with pytest.raises(ConfigurationError, match=name):
