@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 
+from modeldeploy.serving.files import numbered, rotate
 from modeldeploy.values.serving import LogLine
 
 MAX_BYTES = 5_000_000
@@ -48,21 +49,13 @@ class LogFile:
         if self._open().tell() + size <= self._max_bytes:
             return
         self.close()
-        for number in range(KEPT, 0, -1):
-            older = _numbered(self.path, number)
-            newer = _numbered(self.path, number - 1)
-            with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
+        rotate(self.path, KEPT)
 
     def close(self) -> None:
         """Close the file; the next line opens it again."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}") if number else path
 
 
 def read(path: Path, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
@@ -74,7 +67,7 @@ def _lines(path: Path, revision: str) -> Iterator[LogLine]:
     for number in range(KEPT, -1, -1):
         with (
             contextlib.suppress(FileNotFoundError),
-            _numbered(path, number).open(encoding="utf-8", errors="replace") as stream,
+            numbered(path, number).open(encoding="utf-8", errors="replace") as stream,
         ):
             for raw in stream:
                 line = _parse(raw, revision)

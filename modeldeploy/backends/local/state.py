@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 import orjson
 
-from modeldeploy.errors import ConfigurationError, ConflictError, QuotaError
+from modeldeploy.errors import ConfigurationError, ConflictError
+from modeldeploy.serving.files import write_file
 from modeldeploy.values.codec import from_document, to_document
 from modeldeploy.values.serving import Revision, Traffic
 
@@ -90,36 +88,3 @@ def load(path: Path) -> State:
 def save(path: Path, state: State) -> None:
     """Write the state so that a crash at any moment leaves the old one or the new one."""
     write_file(path, orjson.dumps(to_document(state)))
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Replace a file by way of a temporary one that has reached the disk."""
-    try:
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise _unwritable(path, error) from error
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    # The rename itself must reach the disk too; Windows cannot open directories and needs no such thing.
-    if os.name == "posix":
-        fd = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def _unwritable(path: Path, error: OSError) -> QuotaError:
-    return QuotaError(f"{str(path)!r} cannot be written: {error.strerror}", hint="free some space; nothing was changed")

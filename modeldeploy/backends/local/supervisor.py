@@ -25,8 +25,9 @@ from modeldeploy.backends.local import wire
 from modeldeploy.backends.local.client import knock
 from modeldeploy.backends.local.machine import Machine, report
 from modeldeploy.backends.local.paths import Paths, make_private
-from modeldeploy.backends.local.state import Deployed, write_file
+from modeldeploy.backends.local.state import Deployed
 from modeldeploy.errors import BackendError, ConfigurationError, ModelDeployError
+from modeldeploy.serving.files import write_file
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import Traffic
 
