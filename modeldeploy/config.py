@@ -23,6 +23,7 @@ from modeldeploy.errors import ConfigurationError
 DEFAULT_BACKEND = "local"
 _PREFIX = "MODELDEPLOY_"
 _FILE_KEYS = frozenset({"home", "backend", "backends"})
+_SECRETS = ("api_key", "access_key", "password", "secret", "token")
 
 
 @attrs.frozen
@@ -104,4 +105,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(backends, dict) or not all(isinstance(table, dict) for table in backends.values()):
         message = f"'backends' in {str(path)!r} is not a table of tables"
         raise ConfigurationError(message, hint="write [backends.NAME] sections")
+    for name, table in backends.items():
+        _refuse_secrets(path, name, table)
     return document
+
+
+def _refuse_secrets(path: Path, backend: str, table: Mapping[str, Any]) -> None:
+    for key in table:
+        if key.lower().endswith(_SECRETS):
+            message = f"{key!r} of backend {backend!r} stands in {str(path)!r}, where secrets do not belong"
+            variable = f"{_PREFIX}{backend}_{key}".upper().replace("-", "_")
+            raise ConfigurationError(message, hint=f"take it out, replace it, and set {variable}")

@@ -89,6 +89,14 @@ def test_a_wrong_file_is_refused_and_named(file, text, part):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("key", ["api_key", "password", "db_password", "client_secret", "token", "API_KEY"])
+def test_a_secret_in_the_file_is_refused_with_the_variable_to_set_and_not_shown(file, key):
+    environ = file(f'[backends.my-own]\n{key} = "hunter2"\n')
+    with pytest.raises(ConfigurationError, match=f"set MODELDEPLOY_MY_OWN_{key.upper()}") as caught:
+        config.load(environ)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_the_file_in_the_users_own_directory_is_found(monkeypatch, tmp_path):
     import platformdirs
 

@@ -21,6 +21,7 @@ _VALUES = tuple(
         r"()\b((?:AKIA|ASIA)[0-9A-Z]{16})\b",  # access key ids of AWS
         r"()\b(eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*)",  # JSON web tokens
         r"()\b(ya29\.[\w-]{10,})",  # access tokens of Google
+        r"(\bmd_[0-9a-z]+_)([\w-]{16,})",  # API keys and tickets of our own model server; the id may be seen
         r"()\b((?:gh[pousr]|github_pat|hf|sk|xox[abp])[_-][A-Za-z0-9_-]{16,})",  # tokens with a telling prefix
         r"(?s)()(-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
         r"(?i)(\b(?:bearer|basic)\s+)([\w.~+/=-]{8,})",

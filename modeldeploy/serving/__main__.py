@@ -7,6 +7,7 @@ Without ``--bundle`` or ``--archive`` the model is looked for where the platform
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from modeldeploy.errors import ConfigurationError, ModelDeployError
+from modeldeploy.serving import arguments as access_arguments
 from modeldeploy.serving.limits import MEBIBYTE, Limits
 
 if TYPE_CHECKING:
@@ -65,11 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--announce", action="store_true", help="print one line of JSON with the address when it serves"
     )
+    access_arguments.add(parser)
     return parser
 
 
 def _serve(asked: argparse.Namespace, environ: Mapping[str, str], scratch: Path) -> int:
     limits = Limits(max_body=int(asked.max_body_mb * MEBIBYTE))
+    access, routes = access_arguments.read(asked, environ), _routes(environ)
     # Before the model: a port that is taken should not cost a minute of loading. It listens only when the model is ready.
     with _bind(asked.host, _port(asked.port, environ)) as sock:
         bundle = find_bundle(asked, environ, scratch)
@@ -84,11 +88,12 @@ def _serve(asked: argparse.Namespace, environ: Mapping[str, str], scratch: Path)
             name=asked.name,
             revision=asked.revision,
             trust=[*asked.trust, *_split(environ.get("MODELDEPLOY_TRUST", ""))],
-            routes=_routes(environ),
+            routes=routes,
             metrics=standalone.metrics,
         )
         announce = functools.partial(_announce, app, sock.getsockname(), aloud=asked.announce)
-        return run(standalone.serve(app, sock, grace=asked.grace, announce=announce))
+        with contextlib.closing(access_arguments.entrance(access, app.name, routes)) as entrance:
+            return run(standalone.serve(app, sock, grace=asked.grace, announce=announce, entrance=entrance))
 
 
 def _announce(app: App, address: tuple[str, int], *, aloud: bool) -> None:

@@ -24,6 +24,7 @@ from modeldeploy.serving import datatypes, payloads, wire
 from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
 from modeldeploy.serving.messages import (
     REVISION_HEADER,
+    ROWS_HEADER,
     RefusedError,
     Request,
     Response,
@@ -119,7 +120,8 @@ class App:
         if isinstance(found, Response):
             return found
         try:
-            return found(request)
+            call = found(request)
+            return _telling_rows(call) if ROWS_HEADER in request.headers else call
         except RefusedError as error:
             return error.response()
         except InvalidRequestError as error:
@@ -205,6 +207,15 @@ class App:
             return wire.encode(infer, outputs, model=self.name, version=self.revision)
 
         return Call(inputs, count_rows(inputs), encode)
+
+
+def _telling_rows(call: Call) -> Call:
+    def encode(outputs: Columns) -> Response:
+        answer = call.encode(outputs)
+        answer.headers[ROWS_HEADER] = str(call.rows)
+        return answer
+
+    return attrs.evolve(call, encode=encode)
 
 
 def _not_allowed(allow: str) -> Response:

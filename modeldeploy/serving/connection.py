@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket up; above the limit of connections the client is told to come back."""
         self._transport = cast("asyncio.Transport", transport)
+        self._peer = _peer(transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             # asyncio leaves Nagle on for sockets made with protocol 0; with delayed acknowledgements that costs 40 ms an answer.
@@ -147,9 +148,7 @@ class Connection(asyncio.Protocol):
         """Decide from the head alone whether the body is wanted."""
         if self._phase is not _Phase.HEAD:
             return
-        parser = self._parser
-        method = parser.get_method().decode("latin-1")
-        head = heads.read(method, self._url, parser.get_http_version(), self._lines, self._limits)
+        head = self._judge()
         if isinstance(head, Response):
             self._refuse(head)
             return
@@ -160,6 +159,15 @@ class Connection(asyncio.Protocol):
         self._deadline = self._body_start + self._limits.body_timeout
         if "expect" in head.headers and not self._turns and self._turn is None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _judge(self) -> heads.Head | Response:
+        """Read the head, and ask the gate whether it may go on."""
+        method = self._parser.get_method().decode("latin-1")
+        head = heads.read(method, self._url, self._parser.get_http_version(), self._lines, self._limits)
+        gate = self._server.gate
+        if gate is None or isinstance(head, Response):
+            return head
+        return gate(head.method, head.target, head.headers, self._peer) or head
 
     def on_body(self, data: bytes) -> None:
         """Collect the body, within its limits of size and time."""
@@ -321,3 +329,9 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut off."""
         self._transport.abort()
+
+
+def _peer(transport: asyncio.BaseTransport) -> str:
+    """Give the address of the other side; empty where it has none."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""

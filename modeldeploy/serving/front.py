@@ -14,14 +14,18 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 
+from modeldeploy.serving.access import Access, Doors
+from modeldeploy.serving.audit import AuditLog
+from modeldeploy.serving.entrance import Entrance
 from modeldeploy.serving.group import Group, Policy
 from modeldeploy.serving.http import HttpServer, run
 from modeldeploy.serving.lifeline import die_with_parent
-from modeldeploy.serving.router import Router, Table
+from modeldeploy.serving.router import LIVE, READY, Router, Table
 from modeldeploy.values.codec import from_json, to_json
 
 RETIRED = "retired"
@@ -40,6 +44,7 @@ class Front:
         self._routers: dict[str, Router] = {}
         self._retired: dict[tuple[str, str], Group] = {}
         self._servers: dict[str, HttpServer] = {}
+        self._audits: dict[str, AuditLog] = {}
         self._commands: dict[str, Callable[..., Awaitable[Any]]] = {
             "listen": self.listen,
             "configure": self.configure,
@@ -58,15 +63,22 @@ class Front:
         except Exception as error:  # noqa: BLE001 - whatever it was, the supervisor must learn of it
             self._tell({"id": number, "error": f"{type(error).__name__}: {error}"})
 
-    async def listen(self, endpoint: str) -> None:
-        """Serve an endpoint on the socket that lies ready in the socket channel."""
+    async def listen(self, endpoint: str, access: dict[str, Any] | None = None) -> None:
+        """Serve an endpoint on the socket that lies ready in the socket channel; ``access`` holds from its first request on."""
         listener = self._receive()
         if endpoint in self._servers:
             listener.close()
             return
         router = self._routers.setdefault(endpoint, Router(endpoint))
-        server = self._servers[endpoint] = HttpServer(router.handle)
+        entrance = self._entrance(endpoint, from_json(Access, access or {}))
+        server = self._servers[endpoint] = HttpServer(entrance.wrap(router.handle), gate=entrance.gate)
         await server.start(listener)
+
+    def _entrance(self, endpoint: str, access: Access) -> Entrance:
+        log = self._audits.get(access.audit)
+        if access.audit and log is None:
+            log = self._audits[access.audit] = AuditLog(Path(access.audit))
+        return Entrance(access, endpoint=endpoint, doors=Doors(health=LIVE | READY), log=log)
 
     def _receive(self) -> socket.socket:
         # One byte and one descriptor for each "listen", in the same order.
@@ -147,6 +159,11 @@ class Front:
         router = self._routers.setdefault(endpoint, Router(endpoint))
         return to_json(router.meter(revision).window(since, until, share=share))
 
+    def close(self) -> None:
+        """Write out what the audit logs hold."""
+        for log in self._audits.values():
+            log.close()
+
     async def ping(self) -> None:
         """Show that the loop turns."""
 
@@ -176,6 +193,7 @@ async def _serve(control: int, sockets: int) -> int:
     with socket.socket(fileno=sockets) as channel:
         front = Front(channel, tell)
         await _obey(front, reader)
+        front.close()
     writer.close()
     return 0
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import unquote
 
 import attrs
-import httptools
 
+from modeldeploy.serving import targets
 from modeldeploy.serving.limits import Limits
 from modeldeploy.serving.messages import Request, Response, failure
 
@@ -38,12 +37,8 @@ class Head:
 
     def request(self, body: bytes) -> Request | None:
         """Make the request of it; None when its target is not a path."""
-        try:
-            text = self.target.decode("ascii") if self.target.startswith(b"/") else _relative(self.target)
-        except (UnicodeDecodeError, httptools.HttpParserInvalidURLError):
-            return None
-        path, _mark, query = text.partition("?")
-        return Request(self.method, unquote(path) if "%" in path else path, query, self.headers, body)
+        target = targets.read(self.target)
+        return None if target is None else Request(self.method, *target, self.headers, body)
 
 
 def read(method: str, target: bytes, version: str, lines: list[tuple[bytes, bytes]], limits: Limits) -> Head | Response:
@@ -114,10 +109,3 @@ def _judge_expectations(headers: dict[str, str]) -> Response | None:
     if headers.get("content-encoding", "identity").lower() != "identity":
         return failure(415, "compressed bodies are not read; send the body as it is")
     return None
-
-
-def _relative(url: bytes) -> str:
-    # The absolute form, which proxies send: http://host/path?query
-    parsed = httptools.parse_url(url)
-    path = (parsed.path or b"/").decode("ascii")
-    return f"{path}?{parsed.query.decode('ascii')}" if parsed.query else path

@@ -15,6 +15,7 @@ from email.utils import formatdate
 from typing import Any
 
 from modeldeploy.serving.connection import Connection
+from modeldeploy.serving.gates import Gate
 from modeldeploy.serving.limits import Limits
 from modeldeploy.serving.messages import Request, Response
 
@@ -25,11 +26,12 @@ class HttpServer:
     """Serves ``handler`` on one listening socket.
 
     ``handler`` may be a coroutine function, or a plain function that returns an ``asyncio.Future``: then no task is made for a request,
-    which is worth some microseconds.
+    which is worth some microseconds. ``gate`` judges a request by its head; what it refuses is answered before the body is read.
     """
 
-    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(self, handler: Handler, limits: Limits | None = None, *, gate: Gate | None = None) -> None:
         self.handler = handler
+        self.gate = gate
         self.limits = limits or Limits()
         self.connections: set[Connection] = set()
         self.held = 0

@@ -13,6 +13,9 @@ JSON_TYPE = "application/json"
 REVISION_HEADER = "modeldeploy-revision"
 """Pins a request to a revision; every answer carries the one that answered."""
 
+ROWS_HEADER = "modeldeploy-rows"
+"""On a request: tell in the answer, under the same name, how many rows were predicted."""
+
 SHADOW_HEADER = "modeldeploy-shadow"
 """On a copy that a shadow is sent: nobody waits for its answer."""
 

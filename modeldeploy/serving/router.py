@@ -40,9 +40,9 @@ _REFUSALS = frozenset({400, 422})
 """What a model server says of a request that does not fit its model."""
 _NEVER_ASKED = frozenset({429, 503})
 _VERSIONS = "/versions/"
-_LIVE = frozenset({"/healthz", "/v2/health/live"})
-_READY = frozenset({"/readyz", "/ping", "/v2/health/ready"})
-_OWN_PATHS = _LIVE | _READY | {"/metrics"}
+LIVE = frozenset({"/healthz", "/v2/health/live"})
+READY = frozenset({"/readyz", "/ping", "/v2/health/ready"})
+_OWN_PATHS = LIVE | READY | {"/metrics"}
 
 
 @attrs.frozen
@@ -169,9 +169,9 @@ class Router:
         return None
 
     def _own_page(self, path: str) -> Response:
-        if path in _LIVE:
+        if path in LIVE:
             return json_response(200, {"live": True})
-        if path in _READY:
+        if path in READY:
             return self._readiness()
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
         return Response(200, exposition(self.readings()).encode(), headers)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import attrs
 
 from modeldeploy.serving.app import App
+from modeldeploy.serving.entrance import Entrance
 from modeldeploy.serving.http import HttpServer
 from modeldeploy.serving.limits import Limits
 from modeldeploy.serving.messages import Request, Response, failure, unavailable
@@ -54,7 +55,9 @@ class Standalone:
         queued = len(self._waiting)
         return exposition([Reading(name, self._meter, weight=_ALL, queued=queued, inflight=self._in_hand)])
 
-    async def serve(self, app: App, sock: socket.socket, *, grace: float, announce: Callable[[], None]) -> int:
+    async def serve(
+        self, app: App, sock: socket.socket, *, grace: float, announce: Callable[[], None], entrance: Entrance
+    ) -> int:
         """Serve until SIGTERM or SIGINT: readiness fails first, what is in flight is answered within ``grace`` seconds, then it ends."""
         loop = self._loop = asyncio.get_running_loop()
         self._app = app
@@ -63,7 +66,7 @@ class Standalone:
             _on_signal(loop, number, self._stop.set)
         thread = threading.Thread(target=self._predict_all, args=(app,), daemon=True, name="predict")
         thread.start()
-        server = HttpServer(self._handle, self._limits)
+        server = HttpServer(entrance.wrap(self._handle), self._limits, gate=entrance.gate)
         await server.start(sock)
         announce()
         await self._stop.wait()

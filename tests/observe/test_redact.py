@@ -47,6 +47,8 @@ def test_a_field_named_like_an_identifier_stays(key):
         ("AccountName=me;AccountKey=aGVsbG8=;End", "aGVsbG8="),
         ("login with password: hunter2 failed", "hunter2"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "MIIE"),
+        ("asked with md_0123456789ab_abcdefghijklmnopqrstuvwxyz-0123456789_ABCDE", "abcdefghijklmnop"),
+        ("asked with md_owner_65f0a1b2_0123456789abcdef0123456789abcdef", "0123456789abcdef"),
         ("git clone with ghp_abcdefghijklmnopqrst", "ghp_abcdefghijklmnopqrst"),
     ],
 )

@@ -224,11 +224,11 @@ def test_the_server_outlives_all_of_it(server):
 
 
 def test_smuggling_truncation_and_excess_end_the_connection(server):
-    both = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
+    both = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert server.raw(both).count(b"HTTP/1.1 ") == 1
-    huge = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (65 << 20)
+    huge = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (65 << 20)
     assert server.raw(huge).startswith(b"HTTP/1.1 413")
-    short = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{}"
+    short = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{}"
     assert server.raw(short, half_close=True) == b""
 
 
@@ -236,7 +236,7 @@ def test_a_body_too_large_is_413_with_and_without_a_length(serve, iris):
     small = serve("--bundle", iris.path, "--max-body-mb", "0.01")
     body = b" " * 20_000
     assert small.ask("POST", "/invocations", body).status == 413
-    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert small.raw(head + b"%x\r\n%b\r\n" % (len(body), body)).startswith(b"HTTP/1.1 413")
     assert small.stop() == 0
 
@@ -280,10 +280,11 @@ def test_sigterm_answers_what_is_in_flight_after_readiness_failed(serve, store, 
     bundle = package(Slow(str(gate)), name="slow", version="1.0.0", example=pd.DataFrame({"x": [1]}), store=store)
     server = serve("--bundle", bundle.path, "--trust", bundle.digest)
     body = b'{"instances":[{"x":-4}]}'
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
+    head = (
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
     )
-    probe = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    probe = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     health = socket.create_connection((server.host, server.port), timeout=TIMEOUT)
     with socket.create_connection((server.host, server.port), timeout=TIMEOUT) as busy:
         busy.sendall(head + body)
@@ -348,7 +349,7 @@ def test_a_directory_of_several_bundles_is_not_guessed_at(iris, tmp_path):
         (["--archive", "/nonexistent"], {}, "there is no archive"),
         ([], {"AZUREML_MODEL_DIR": "/nonexistent"}, "no bundle in"),
         ([], {"AIP_STORAGE_URI": "gs://bucket/model"}, "is not a directory here"),
-        (["--bundle", "x", "--host", "192.0.2.1"], {}, "cannot serve on"),
+        (["--bundle", "x", "--host", "192.0.2.1", "--auth", "none"], {}, "cannot serve on"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_words_and_exit_1(arguments, environ, words, caplog):
