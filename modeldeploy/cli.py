@@ -1,21 +1,28 @@
-"""The small command: ``modeldeploy list | drive | history | serve | stop | doctor``; thin, over the handles."""
+"""The small command: ``modeldeploy list | drive | history | keys | audit | serve | stop | doctor``; thin, over the handles."""
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib.util
 import math
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modeldeploy import config, registry
+from modeldeploy.backends.local.paths import Paths
 from modeldeploy.engine.record import Record
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
 from modeldeploy.handles.endpoint import Endpoint
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
+
+if TYPE_CHECKING:
+    from modeldeploy.serving.keyring import Key, Keyring
 
 _PACKAGES = ("modeldeploy", "numpy", "pandas", "pyarrow", "scikit-learn", "xgboost", "lightgbm", "onnxruntime", "torch")
 
@@ -67,8 +74,40 @@ def _parser() -> argparse.ArgumentParser:
     stop.set_defaults(run=_stop)
     doctor = verbs.add_parser("doctor", parents=[common], help="say what is installed, importable and reachable")
     doctor.set_defaults(run=_doctor)
+    _add_keys(verbs.add_parser("keys", help="make, list and revoke the API keys of this machine's endpoints"))
+    audit = verbs.add_parser("audit", help="show who asked what, of the endpoints of this machine that note it")
+    audit.add_argument("--verify", action="store_true", help="check that no line was changed or is missing")
+    audit.add_argument("--anchor", default="", metavar="CHAIN", help="the chain of a line that must still be there")
+    _add_place(audit, "the log of a server that runs by itself")
+    audit.set_defaults(run=_audit)
     verbs.add_parser("serve", help="serve a bundle as a container does; see modeldeploy serve --help")
     return parser
+
+
+def _add_keys(keys: argparse.ArgumentParser) -> None:
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make a key and show it, this once")
+    create.add_argument("name", help="who has it, or what it is for")
+    create.add_argument(
+        "--scope", action="append", choices=["predict", "admin"], help="default: predict; may be repeated"
+    )
+    create.add_argument("--days", type=float, help="until it expires; default: never")
+    create.add_argument("--rate", type=float, help="requests per second; default: the endpoint's limit")
+    create.add_argument("--burst", type=int, help="how many of them may come at once")
+    create.set_defaults(run=_create_key)
+    listing = actions.add_parser("list", help="show every key but its secret")
+    listing.set_defaults(run=_list_keys)
+    revoke = actions.add_parser("revoke", help="take a key away; it is refused a second later")
+    revoke.add_argument("id")
+    revoke.set_defaults(run=_revoke_key)
+    for action in (create, listing, revoke):
+        _add_place(action, "the key file of a server that runs by itself")
+
+
+def _add_place(parser: argparse.ArgumentParser, file: str) -> None:
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--home", help="the state directory; default: as configured")
+    place.add_argument("--file", type=Path, help=file)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -125,6 +164,64 @@ def _history(options: argparse.Namespace) -> int:
         # Kept elsewhere, the last line's hash also shows a journal that was made anew as a whole.
         _say(f"{count} lines verified; the last one is {history[-1].chain}")
     return 0
+
+
+def _create_key(options: argparse.Namespace) -> int:
+    """Write the key to standard output and what is said about it to standard error, so that a script can take the one alone."""
+    scopes = options.scope or ["predict"]
+    key, token = _keyring(options).create(
+        options.name, scopes=scopes, days=options.days, rate=options.rate, burst=options.burst
+    )
+    _say(f"{_key_line(key)}\nkeep it now, it is nowhere stored; send it as: Authorization: Bearer KEY", error=True)
+    _say(token)
+    return 0
+
+
+def _list_keys(options: argparse.Namespace) -> int:
+    for key in _keyring(options).list():
+        _say(_key_line(key))
+    return 0
+
+
+def _revoke_key(options: argparse.Namespace) -> int:
+    _say(f"revoked {_key_line(_keyring(options).revoke(options.id))}")
+    return 0
+
+
+def _keyring(options: argparse.Namespace) -> Keyring:
+    from modeldeploy.serving.keyring import Keyring
+
+    return Keyring(options.file or _local(options).keys)
+
+
+def _key_line(key: Key) -> str:
+    ends = "never expires" if key.expires is None else f"expires {_minute(key.expires)}"
+    limit = "" if key.rate is None else f"  {key.rate:g}/s"
+    scopes = ",".join(scope.value for scope in key.scopes)
+    return f"{key.id}  {scopes:<13}  made {_minute(key.created)}  {ends}{limit}  {key.name}"
+
+
+def _minute(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from modeldeploy.serving import audit_file
+
+    path = options.file or _local(options).audit
+    if not (options.verify or options.anchor):
+        for line in audit_file.lines(path):
+            _say(line)
+        return 0
+    found = audit_file.verify(path, anchor=options.anchor)
+    lost = f", {found.dropped} could not be written" if found.dropped else ""
+    # Kept elsewhere, the last line's chain also shows a log that was cut off at its end or made anew as a whole.
+    _say(f"{found.lines} lines verified{lost}; the last one is {found.chain}")
+    return 0
+
+
+def _local(options: argparse.Namespace) -> Paths:
+    return Paths(Path(options.home or config.load().home).absolute())
 
 
 def _stop(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from modeldeploy import Endpoint, Model, Operation
 from modeldeploy.cli import main
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.record import HistoryEntry, Kind, Record
+from modeldeploy.serving.audit_file import AuditFile
 from modeldeploy.values.ticket import Phase
 
 ROWS = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
@@ -94,6 +95,63 @@ def test_history_whose_end_was_cut_off_ends_with_1_and_names_the_line(written, m
     assert "promoted     v0" in captured.out
     assert "history of 'iris' is not whole: line 2 is missing" in captured.err
     assert main(["history", "iris"]) == 0
+
+
+def test_a_key_is_made_alone_on_standard_output_listed_and_revoked(modeldeploy_home, capsys):
+    assert (
+        main(
+            ["keys", "create", "ana's laptop", "--scope", "predict", "--scope", "admin", "--days", "30", "--rate", "5"]
+        )
+        == 0
+    )
+    made = capsys.readouterr()
+    token = made.out.strip()
+    assert token.startswith("md_")
+    assert "keep it now" in made.err
+    assert token not in made.err
+    assert main(["keys", "list"]) == 0
+    listed = capsys.readouterr().out
+    (line,) = listed.splitlines()
+    key_id = token.split("_")[1]
+    assert all(word in line for word in (key_id, "predict,admin", "5/s", "ana's laptop", "expires"))
+    assert token.split("_", 2)[2] not in listed
+    assert main(["keys", "revoke", key_id]) == 0
+    capsys.readouterr()
+    assert main(["keys", "list"]) == 0
+    assert not capsys.readouterr().out
+
+
+def test_the_keys_of_a_server_that_runs_by_itself_lie_where_they_are_asked_for(modeldeploy_home, tmp_path, capsys):
+    assert main(["keys", "create", "ana", "--file", str(tmp_path / "keys.json")]) == 0
+    assert (tmp_path / "keys.json").is_file()
+    assert list(modeldeploy_home.iterdir()) == []
+
+
+def test_a_key_that_is_not_there_ends_with_1(modeldeploy_home, capsys):
+    assert main(["keys", "revoke", "nope"]) == 1
+    assert "there is no key 'nope'" in capsys.readouterr().err
+
+
+def test_the_audit_log_is_shown_and_verified(modeldeploy_home, capsys):
+    path = modeldeploy_home / "local" / "audit.jsonl"
+    file = AuditFile(path)
+    file.append([b'{"status":200}', b'{"dropped":3}'])
+    file.close()
+    assert main(["audit"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[1]["status"] == 200
+    chain = lines[-1]["chain"]
+    assert main(["audit", "--verify"]) == 0
+    assert f"3 lines verified, 3 could not be written; the last one is {chain}" in capsys.readouterr().out
+    assert main(["audit", "--anchor", "0" * 64]) == 1
+    path.write_bytes(path.read_bytes().replace(b"200", b"201"))
+    assert main(["audit", "--verify", "--file", str(path)]) == 1
+    assert "is not whole" in capsys.readouterr().err
+
+
+def test_an_audit_log_that_was_never_kept_ends_with_1(modeldeploy_home, capsys):
+    assert main(["audit", "--verify"]) == 1
+    assert "it is off unless it was asked for" in capsys.readouterr().err
 
 
 def test_stop_ends_the_processes_and_the_next_call_brings_the_endpoint_back(endpoint):

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from modeldeploy.backends.local import logs
 from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, refuse_windows
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import LOOPBACK, EndpointOptions, RevisionOptions, read
+from modeldeploy.backends.local.passes import Address, Passes
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.backends.local.state import check_unused
 from modeldeploy.errors import (
@@ -33,6 +35,7 @@ from modeldeploy.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from modeldeploy.serving.access import Access, check_exposed
 from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities, Shadow
@@ -43,8 +46,9 @@ from modeldeploy.values.ticket import Action, Phase, Ticket
 
 if TYPE_CHECKING:
     from modeldeploy.backends.local.batch import LocalBatch
+    from modeldeploy.serving.keyring import Keyring
 
-_SETTINGS = ("host", "idle_exit")
+_SETTINGS = ("host", "idle_exit", "api_key")
 # A worker forked from a warm process is ready in tens of milliseconds, a spawned one in a second: look often, then less so.
 _POLL_S = 0.02
 _ENDED_S = 30.0
@@ -78,23 +82,27 @@ class LocalBackend:
     """Serves on this machine.
 
     ``home`` is the state directory, ``host`` the address that new endpoints listen on (loopback unless you say otherwise), ``idle_exit`` the
-    seconds after which a supervisor with nothing to serve ends.
+    seconds after which a supervisor with nothing to serve ends. ``api_key`` is shown to endpoints that ask for one; left out, this user's own
+    ticket is.
     """
 
     name = "local"
     capabilities = CAPABILITIES
 
-    def __init__(self, home: Path, *, host: str = LOOPBACK, idle_exit: float = IDLE_EXIT_S) -> None:
+    def __init__(
+        self, home: Path, *, host: str = LOOPBACK, idle_exit: float = IDLE_EXIT_S, api_key: str | None = None
+    ) -> None:
         self.home = Path(home).absolute()
         self.host = host
         self._paths = Paths(self.home)
         self._control = Control(self._paths, idle_exit)
         self._caller = Caller()
-        self._urls: dict[str, str] = {}
+        self._addresses: dict[str, Address] = {}
+        self._passes = Passes(self._paths.owner, api_key)
 
     @classmethod
     def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
-        """Make one from settings: ``host`` and ``idle_exit``."""
+        """Make one from settings: ``host``, ``idle_exit`` and ``api_key``."""
         unknown = sorted(set(settings) - set(_SETTINGS))
         if unknown:
             message = f"backend 'local' knows no setting {unknown[0]!r}"
@@ -104,7 +112,9 @@ class LocalBackend:
         except ValueError as error:
             message = f"setting idle_exit of backend 'local' is {settings['idle_exit']!r}"
             raise ConfigurationError(message, hint="use a number of seconds") from error
-        return cls(home, host=settings.get("host", LOOPBACK), idle_exit=idle_exit)
+        return cls(
+            home, host=settings.get("host", LOOPBACK), idle_exit=idle_exit, api_key=settings.get("api_key") or None
+        )
 
     def check(self) -> Identity:
         """Say who and where we are; UnsupportedError on a system that it cannot run on."""
@@ -117,7 +127,7 @@ class LocalBackend:
 
     def shutdown(self) -> None:
         """End the supervisor and all workers; the endpoints come back with the next call that needs them."""
-        self._urls.clear()
+        self._addresses.clear()
         pid = self._control.ask_if_there("shutdown")
         deadline = time.monotonic() + _ENDED_S
         while pid is not None and not gone(pid):
@@ -125,6 +135,13 @@ class LocalBackend:
                 message = f"the local supervisor (pid {pid}) did not end within {_ENDED_S:g} s"
                 raise UnavailableError(message, hint=f"see {str(self._paths.supervisor_log)!r}")
             time.sleep(_POLL_S)
+
+    @property
+    def keys(self) -> Keyring:
+        """The API keys of this home: ``create``, ``list`` and ``revoke``."""
+        from modeldeploy.serving.keyring import Keyring
+
+        return Keyring(self._paths.keys)
 
     def warm(self, flavour: str) -> None:
         """Start loading the libraries of a flavour now, so that a deploy that follows finds them loaded."""
@@ -140,16 +157,26 @@ class LocalBackend:
     def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
         """Ask for a revision to be ready; the bundle is looked at, nothing is written."""
         self.check()
-        read(EndpointOptions, endpoint.options, "endpoint")
+        access = read(EndpointOptions, self._host_option | dict(endpoint.options), "endpoint").access(self._paths)
         read(RevisionOptions, revision.options, "revision")
         note = self._inspect(revision)
         state = self.observe(endpoint.name)
+        if state is None:
+            self._check_exposed(access)
         known = state.revision(revision.id) if state else None
         if known is not None and known.revision != revision:
             message = f"endpoint {endpoint.name!r} has another revision {revision.id!r}"
             raise ConflictError(message, hint="an id stands for one content; use Revision.of")
         wanted = {"endpoint": to_json(endpoint), "revision": to_json(revision)}
         return Ticket(Action.PUT_REVISION, endpoint.name, wanted, note=note)
+
+    @property
+    def _host_option(self) -> dict[str, str]:
+        return {} if self.host == LOOPBACK else {"host": self.host}
+
+    def _check_exposed(self, access: Access) -> None:
+        remedy = f"modeldeploy keys create NAME --home {shlex.quote(str(self.home))}"
+        check_exposed(access, remedy=remedy, waiver="""endpoint_options={"auth": "none"}""")
 
     def _inspect(self, revision: Revision) -> str:
         """Look at the bundle; give a warning when this environment differs from the one that it was made in."""
@@ -223,10 +250,11 @@ class LocalBackend:
         return ticket.done() if found.ready and seen["told"] else ticket
 
     def _put(self, endpoint: EndpointSpec, revision: Revision) -> None:
-        host = {} if self.host == LOOPBACK else {"host": self.host}
         deployed = {"revision": to_json(revision), "python": sys.executable, "trust": self._trusted(revision)}
-        self._urls.pop(endpoint.name, None)  # it may come back elsewhere
-        self._control.ask("put", endpoint=endpoint.name, options={**host, **endpoint.options}, deployed=deployed)
+        self._addresses.pop(endpoint.name, None)  # it may come back elsewhere
+        self._control.ask(
+            "put", endpoint=endpoint.name, options={**self._host_option, **endpoint.options}, deployed=deployed
+        )
 
     def _advance_traffic(self, ticket: Ticket) -> Ticket:
         wanted = from_json(Traffic, ticket.wanted["traffic"])
@@ -247,7 +275,7 @@ class LocalBackend:
         return ticket.done() if gone else attrs.evolve(ticket, step="draining", poll_after=_POLL_S)
 
     def _advance_drop_endpoint(self, ticket: Ticket) -> Ticket:
-        self._urls.pop(ticket.target, None)
+        self._addresses.pop(ticket.target, None)
         if not self._wanted_endpoints() and not self._control.ask_if_there("ping"):
             return ticket.done()
         gone = self._control.ask("drop_endpoint", endpoint=ticket.target)
@@ -287,9 +315,12 @@ class LocalBackend:
     def _existing(self, endpoint: str) -> EndpointState:
         state = self.observe(endpoint)
         if state is None:
-            message = f"there is no endpoint {endpoint!r}"
-            raise NotFoundError(message, hint=f"there are {self.endpoints()}", context={"backend": self.name})
+            raise self._not_there(endpoint)
         return state
+
+    def _not_there(self, endpoint: str) -> NotFoundError:
+        message = f"there is no endpoint {endpoint!r}"
+        return NotFoundError(message, hint=f"there are {self.endpoints()}", context={"backend": self.name})
 
     def endpoints(self) -> list[str]:
         """Name every endpoint."""
@@ -344,24 +375,31 @@ class LocalBackend:
             message = f"timeout is {timeout!r}"
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
         until = time.monotonic() + timeout
-        call = functools.partial(
-            self._caller.call,
-            endpoint=endpoint,
-            payload=payload,
-            revision=revision,
-            repeatable=lambda: self._repeatable(endpoint, revision),
-        )
-        url = self._urls.get(endpoint)
-        if url is not None:
+        call = functools.partial(self._call, endpoint=endpoint, payload=payload, revision=revision)
+        known = self._addresses.get(endpoint)
+        if known is not None:
             with contextlib.suppress(StaleAddressError):
-                return call(url, timeout=timeout)
-        url = self._urls[endpoint] = self._existing(endpoint).url
+                return call(known, timeout=timeout)
+        found = self._addresses[endpoint] = self._address(endpoint)
         try:
-            return call(url, timeout=max(until - time.monotonic(), _LEAST_S))
+            return call(found, timeout=max(until - time.monotonic(), _LEAST_S))
         except StaleAddressError as error:
-            del self._urls[endpoint]
-            message = f"endpoint {endpoint!r} does not answer at {url}"
+            del self._addresses[endpoint]
+            message = f"endpoint {endpoint!r} does not answer at {found.url}"
             raise UnavailableError(message, retry_after=0.1, hint="try again, or look at its logs") from error
+
+    def _call(
+        self, address: Address, *, endpoint: str, payload: Payload, revision: str | None, timeout: float
+    ) -> Payload:
+        return self._caller.call(
+            address.url,
+            endpoint,
+            payload,
+            revision=revision,
+            timeout=timeout,
+            repeatable=lambda: self._repeatable(endpoint, revision),
+            shown=self._passes.of(endpoint) if address.keyed else None,
+        )
 
     def _repeatable(self, endpoint: str, revision: str | None) -> bool:
         """Whether every model that may have had a request allows it to be sent once more."""
@@ -369,3 +407,9 @@ class LocalBackend:
         asked = [each.revision for each in state.revisions if revision in {None, each.revision.id}] if state else []
         allowed = [read(RevisionOptions, each.options, "revision").retry_on_crash for each in asked]
         return bool(allowed) and all(allowed)
+
+    def _address(self, endpoint: str) -> Address:
+        seen = self._control.ask("observe", endpoint=endpoint) if endpoint in self._wanted_endpoints() else None
+        if seen is None:
+            raise self._not_there(endpoint)
+        return Address(seen["state"]["url"], keyed=seen["keyed"])

@@ -187,9 +187,9 @@ def _spawn_detached(paths: Paths, idle_exit: float) -> int:
 
 
 def _environment() -> dict[str, str]:
-    from modeldeploy.backends.local.environment import checkout
+    from modeldeploy.backends.local.environment import checkout, inherited
 
-    return {**os.environ, **checkout()}
+    return {**inherited(), **checkout()}
 
 
 def _reap(pid: int) -> bool:

@@ -12,10 +12,19 @@ _THREAD_LIMITS = (
 )  # fmt: skip
 
 
+API_KEY = "MODELDEPLOY_LOCAL_API_KEY"
+"""For whoever calls endpoints; no process that serves them, and no model in it, has any use for it."""
+
+
 def of_process(threads: int) -> dict[str, str]:
     """Give the environment of a process of ours: bounded threads, unbuffered output, no telemetry, this very package."""
     limits = dict.fromkeys(_THREAD_LIMITS, str(threads))
-    return {**os.environ, **checkout(), **limits, "PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    return {**inherited(), **checkout(), **limits, "PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def inherited() -> dict[str, str]:
+    """Give this process' own environment without what is for callers only."""
+    return {name: value for name, value in os.environ.items() if name != API_KEY}
 
 
 def checkout() -> dict[str, str]:

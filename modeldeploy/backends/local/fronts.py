@@ -60,7 +60,7 @@ class FrontProcess:
         self._writer.write(orjson.dumps({"id": number, "do": do, **arguments}) + b"\n")
         return answer
 
-    def listen(self, endpoint: str, listener: socket.socket) -> asyncio.Future[Any]:
+    def listen(self, endpoint: str, listener: socket.socket, access: dict[str, Any]) -> asyncio.Future[Any]:
         """Hand over a listening socket; we keep it too."""
         try:
             if self._sockets is not None:
@@ -68,7 +68,7 @@ class FrontProcess:
         except OSError as error:
             message = "the front ended"
             raise UnavailableError(message, retry_after=0.1, hint="it is being started; try again") from error
-        return self.send("listen", endpoint=endpoint)
+        return self.send("listen", endpoint=endpoint, access=access)
 
     async def _keep(self) -> None:
         failures = 0

@@ -10,11 +10,20 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from modeldeploy.backends.local.connections import Address, Answer, BrokenError, Connections, NobodyThereError
-from modeldeploy.errors import InvalidRequestError, NotFoundError, PredictionError, ThrottledError, UnavailableError
+from modeldeploy.errors import (
+    AccessDeniedError,
+    CredentialsError,
+    InvalidRequestError,
+    NotFoundError,
+    PredictionError,
+    ThrottledError,
+    UnavailableError,
+)
 from modeldeploy.serving.messages import REVISION_HEADER
 from modeldeploy.values.serving import Payload
 
 _REFUSED, _FAILED, _THROTTLED, _UNAVAILABLE, _MISDIRECTED = 400, 500, 429, 503, 421
+_UNKNOWN, _FORBIDDEN = 401, 403
 # The front ends a request at its deadline; this much later we stop waiting for it to say so.
 _MARGIN_S = 1.0
 # Names of our own in Payload.headers that are no HTTP headers.
@@ -41,16 +50,18 @@ class Caller:
         revision: str | None,
         timeout: float,
         repeatable: Callable[[], bool],
+        shown: str | None = None,
     ) -> Payload:
         """Send one request; StaleAddressError when it reached nobody, so that it may be sent again.
 
         One whose connection breaks is sent once more if the server cannot have acted on it, or, where it can, if the model is
-        ``repeatable``; never after a part of an answer.
+        ``repeatable``; never after a part of an answer. ``shown`` is the value of its ``Authorization`` header, which stands in no value
+        that somebody might print.
         """
         until = time.monotonic() + timeout
         for last in (False, True):
             try:
-                return _read(endpoint, self._ask(url, endpoint, payload, revision, until))
+                return _read(endpoint, self._ask(url, endpoint, payload, until, revision=revision, shown=shown))
             except BrokenError as error:
                 if last or error.answered or (error.asked and not repeatable()):
                     raise _broken(endpoint, error) from error
@@ -59,11 +70,13 @@ class Caller:
                 raise UnavailableError(message, hint="give it more time, or look at its logs") from error
         raise AssertionError(endpoint)
 
-    def _ask(self, url: str, endpoint: str, payload: Payload, revision: str | None, until: float) -> Answer:
+    def _ask(
+        self, url: str, endpoint: str, payload: Payload, until: float, *, revision: str | None, shown: str | None
+    ) -> Answer:
         address = _address(url)
         within = max(until - time.monotonic(), 0.001)
         try:
-            head = _head(address, endpoint, payload, revision, within)
+            head = _head(address, endpoint, payload, within, revision=revision, shown=shown)
         except ValueError as error:  # a header that cannot be one
             message = f"the request to endpoint {endpoint!r} cannot be sent: {error}"
             raise InvalidRequestError(message, hint="look at its headers and at revision=") from error
@@ -88,12 +101,16 @@ def _target(path: str) -> str:
     return quote(path, safe="/%?=&:@!$'()*+,;~")
 
 
-def _head(address: Address, endpoint: str, payload: Payload, revision: str | None, within: float) -> bytes:
+def _head(
+    address: Address, endpoint: str, payload: Payload, within: float, *, revision: str | None, shown: str | None
+) -> bytes:
     """Write the head of a request; ValueError when a header holds what no header may."""
     headers = {**payload.headers, "modeldeploy-endpoint": endpoint, "modeldeploy-timeout": f"{within:.6g}"}
     path = headers.pop(PATH, f"/v2/models/{endpoint}/infer")
     if revision is not None:
         headers[REVISION_HEADER] = revision
+    if shown is not None:
+        headers["authorization"] = shown
     lines = [f"POST {_target(path)} HTTP/1.1", f"host: {address[0]}:{address[1]}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines.append(f"content-length: {len(payload.body)}")
@@ -122,6 +139,10 @@ def _read(endpoint: str, answer: Answer) -> Payload:
     if status in {_THROTTLED, _UNAVAILABLE}:
         cls = ThrottledError if status == _THROTTLED else UnavailableError
         raise cls(message, retry_after=_seconds(headers), context=context)
+    if status == _UNKNOWN:
+        raise CredentialsError(message, hint="make a key with: modeldeploy keys create NAME", context=context)
+    if status == _FORBIDDEN:
+        raise AccessDeniedError(message, hint="make a key with this scope", context=context)
     if status >= _FAILED:
         raise PredictionError(message, status=status, body=body.decode(errors="replace"), context=context)
     if said.get("field") == REVISION_HEADER:

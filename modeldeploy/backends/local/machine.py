@@ -28,6 +28,7 @@ from modeldeploy.backends.local.options import LOOPBACK, EndpointOptions, Revisi
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.backends.local.state import Deployed, Record, State
 from modeldeploy.errors import ConflictError, ModelDeployError, NotFoundError, UnavailableError
+from modeldeploy.serving import owner
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.serving import EndpointState, RevisionState, Traffic
 
@@ -73,6 +74,7 @@ class Machine:
     def _create(self, endpoint: str, options: dict[str, str], deployed: Deployed) -> None:
         chosen = read(EndpointOptions, options, "endpoint")
         record = Record(endpoint, chosen.host, chosen.port, options, (deployed,), Traffic(), None, 0)
+        owner.make_secret(self.paths.owner)
         listener = _bind(record)
         self._listeners[endpoint] = listener
         try:
@@ -81,7 +83,7 @@ class Machine:
             self._listeners.pop(endpoint).close()
             raise
         with contextlib.suppress(UnavailableError):  # a front that starts right now is told everything anyway
-            _forget_result(self._front.listen(endpoint, listener))
+            self._serve_on(endpoint)
         self._start(endpoint, deployed)
 
     def _extend(self, record: Record, options: dict[str, str], deployed: Deployed) -> None:
@@ -206,7 +208,8 @@ class Machine:
             settled=told and not any(each.starting or each.retired for each in mine.values()),
         )
         failed = {revision: each.failed for revision, each in mine.items() if each.failed}
-        return {"state": to_json(seen), "failed": failed, "told": told}
+        keyed = read(EndpointOptions, record.options, "endpoint").access(None).keyed
+        return {"state": to_json(seen), "failed": failed, "told": told, "keyed": keyed}
 
     async def window(self, endpoint: str, revision: str, since: float, until: float, share: int | None) -> Any:
         """Read a meter of the front."""
@@ -301,8 +304,20 @@ class Machine:
         for endpoint in list(self.state.endpoints):
             await self._tell(endpoint)
         with contextlib.suppress(UnavailableError):  # it ended again; the next one is told
-            for endpoint, listener in self._listeners.items():
-                _forget_result(self._front.listen(endpoint, listener))
+            for endpoint in self._listeners:
+                self._serve_on(endpoint)
+
+    def _serve_on(self, endpoint: str) -> None:
+        """Hand an endpoint's socket to the front, with the word who may ask."""
+        record = self.state.endpoints.get(endpoint)
+        if record is None:  # it is being deleted, and the new front knows nothing of it
+            return
+        access = read(EndpointOptions, record.options, "endpoint").access(self.paths)
+        with contextlib.suppress(
+            ModelDeployError
+        ):  # without it keys are taken and the owner's tickets are not, as its log says
+            owner.make_secret(self.paths.owner)
+        _forget_result(self._front.listen(endpoint, self._listeners[endpoint], to_json(access)))
 
     async def _tell(self, endpoint: str) -> None:
         """Tell the front what an endpoint is now; a front that is not there is told everything when it starts."""

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import attrs
 
+from modeldeploy.backends.local.paths import Paths
 from modeldeploy.errors import ConfigurationError
+from modeldeploy.serving.access import Access
 
 LOOPBACK = "127.0.0.1"
 T = TypeVar("T")
@@ -27,12 +29,36 @@ class EndpointOptions:
     """0 lets the system choose; it is remembered."""
     safe_canary: bool = True
     """Whether a failed answer of a canary is answered again by stable."""
+    auth: str = ""
+    """``keys`` or ``none``; left out it is ``none`` on loopback and ``keys`` elsewhere."""
+    allowed_hosts: str = ""
+    """Hosts, separated by commas, that requests to a loopback address may name beside this machine's; ``*`` for any."""
+    rate: float = 0.0
+    """Requests per second of each key, or of each address where there are no keys; 0 for no limit."""
+    burst: int = 0
+    """How many of them may come at once; 0 for one second's."""
+    audit: bool = False
+    """Whether requests are noted in the audit log."""
 
     def __attrs_post_init__(self) -> None:
         _check_range("port", self.port, 0, _MAX_PORT)
         if not self.host:  # to a socket that would be every address of this machine
             message = "option host is empty"
             raise ConfigurationError(message, hint=f"leave it out for {LOOPBACK}, or name an address")
+        self.access(None)
+
+    def access(self, paths: Paths | None) -> Access:
+        """Say who may ask; ConfigurationError names what does not fit."""
+        files = {} if paths is None else {"keys": str(paths.keys), "owner": str(paths.owner)}
+        return Access(
+            host=self.host,
+            auth=self.auth,
+            allowed_hosts=tuple(each.strip() for each in self.allowed_hosts.split(",") if each.strip()),
+            rate=self.rate,
+            burst=self.burst,
+            audit=str(paths.audit) if paths is not None and self.audit else "",
+            **files,
+        )
 
 
 @attrs.frozen

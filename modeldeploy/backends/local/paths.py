@@ -53,6 +53,21 @@ class Paths:
         """What the supervisor has to say."""
         return self.root / "supervisor.log"
 
+    @property
+    def keys(self) -> Path:
+        """The API keys; hashes, no secrets."""
+        return self.root / "keys.json"
+
+    @property
+    def owner(self) -> Path:
+        """The secret by which this user's own processes are known to the endpoints."""
+        return self.root / "owner.secret"
+
+    @property
+    def audit(self) -> Path:
+        """Who asked what, of the endpoints that keep it."""
+        return self.root / "audit.jsonl"
+
     def log(self, endpoint: str, revision: str) -> Path:
         """Give the log of one revision."""
         return self.root / "logs" / endpoint / f"{revision}.log"
