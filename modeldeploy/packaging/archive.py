@@ -18,6 +18,7 @@ from modeldeploy.packaging.manifest import check_path
 MAX_FILES = 10_000
 MAX_BYTES = 32 * 1024**3
 _BLOCK = 1 << 20
+_MAX_HEADER = 1 << 20
 
 
 def write_archive(directory: Path, names: Sequence[str], to: Path) -> Path:
@@ -76,35 +77,63 @@ def _extract(archive: Path, fresh: Path, max_files: int, max_bytes: int) -> None
     seen: set[str] = set()
     left = max_bytes
     try:
-        with gzip.open(archive, "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
-            for count, (info, stream) in enumerate(_members(tar), 1):
-                if count > max_files:
-                    _refuse(archive, f"holds more than {max_files} entries")
-                # A file system that ignores case would let the second overwrite the first.
-                if info.name.lower() in seen:
-                    _refuse(archive, f"holds {info.name!r} twice")
-                seen.add(info.name.lower())
-                left -= info.size
-                if left < 0:
-                    _refuse(archive, f"holds more than {max_bytes} bytes")
-                if stream is not None:
-                    _write(fresh, info.name, stream)
+        for count, (info, stream) in enumerate(_members(archive), 1):
+            if count > max_files:
+                _refuse(archive, f"holds more than {max_files} entries")
+            # A file system that ignores case would let the second overwrite the first.
+            if info.name.lower() in seen:
+                _refuse(archive, f"holds {info.name!r} twice")
+            seen.add(info.name.lower())
+            left -= info.size
+            if left < 0:
+                _refuse(archive, f"holds more than {max_bytes} bytes")
+            if stream is not None:
+                _write(fresh, info.name, stream)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, OSError, ValueError) as error:
         message = f"archive {str(archive)!r} cannot be unpacked: {error}"
         raise IntegrityError(message, hint="it is damaged or no archive of a bundle; make it again") from error
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+class _Metered:
+    """Reads what was unpacked; between two entries there may be only so much.
+
+    What a header says of the name of its entry is read whole into memory, before anybody sees an entry that could be refused.
+    """
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+        self._left = _MAX_HEADER
+
+    def allow(self, size: int) -> None:
+        """Let an entry of this size be read, and the header of the next."""
+        self._left = size + _MAX_HEADER
+
+    def read(self, size: int) -> bytes:
+        """Read on; IntegrityError beyond what is allowed."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            message = f"a header of the archive is larger than {_MAX_HEADER} bytes"
+            raise IntegrityError(message, hint="it is no archive of a bundle, or a hostile one")
+        return data
+
+
+def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """Give plain files with their content, and directories without; anything else is refused."""
-    for info in tar:
-        check_path(info.name)
-        if info.isdir():
-            yield info, None
-        elif info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
-            yield info, tar.extractfile(info)
-        else:
-            message = f"entry {info.name!r} of the archive is not a plain file or directory"
-            raise IntegrityError(message, hint="a bundle holds no links or devices; make the archive again")
+    with gzip.open(archive, "rb") as unpacked:
+        metered = _Metered(unpacked)
+        with tarfile.open(fileobj=metered, mode="r|") as tar:  # type: ignore[call-overload]  # it only ever reads
+            for info in tar:
+                check_path(info.name)
+                if info.isdir():
+                    metered.allow(0)
+                    yield info, None
+                elif info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and not info.issparse():
+                    metered.allow(info.size)
+                    yield info, tar.extractfile(info)
+                else:
+                    message = f"entry {info.name!r} of the archive is not a plain file or directory"
+                    raise IntegrityError(message, hint="a bundle holds no links or devices; make the archive again")
 
 
 def _write(fresh: Path, name: str, stream: IO[bytes]) -> None:

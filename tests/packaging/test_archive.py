@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import tracemalloc
 
 import pytest
 
@@ -81,6 +82,32 @@ def test_a_bomb_stops_at_the_limit_of_bytes(tmp_path):
     with pytest.raises(IntegrityError, match="more than 1000000 bytes"):
         read_archive(archive, tmp_path / "bundle", check=accept, max_bytes=1_000_000)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK], ids=ascii
+)
+@pytest.mark.parametrize(
+    "before", [[], [entry("a", data=bytes(30_000)), entry("b", tarfile.DIRTYPE)]], ids=["first", "later"]
+)
+def test_a_bomb_in_a_header_is_not_read_into_memory(kind, before, tmp_path):
+    """Names and attributes are read whole by tarfile, before any entry can be judged."""
+    plain = archive_of(tmp_path / "before.tar.gz", *before)
+    with gzip.open(plain) as stream:
+        start = stream.read().rstrip(b"\0") if before else b""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 64 << 20
+    with gzip.open(tmp_path / "bomb.tar.gz", "wb", compresslevel=1) as packed:
+        packed.write(start.ljust(-(-len(start) // 512) * 512, b"\0") + header.tobuf(tarfile.USTAR_FORMAT))
+        for _each in range(64):
+            packed.write(bytes(1 << 20))
+        packed.write(bytes(1024))
+    tracemalloc.start()
+    with pytest.raises(IntegrityError, match="a header of the archive is larger"):
+        read_archive(tmp_path / "bomb.tar.gz", tmp_path / "bundle", check=accept)
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_too_many_entries_are_refused(tmp_path):
