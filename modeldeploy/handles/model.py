@@ -71,6 +71,7 @@ class Model:
         """
         from modeldeploy.packaging.paths import package_path
 
+        _refuse_url(path)
         store = _store(home)
         bundle = package_path(
             Path(path),
@@ -218,6 +219,15 @@ def _fields(fields: Any) -> str:
         f"{field.name}: {field.dtype.value}{list(field.shape) if field.shape else ''}" for field in fields[:_SHOWN]
     ]
     return ", ".join(shown) + (f" and {len(fields) - _SHOWN} more" if len(fields) > _SHOWN else "")
+
+
+def _refuse_url(path: str | Path) -> None:
+    """Nothing is ever fetched: a place that somebody else names could be one that only this machine reaches."""
+    if isinstance(path, str) and "://" in path:
+        message = f"{path!r} is a URL, and nothing is fetched here"
+        raise ConfigurationError(
+            message, hint="download it yourself, compare its digest, and pass the path of the file"
+        )
 
 
 def _store(home: str | Path | None) -> Store:

@@ -23,6 +23,8 @@ ARTIFACTS = "artifacts/"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _MAX_PATH = 200
+# What packaging writes; anything else is parsed, which costs an import.
+_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -75,7 +77,7 @@ class Manifest:
     container: str
     """What the model is given: ``array``, ``matrix``, ``columns``, ``records``, ``pandas``, ``polars`` or ``arrow``."""
     columns: tuple[Column, ...]
-    requirements: tuple[str, ...]
+    requirements: tuple[str, ...] = attrs.field(validator=lambda _i, _a, value: _check_requirements(value))
     python: str
     pickled: bool
     """Whether loading runs code that the files hold; such a bundle loads only when its digest is trusted."""
@@ -107,6 +109,24 @@ def _named(value: str) -> None:
 
 def _versioned(value: str) -> None:
     check_version(value)
+
+
+def _check_requirements(requirements: tuple[str, ...]) -> None:
+    """Refuse what is no requirement: written into a file for pip it could be an option of pip's, or begin another line."""
+    for text in requirements:
+        if _PINNED.fullmatch(text) is None and not _is_requirement(text):
+            message = f"{text[:_MAX_PATH]!r} in the manifest is not a requirement"
+            raise IntegrityError(message, hint="the bundle is damaged or hostile; package the model again")
+
+
+def _is_requirement(text: str) -> bool:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return text.isprintable()
 
 
 def _check_files(files: Mapping[str, FileEntry]) -> None:

@@ -39,7 +39,7 @@ def package_path(  # noqa: PLR0913 - each is the user's own choice
     A bundle has its name and version; anything else needs them, and an example. ``trust`` holds digests of files or bundles with pickled
     content that the caller vouches for. Nothing is unpickled in this process.
     """
-    path = Path(path).expanduser().absolute()
+    path = _absolute(path)
     trusted = frozenset({trust} if isinstance(trust, str) else trust)
     if not path.exists():
         message = f"{str(path)!r} does not exist"
@@ -63,6 +63,14 @@ def package_path(  # noqa: PLR0913 - each is the user's own choice
         requires=tuple(requires),
     )
     return finish(draft, _golden(draft, store), store)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        message = f"{str(path)!r} begins with the home of somebody who is not known here"
+        raise ConfigurationError(message, hint="write the path out") from error
 
 
 def _adopt(path: Path, store: Store, trust: Collection[str], expected: tuple[str | None, str | None]) -> Bundle:

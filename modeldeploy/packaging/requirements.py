@@ -22,7 +22,7 @@ def of_modules(modules: Collection[str]) -> tuple[str, ...]:
 
 def merge(found: tuple[str, ...], given: Collection[str]) -> tuple[str, ...]:
     """Add requirements that the user gives; one for the same distribution wins over the one found."""
-    own = {_name(text): text for text in given}
+    own = {_name(text): text.strip() for text in given}
     return tuple(sorted({**{_name(text): text for text in found}, **own}.values()))
 
 

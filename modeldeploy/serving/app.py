@@ -111,7 +111,7 @@ class App:
     def _finish(self, request: Request, response: Response) -> Response:
         response.headers[REVISION_HEADER] = self.revision
         for name in _ECHOED:
-            if name in request.headers:
+            if name in request.headers and _is_plain(request.headers[name]):
                 response.headers[name] = request.headers[name][:_MAX_ECHO]
         return response
 
@@ -207,6 +207,11 @@ class App:
             return wire.encode(infer, outputs, model=self.name, version=self.revision)
 
         return Call(inputs, count_rows(inputs), encode)
+
+
+def _is_plain(text: str) -> bool:
+    # What a client or a log behind it might act on is not sent back.
+    return text.isascii() and text.isprintable()
 
 
 def _telling_rows(call: Call) -> Call:

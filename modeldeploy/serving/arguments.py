@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def read(asked: argparse.Namespace, environ: Mapping[str, str]) -> Access:
         burst=asked.burst,
         audit=asked.audit,
     )
-    file = keys or _FILE
+    file = shlex.quote(keys or _FILE)
     remedy = f"modeldeploy keys create NAME --file {file}" + ("" if keys else f", and add --keys {file}")
     check_exposed(access, remedy=remedy, waiver="--auth none")
     return access

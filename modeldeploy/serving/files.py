@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def check_ours(path: Path, found: os.stat_result) -> None:
     """Raise IntegrityError when somebody else may write the file: what it says would then be theirs."""
     if os.name == "posix" and (found.st_uid not in {0, os.geteuid()} or found.st_mode & _WRITABLE_BY_OTHERS):
         message = f"{str(path)!r} can be written by others than you"
-        raise IntegrityError(message, hint=f"chown it to yourself, and run: chmod 600 {path}")
+        raise IntegrityError(message, hint=f"chown it to yourself, and run: chmod 600 {shlex.quote(str(path))}")
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def from_document(cls: type[T], document: Any) -> T:
     if schema != SCHEMA:
         message = f"stored {cls.__name__} has schema {schema!r}, this version of modeldeploy reads {SCHEMA}"
         raise ConfigurationError(message, hint="use the version of modeldeploy that wrote it, or a newer one")
-    return from_json(cls, document["body"])
+    return from_json(cls, document.get("body"))
 
 
 @functools.cache

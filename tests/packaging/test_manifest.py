@@ -29,6 +29,15 @@ _FILES = st.dictionaries(
     st.binary(max_size=9).map(FileEntry.of),
     max_size=3,
 )
+_REQUIREMENT = st.sampled_from(
+    [
+        "numpy==2.1.0",
+        "numpy>=2,<3",
+        "a-b[c,d]==1.0.0+cpu ; python_version < '4'",
+        "x",
+        "p @ https://example.org/p-1.whl",
+    ]
+)
 MANIFESTS = st.builds(
     Manifest,
     name=st.just("iris"),
@@ -39,7 +48,7 @@ MANIFESTS = st.builds(
     signature=st.builds(Signature, inputs=_FIELDS, outputs=_FIELDS),
     container=_TEXT,
     columns=st.lists(_COLUMN, max_size=3).map(tuple),
-    requirements=st.lists(_TEXT, max_size=3).map(tuple),
+    requirements=st.lists(_REQUIREMENT, max_size=3).map(tuple),
     python=st.just("3.11.4"),
     pickled=st.booleans(),
     files=_FILES,

@@ -159,6 +159,7 @@ class LocalBackend:
         self.check()
         access = read(EndpointOptions, self._host_option | dict(endpoint.options), "endpoint").access(self._paths)
         read(RevisionOptions, revision.options, "revision")
+        self._paths.log(endpoint.name, revision.id)  # refuses an id that is no name
         note = self._inspect(revision)
         state = self.observe(endpoint.name)
         if state is None:

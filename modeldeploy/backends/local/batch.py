@@ -29,6 +29,7 @@ from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.names import check_name
 from modeldeploy.values.ticket import Action, Phase, Ticket
 
 _LOOK_S = 0.1
@@ -75,7 +76,7 @@ class LocalBatch:
         return Ticket(Action.PUT_JOB, job.name, {"job": to_json(job)}, poll_after=_LOOK_S)
 
     def _job(self, name: str) -> Job:
-        return Job(self._home / "batch" / name)
+        return Job(self._home / "batch" / check_name(name, "job name"))
 
     def _request(self, spec: BatchSpec) -> Request:
         """Check that the model is there and may be loaded."""

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
 
 import attrs
 
-from modeldeploy.errors import IntegrityError
+from modeldeploy.errors import ConfigurationError, IntegrityError
 
 _PRIVATE = 0o700
 _OTHERS = 0o077
 # sun_path holds 104 bytes on macOS and 108 on Linux; file names in the directory take up to 24.
 _MAX_DIRECTORY = 76
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @attrs.frozen
@@ -69,8 +71,8 @@ class Paths:
         return self.root / "audit.jsonl"
 
     def log(self, endpoint: str, revision: str) -> Path:
-        """Give the log of one revision."""
-        return self.root / "logs" / endpoint / f"{revision}.log"
+        """Give the log of one revision; ConfigurationError for a name that is none."""
+        return self.root / "logs" / _part(endpoint) / f"{_part(revision)}.log"
 
     def runtime(self) -> Path:
         """Give the directory of the sockets; it is the same for the same home and user."""
@@ -79,6 +81,14 @@ class Paths:
         return next(
             (base / name for base in bases if len(os.fsencode(base / name)) <= _MAX_DIRECTORY), bases[-1] / name
         )
+
+
+def _part(name: str) -> str:
+    """Return a name that stays within its directory, on a command line, and on its line."""
+    if _PART.fullmatch(name) is None:
+        message = f"{name!r} is not the name of an endpoint or a revision"
+        raise ConfigurationError(message, hint="use letters, digits and . _ -, beginning with a letter or a digit")
+    return name
 
 
 def _uid() -> int:

@@ -81,7 +81,8 @@ def read(data: bytes, kind: str) -> Any:
     model = getattr(xgboost, kind)()
     try:
         model.load_model(bytearray(data))
-    except xgboost.core.XGBoostError as error:
+    except (xgboost.core.XGBoostError, UnicodeDecodeError) as error:
+        # It reads the bytes as text when they begin like neither of its formats, or to say what was wrong with them.
         message = f"XGBoost cannot read the model: {str(error).splitlines()[0]}"
         raise IntegrityError(message, hint="pass a file that save_model() wrote as .ubj or .json") from error
     return model
