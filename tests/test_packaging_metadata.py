@@ -15,7 +15,7 @@ import modeldeploy
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = {
-    "attrs", "httptools", "numpy", "orjson", "packaging", "platformdirs", "structlog", "tenacity", "urllib3", "uvloop",
+    "attrs", "httptools", "numpy", "orjson", "packaging", "platformdirs", "structlog", "tenacity", "uvloop",
 }  # fmt: skip
 DISTRIBUTION = importlib.metadata.distribution("modeldeploy")
 from_wheel = pytest.mark.skipif(
