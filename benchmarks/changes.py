@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,38 +104,38 @@ def changes(settings: Settings, results: Results) -> None:
 
 
 def _change(name: str, home: Path, round_: Round) -> None:
+    """Give an endpoint a second revision; then, at full load, move its traffic to and fro by the backend alone and by a whole rollback."""
     from modeldeploy import Endpoint
     from modeldeploy.backends.local.backend import LocalBackend
     from modeldeploy.values.serving import Traffic
 
-    def note(what: str, value: float, unit: str, foreign: float = 0.0) -> None:
-        round_.note(f"{what}, {name}", value, unit, foreign)
-
-    settings = round_.settings
-    first, second = (_packaged(name, settings.folder / f"served-{n}", home, n) for n in (1, 2))
+    first, second = (_packaged(name, round_.settings.folder / f"served-{n}", home, n) for n in (1, 2))
     backend = LocalBackend(home)
     endpoint = Endpoint.deploy(first, name="bench", home=home)
     one = endpoint.stable.id
-    note("a further revision ready, less its model's load time", 1000 * _further(backend, endpoint, second), "ms")
+    ready = 1000 * _further(backend, endpoint, second)
+    round_.note(f"a further revision ready, less its model's load time, {name}", ready, "ms")
     endpoint.rollout(second, golden=False)
-    two = endpoint.stable.id
-    with loaded(endpoint, settings, home) as ended:
-        switches = [
-            _timed(lambda to=to: _carry(backend, backend.set_traffic("bench", Traffic({to: 100}))))
-            for to in (one, two) * (CHANGES // 2)
-        ]
+    ends = (one, endpoint.stable.id) * (CHANGES // 2)
+    moves: dict[str, Callable[[str], object]] = {
+        "traffic switch": lambda to: _carry(backend, backend.set_traffic("bench", Traffic({to: 100}))),
+        "rollback": lambda to: endpoint.rollback(to=to),
+    }
+    for what, move in moves.items():
+        _move(f"{what} under load, {{}}, {name}", move, ends, endpoint, round_)
+
+
+def _move(title: str, move: Callable[[str], object], ends: Sequence[str], endpoint: Endpoint, round_: Round) -> None:
+    with loaded(endpoint, round_.settings) as ended:
+        took = [1000 * _timed(lambda to=to: move(to)) for to in ends]
     done, foreign = ended()
-    note("traffic switch under load, median", 1000 * float(np.median(switches)), "ms", foreign)
-    note("traffic switch under load, slowest", 1000 * max(switches), "ms", foreign)
-    note("traffic switch under load, failed requests", done.errors, "", foreign)
-    with loaded(endpoint, settings, home) as ended:
-        rollbacks = [_timed(lambda to=to: endpoint.rollback(to=to)) for to in (one, two) * (CHANGES // 2)]
-    done, foreign = ended()
-    note("rollback under load, median", 1000 * float(np.median(rollbacks)), "ms", foreign)
-    note("rollback under load, slowest", 1000 * max(rollbacks), "ms", foreign)
-    note("rollback under load, failed requests", done.errors, "", foreign)
-    note("requests asked meanwhile", done.requests, "", foreign)
-    round_.say(f"{name:8} switch {1000 * np.median(switches):.1f} ms, rollback {1000 * np.median(rollbacks):.1f} ms")
+    found = {"median": (float(np.median(took)), "ms"), "slowest": (max(took), "ms")}
+    found |= {"failed requests": (done.errors, ""), "requests": (done.requests, "")}
+    for what, (value, unit) in found.items():
+        round_.note(title.format(what), value, unit, foreign)
+    round_.say(
+        f"{title.format('median')} {found['median'][0]:.1f} ms, {done.errors} of {done.requests:,} requests failed"
+    )
 
 
 def _packaged(name: str, folder: Path, home: Path, number: int) -> Model:
@@ -174,14 +174,14 @@ def _timed(act: Callable[[], object]) -> float:
 
 
 @contextmanager
-def loaded(endpoint: Endpoint, settings: Settings, folder: Path) -> Iterator[Callable[[], tuple[load.Load, float]]]:
+def loaded(endpoint: Endpoint, settings: Settings) -> Iterator[Callable[[], tuple[load.Load, float]]]:
     """Load the endpoint meanwhile; what is given tells, afterwards, what came of it and what other programs took."""
     body, headers = OURS.ask(models.rows(1))
     ask = load.Ask(endpoint.url + OURS.path, body, headers)
     seconds = max(3.0, settings.seconds)
     told: list[tuple[load.Load, float]] = []
     before = tree.Reading.take()
-    with load.running(ask, LOADED_CONNECTIONS, seconds, folder, by=settings.generator) as process:
+    with load.running(ask, LOADED_CONNECTIONS, seconds, settings.folder, by=settings.generator) as process:
 
         def collect() -> None:
             done = load.ended(process)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import time
@@ -49,6 +50,8 @@ def main() -> None:
         )
     )
     place = Path(asked.out or BUILD / f"{datetime.now(UTC):%Y-%m-%d-%H%M}.json").absolute()
+    for stale in place.parent.glob("data/**/prepared"):
+        shutil.rmtree(stale)  # by an earlier version of what is measured
     for part in asked.parts:
         began = time.perf_counter()
         say(f"\n{part}")

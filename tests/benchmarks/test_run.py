@@ -58,7 +58,7 @@ def test_a_run_changes_a_running_endpoint_under_load(tmp_path):
     for what in ("traffic switch", "rollback"):
         assert 0 < values[f"{what} under load, median, lr-onnx"] <= values[f"{what} under load, slowest, lr-onnx"]
         assert values[f"{what} under load, failed requests, lr-onnx"] == 0
-    assert values["requests asked meanwhile, lr-onnx"] > 100
+        assert values[f"{what} under load, requests, lr-onnx"] > 100
 
 
 def test_a_server_that_predicts_otherwise_is_not_loaded(tmp_path):
