@@ -49,7 +49,7 @@ def test_killing_the_front_brings_it_back_on_the_same_port(local, wait_until):
     # The supervisor still holds the listening socket: this connection waits for the next front.
     with contextlib.closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))) as waiting:
         waiting.settimeout(20)
-        waiting.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
+        waiting.sendall(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         # It has its table and its workers before anybody is let in.
         assert waiting.recv(100).startswith(b"HTTP/1.1 200 ")
     wait_until(lambda: local.backend.processes()["front"] != front)
