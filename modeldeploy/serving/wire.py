@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from modeldeploy.serving import matrix
 from modeldeploy.serving.datatypes import BYTES, of_array, wire_dtype
+from modeldeploy.serving.duplicates import check_keys
 from modeldeploy.serving.messages import JSON_TYPE, RefusedError, Request, Response
 from modeldeploy.values.model import Signature
 
@@ -138,12 +139,14 @@ def _split(request: Request) -> tuple[dict[str, Any], _Blobs]:
 
 
 def load_json(data: bytes | memoryview) -> Any:
-    """Read JSON; RefusedError says where it is wrong. Infinity and NaN are not JSON; of a key given twice the last one counts."""
+    """Read JSON; RefusedError says where it is wrong. Infinity and NaN are not JSON, and no key may be given twice."""
     try:
-        return orjson.loads(data)
+        document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # From None: the error quotes the whole body.
         raise RefusedError(400, f"the body is not JSON: {str(error)[:200]}") from None
+    check_keys(document, bytes(data))
+    return document
 
 
 def _tensor(entry: Any, blobs: _Blobs) -> tuple[str, NDArray[Any]]:
