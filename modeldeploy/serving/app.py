@@ -34,6 +34,9 @@ from modeldeploy.serving.messages import (
 )
 from modeldeploy.values.model import Field
 
+MOST_ROWS = 500_000
+"""Rows of one request: while a worker predicts them, nobody else is answered."""
+
 _ECHOED = ("x-request-id", "x-ms-client-request-id")
 _MAX_ECHO = 256
 _READING = frozenset({"GET", "HEAD"})
@@ -194,7 +197,7 @@ class App:
         raw = payloads.decode(request.body, content_type, self._signature)
         kind = payloads.accepted(request.headers.get("accept", ""), content_type)
         inputs = self._checked(raw)
-        return Call(inputs, count_rows(inputs), functools.partial(payloads.encode, kind=kind))
+        return Call(inputs, _rows(inputs), functools.partial(payloads.encode, kind=kind))
 
     def _checked(self, columns: Mapping[str, Any]) -> Columns:
         return columns if isinstance(columns, Block) else check(self._signature, columns)
@@ -206,7 +209,7 @@ class App:
         def encode(outputs: Columns) -> Response:
             return wire.encode(infer, outputs, model=self.name, version=self.revision)
 
-        return Call(inputs, count_rows(inputs), encode)
+        return Call(inputs, _rows(inputs), encode)
 
 
 def _is_plain(text: str) -> bool:
@@ -221,6 +224,14 @@ def _telling_rows(call: Call) -> Call:
         return answer
 
     return attrs.evolve(call, encode=encode)
+
+
+def _rows(inputs: Columns) -> int:
+    rows = count_rows(inputs)
+    if rows > MOST_ROWS:
+        message = f"the request has {rows} rows, and one may have {MOST_ROWS}"
+        raise RefusedError(413, message, hint="send several requests, or score the table as a batch job")
+    return rows
 
 
 def _not_allowed(allow: str) -> Response:
