@@ -15,6 +15,7 @@ import attrs
 import httptools
 
 from modeldeploy.serving import head as heads
+from modeldeploy.serving.limits import Room
 from modeldeploy.serving.messages import Request, Response, failure, unavailable
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ class Connection(asyncio.Protocol):
             # asyncio leaves Nagle on for sockets made with protocol 0; with delayed acknowledgements that costs 40 ms an answer.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._deadline = self._loop.time() + self._limits.header_timeout
-        full = len(self._server.connections) - self._limits.max_connections
+        room = self._server.room(-1 if sock is None else sock.fileno())
         self._server.joined(self)
-        if full >= self._limits.max_connections:
+        if room is Room.NONE:
             self._transport.abort()
-        elif full >= 0:
+        elif room is Room.FOR_A_REFUSAL:
             self._refuse(unavailable("too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

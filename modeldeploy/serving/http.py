@@ -16,7 +16,7 @@ from typing import Any
 
 from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.gates import Gate
-from modeldeploy.serving.limits import Limits
+from modeldeploy.serving.limits import Limits, Room, descriptors, room
 from modeldeploy.serving.messages import Request, Response
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -38,6 +38,7 @@ class HttpServer:
         """Bytes of the bodies in hand."""
         self.draining = False
         self.date = ""
+        self._descriptors = descriptors()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -73,6 +74,10 @@ class HttpServer:
         for connection in list(self.connections):
             connection.abort()
 
+    def room(self, descriptor: int) -> Room:
+        """Say what there is room for when a connection comes with this descriptor."""
+        return room(self.limits, len(self.connections), descriptor, self._descriptors)
+
     def joined(self, connection: Connection) -> None:
         """Count a connection in."""
         self.connections.add(connection)
@@ -91,6 +96,7 @@ class HttpServer:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # One timer for all connections: setting a deadline then costs an assignment, not a timer for each request.
         self.date = formatdate(usegmt=True)
+        self._descriptors = descriptors()
         now = loop.time()
         for connection in list(self.connections):
             connection.check_time(now)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+from math import inf
+
 import attrs
 
 from modeldeploy.errors import ConfigurationError
@@ -43,3 +46,35 @@ class Limits:
         """How often the time-outs need looking at."""
         shortest = min(self.header_timeout, self.body_timeout, self.idle_timeout, self.write_timeout)
         return min(1.0, max(0.01, shortest / 4))
+
+
+class Room(enum.Enum):
+    """What there is room for when a connection comes."""
+
+    FOR_REQUESTS = enum.auto()
+    FOR_A_REFUSAL = enum.auto()
+    NONE = enum.auto()
+
+
+# Descriptors kept back: for the connections that are told to come back later, and for our own needs.
+_SPARE = 16
+_OWN = 4
+
+
+def descriptors() -> float:
+    """Read how many files this process may have open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return inf
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if soft == resource.RLIM_INFINITY else soft
+
+
+def room(limits: Limits, connections: int, descriptor: int, most: float) -> Room:
+    """Judge a new connection by how many there are and by its descriptor: the lowest free one is given out, so it tells how many are left."""
+    if connections >= 2 * limits.max_connections or descriptor >= most - _OWN:
+        return Room.NONE
+    if connections >= limits.max_connections or descriptor >= most - _SPARE:
+        return Room.FOR_A_REFUSAL
+    return Room.FOR_REQUESTS
