@@ -48,7 +48,8 @@ class FrontProcess:
 
     async def call(self, do: str, *, answer_within: float = _ANSWER_S, **arguments: Any) -> Any:
         """Give a command and wait for its result; commands take effect in the order of the calls."""
-        return await asyncio.wait_for(self.send(do, **arguments), answer_within)
+        async with asyncio.timeout(answer_within):  # wait_for may swallow a cancellation before Python 3.12
+            return await self.send(do, **arguments)
 
     def send(self, do: str, **arguments: Any) -> asyncio.Future[Any]:
         """Give a command now; its result comes later."""

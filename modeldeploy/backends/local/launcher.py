@@ -72,8 +72,7 @@ class Process:
         """Ask it to go; kill it when ``grace`` seconds pass."""
         self.signal(signal.SIGTERM)
         self.let_go()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.exited), grace)
+        if (await asyncio.wait([self.exited], timeout=grace))[0]:
             return
         self.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         await asyncio.shield(self.exited)
@@ -171,7 +170,9 @@ class _ForkServer:
             raise OSError(message)
         socket.send_fds(self._control, [orjson.dumps({"id": number, **fields})], descriptors)
         try:
-            pid = await asyncio.wait_for(answer, _LOADING_S)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation that comes in the moment of the answer.
+            async with asyncio.timeout(_LOADING_S):
+                pid = await answer
         finally:
             self._answers.pop(number, None)
         process = Process(pid, life)
