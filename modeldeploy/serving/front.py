@@ -125,9 +125,12 @@ class Front:
             group = Group(revision, policy, router.meter(revision), report=self._report(router.endpoint))
             router.groups[revision] = group
         group.broken = wanted["broken"]
+        group.meter.lines_dropped = wanted["lines_dropped"]
         workers: dict[str, str] = wanted["workers"]
+        for worker in wanted["leaving"]:
+            group.release(worker)
         for worker in set(group.links) - set(workers):
-            group.dismiss(worker)
+            group.drop(worker)
         for worker in set(workers) - set(group.links):
             try:
                 await group.connect(worker, workers[worker])
@@ -140,12 +143,18 @@ class Front:
     async def drain(self, endpoint: str, revision: str, grace: float) -> bool:
         """Wait until a retired revision has answered what it was given."""
         group = self._retired.get((endpoint, revision))
-        return group is None or await group.drained(grace)
+        if group is None:
+            return True
+        drained = await group.drained(grace)
+        if drained:
+            group.close()  # its workers end now, and that is no failure of theirs
+        return drained
 
     async def forget(self, endpoint: str, grace: float) -> None:
         """End an endpoint: answer what is in flight, then close its connections."""
         server = self._servers.pop(endpoint, None)
         if server is not None:
+            self._routers[endpoint].ending = True
             await server.drain(grace)
         router = self._routers.pop(endpoint, None)
         groups = list(router.groups.values()) if router else []
@@ -176,8 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
-    # The supervisor ends us; a Ctrl-C in the terminal that started it must not.
+    # The supervisor ends us, after the requests in flight; a signal to the whole group, as from a terminal or a service manager, must not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Answers of shadows are decoded in a thread; requests must not wait 5 ms for it to let go of Python's lock.
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()

@@ -14,6 +14,7 @@ from math import inf
 
 import attrs
 
+from modeldeploy.serving.breaker import Breaker
 from modeldeploy.serving.link import FrameError, Frames, decode_responses, encode_requests
 from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, unavailable
 from modeldeploy.serving.meters import Meter
@@ -38,6 +39,10 @@ _KEPT_BACK = frozenset(
         "user-agent",
     }
 )
+# With each frame, how long an exceptionally slow one took counts for less.
+_FORGET = 0.9
+# A request is given to a worker when there is this much more time left for it than a frame is expected to take.
+_MARGIN = 1.5
 
 
 @attrs.frozen
@@ -83,6 +88,9 @@ class Group:
         self.broken = ""
         """Why no worker will come, or empty."""
         self.links: dict[str, Link] = {}
+        self.leaving: set[Link] = set()
+        """Workers that get nothing more and still answer what they have."""
+        self.breaker = Breaker()
         self._idle: collections.deque[Link] = collections.deque()
         self._queue: collections.deque[_Pending] = collections.deque()
         self._woken = False
@@ -90,6 +98,7 @@ class Group:
         self._looks_at = inf
         self._tidied_at = -inf
         self._closed = False
+        self._frame_s = 0.0
         self._report = report or (lambda _event, _worker: None)
         self._loop = asyncio.get_running_loop()
 
@@ -101,7 +110,7 @@ class Group:
     @property
     def inflight(self) -> int:
         """Requests that a worker has."""
-        return sum(len(link.batch) for link in self.links.values())
+        return sum(len(link.batch) for link in (*self.links.values(), *self.leaving))
 
     @property
     def ready(self) -> bool:
@@ -118,7 +127,7 @@ class Group:
         """
         wait = within if self.links else min(within, self.policy.patience_s)
         pending = _Pending(request, self._loop.create_future(), self._loop.time() + wait, share, unit)
-        refusal = self._refusal()
+        refusal = self._refusal(request)
         if refusal is not None:
             self.settle(pending, refusal)
             return pending.future
@@ -134,9 +143,13 @@ class Group:
             response.headers[REVISION_HEADER] = self.revision
             pending.future.set_result(response)
 
-    def _refusal(self) -> Response | None:
-        if self.broken and not self.links:
-            return self._shed("broken", unavailable(f"revision {self.revision} is not serving: {self.broken}"))
+    def _refusal(self, request: Request) -> Response | None:
+        if not self.links and (why := self._why_none_will_come()):
+            return self._shed("broken", unavailable(f"revision {self.revision} is not serving: {why}"))
+        if self.breaker.convicted and self.breaker.refuses(request.body):
+            return failure(
+                500, f"a request like this one killed the workers of revision {self.revision} again and again"
+            )
         if len(self._queue) >= self.policy.queue and not self._made_room():
             message = f"revision {self.revision} has {len(self._queue)} requests waiting already"
             return self._shed("queue", failure(429, message, headers={"retry-after": "1"}))
@@ -152,6 +165,11 @@ class Group:
 
     def _tidy(self) -> None:
         self._queue = collections.deque(pending for pending in self._queue if not pending.future.done())
+
+    def _why_none_will_come(self) -> str:
+        if self.broken or not self.breaker.hopeless(self.meter.outcomes["ok"]):
+            return self.broken
+        return "its workers die, and nothing has succeeded since"
 
     def _shed(self, reason: str, response: Response) -> Response:
         self.meter.shed[reason] += 1
@@ -172,26 +190,33 @@ class Group:
         now = self._loop.time() + _TICK_S
         for pending in [each for each in self._unanswered() if each.deadline <= now]:
             self.settle(pending, self._too_late(pending))
-        for link in [link for link in self.links.values() if link.batch and link.hangs_at <= now]:
+        for link in [link for link in self._busy() if link.hangs_at <= now]:
             self._give_up(link)
         self._tidy()
         deadlines = [pending.deadline for pending in self._unanswered()]
-        deadlines += [link.hangs_at for link in self.links.values() if link.batch]
+        deadlines += [link.hangs_at for link in self._busy()]
         if deadlines:
             self._look_by(min(deadlines))
 
     def _unanswered(self) -> Iterator[_Pending]:
-        waiting = [self._queue, *(link.batch.values() for link in self.links.values())]
+        waiting = [self._queue, *(link.batch.values() for link in self._busy())]
         return (pending for each in waiting for pending in each if not pending.future.done())
 
+    def _busy(self) -> list[Link]:
+        return [link for link in (*self.links.values(), *self.leaving) if link.batch]
+
     def _too_late(self, pending: _Pending) -> Response:
-        if pending.sent == 0 and not self.links:
-            return self._shed("no_worker", unavailable(f"revision {self.revision} has no worker ready"))
-        return failure(504, f"revision {self.revision} did not answer in time")
+        if pending.sent:
+            return failure(504, f"revision {self.revision} did not answer in time")
+        # No worker has seen it: it may be repeated, whatever the model does.
+        if self.links:
+            return self._shed("late", unavailable(f"revision {self.revision} had no worker free in time"))
+        return self._shed("no_worker", unavailable(f"revision {self.revision} has no worker ready"))
 
     def _give_up(self, link: Link) -> None:
         """Let go of a worker that does not answer; its requests had their answer (504) by now."""
-        self.dismiss(link.worker)
+        self._count_death(link)
+        self._let_go(link)
         self._report("hung", link.worker)
 
     # Batches.
@@ -211,6 +236,7 @@ class Group:
                 self._idle.popleft().send(batch)
 
     def _take(self, count: int) -> list[_Pending]:
+        soonest = self._loop.time() + _MARGIN * self._frame_s
         batch: list[_Pending] = []
         size = 0
         while self._queue and len(batch) < count:
@@ -219,6 +245,9 @@ class Group:
             if batch and (pending.alone or size > self.policy.max_batch_bytes):
                 break
             self._queue.popleft()
+            if self._queue and pending.deadline < soonest and not pending.sent and not pending.future.done():
+                # Its answer would come too late, and there are others whose answers would not.
+                self.settle(pending, self._too_late(pending))
             if pending.future.done():  # its deadline passed, or its client went away
                 size -= len(pending.request.body)
                 continue
@@ -240,17 +269,23 @@ class Group:
         self.links[worker] = link
         self.freed(link)
 
+    def took(self, seconds: float) -> None:
+        """Take note of how long a frame took: what the next one is expected to take at most."""
+        self._frame_s = max(seconds, _FORGET * self._frame_s)
+
     def freed(self, link: Link) -> None:
         """Take note that a worker has nothing to do."""
         if self.links.get(link.worker) is link:
             self._idle.append(link)
             self._wake()
+        elif link in self.leaving:
+            link.close()
 
     def lost(self, link: Link) -> None:
         """Take note that a connection ended; what its worker had goes to another one, or is answered with the failure."""
         self._remove(link)
         if not link.dismissed:
-            self.meter.restarts += 1
+            self._count_death(link)
             self._report("lost", link.worker)
         for pending in reversed(link.batch.values()):
             if pending.future.done():
@@ -264,20 +299,44 @@ class Group:
                 self._queue.appendleft(pending)
                 self._look_by(pending.deadline)
             else:
+                if pending.alone:
+                    self.breaker.convict(pending.request.body)
                 message = f"the worker of revision {self.revision} died while it answered"
                 self.settle(pending, failure(500, message))
         link.batch.clear()
         self._wake()
 
+    def _count_death(self, link: Link) -> None:
+        self.meter.restarts += 1
+        self.breaker.crashed(self.meter.outcomes["ok"], busy=bool(link.batch))
+
     def dismiss(self, worker: str) -> None:
-        """Let go of a worker."""
+        """Let go of a worker at once."""
         link = self.links.get(worker)
         if link is not None:
+            self._let_go(link)
+
+    def _let_go(self, link: Link) -> None:
+        self._remove(link)
+        link.dismissed = True
+        link.close()
+
+    def drop(self, worker: str) -> None:
+        """Take note that a worker has died, whose connection is not known to have ended yet."""
+        self.links[worker].close()
+
+    def release(self, worker: str) -> None:
+        """Let go of a worker that is to end: it gets nothing more, and answers what it has."""
+        link = self.links.get(worker)
+        if link is not None and link.batch:
             self._remove(link)
             link.dismissed = True
-            link.close()
+            self.leaving.add(link)
+        elif link is not None:
+            self._let_go(link)
 
     def _remove(self, link: Link) -> None:
+        self.leaving.discard(link)
         if self.links.get(link.worker) is link:
             del self.links[link.worker]
         if link in self._idle:
@@ -297,6 +356,8 @@ class Group:
         self._closed = True
         for worker in list(self.links):
             self.dismiss(worker)
+        for link in list(self.leaving):
+            link.close()
         while self._queue:
             self.settle(self._queue.popleft(), self._stopped())
         if self._timer is not None:
@@ -313,10 +374,12 @@ class Link(asyncio.Protocol):
         self.worker = worker
         self.dismissed = False
         self.ended = False
+        self._since = 0.0
         self.batch: dict[int, _Pending] = {}
         self._group = group
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
         self.hangs_at = inf
         """When it must have answered what it has."""
 
@@ -329,7 +392,10 @@ class Link(asyncio.Protocol):
         self.batch = dict(enumerate(batch))
         for pending in batch:
             pending.sent += 1
-        self.hangs_at = max(pending.deadline for pending in batch) + _HANG_GRACE_S
+        # Not before the revision's own deadline: a caller in a hurry must not have a worker taken for one that hangs.
+        self._since = time.monotonic()
+        latest = max(pending.deadline for pending in batch)
+        self.hangs_at = max(latest, self._loop.time() + self._group.policy.deadline_s) + _HANG_GRACE_S
         if self._transport is not None:
             self._transport.write(encode_requests([(n, _onward(each.request)) for n, each in self.batch.items()]))
 
@@ -337,13 +403,17 @@ class Link(asyncio.Protocol):
         """Hand answers to whoever waits for them."""
         try:
             for frame in self._frames.feed(data):
-                for number, response in decode_responses(frame):
+                answers = decode_responses(frame)
+                for number, response in answers:
                     self._resolve(number, response)
+                if not answers:  # it is about to end
+                    self._group.release(self.worker)
         except FrameError:
             self.close()
             return
         if not self.batch and self.hangs_at < inf:
             self.hangs_at = inf
+            self._group.took(time.monotonic() - self._since)
             self._group.freed(self)
 
     def _resolve(self, number: int, response: Response) -> None:

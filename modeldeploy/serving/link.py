@@ -5,7 +5,8 @@
     u32 length of what follows | u32 length of meta | meta | bodies, one after the other
 
 Little-endian. ``meta`` is JSON: ``[[id, method, path, query, headers, body length], ...]`` for requests and
-``[[id, status, headers, body length], ...]`` for answers. The ids are the front's; a worker answers in any order.
+``[[id, status, headers, body length], ...]`` for answers. The ids are the front's; a worker answers in any order. A frame without answers
+says that the worker is about to end: it answers what it was sent, and the front then closes the connection.
 """
 
 from __future__ import annotations

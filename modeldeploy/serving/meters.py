@@ -80,6 +80,7 @@ class Meter:
         self.shed: collections.Counter[str] = collections.Counter()
         self.copies: collections.Counter[str] = collections.Counter()
         self.restarts = 0
+        self.lines_dropped = 0
         self.retried = 0
         self.uncounted = 0
         """Requests whose key is not counted, because there are too many keys."""
@@ -200,14 +201,16 @@ def _count_key(tally: _Tally, unit: Unit, revision: str, bucket: int, *, failed:
 class Reading:
     """What is true of a revision at this moment, beside what its meter counted."""
 
-    __slots__ = ("endpoint", "inflight", "meter", "queued", "weight")
+    __slots__ = ("breaker_open", "endpoint", "inflight", "meter", "queued", "weight", "workers")
 
-    def __init__(self, endpoint: str, meter: Meter, *, weight: int, queued: int, inflight: int) -> None:
+    def __init__(self, endpoint: str, meter: Meter, *, weight: int = 0, queued: int = 0, inflight: int = 0) -> None:
         self.endpoint = endpoint
         self.meter = meter
         self.weight = weight
         self.queued = queued
         self.inflight = inflight
+        self.workers = 1
+        self.breaker_open = False
 
 
 def exposition(readings: Iterable[Reading]) -> str:
@@ -218,7 +221,9 @@ def exposition(readings: Iterable[Reading]) -> str:
         ("request_duration_seconds", "histogram", "Time from the request's arrival to its answer.", _durations),
         ("shed_total", "counter", "Requests turned away, by reason.", _shed),
         ("retries_total", "counter", "Requests sent again because their worker died.", _simple("retried")),
-        ("worker_restarts_total", "counter", "Workers that died while they served.", _simple("restarts")),
+        ("worker_restarts_total", "counter", "Workers that died or hung while they served.", _simple("restarts")),
+        ("breaker_open", "gauge", "Whether three workers died within the last minute.", _breaker),
+        ("log_lines_dropped_total", "counter", "Lines of workers that could not be written.", _simple("lines_dropped")),
         (
             "shadow_copies_total",
             "counter",
@@ -231,6 +236,7 @@ def exposition(readings: Iterable[Reading]) -> str:
             "Requests whose key is not counted for a rollout, for it has too many.",
             _simple("uncounted"),
         ),
+        ("workers", "gauge", "Workers that are ready now.", _workers),
         ("inflight", "gauge", "Requests with a worker now.", _inflight),
         ("queued", "gauge", "Requests waiting for a worker now.", _queued),
         ("rollout_weight", "gauge", "Share of the traffic, in percent.", _weight),
@@ -277,6 +283,14 @@ def _copies(metric: str, reading: Reading) -> list[str]:
 
 def _inflight(metric: str, reading: Reading) -> list[str]:
     return [f"{metric}{_labels(reading)} {reading.inflight}"]
+
+
+def _breaker(metric: str, reading: Reading) -> list[str]:
+    return [f"{metric}{_labels(reading)} {int(reading.breaker_open)}"]
+
+
+def _workers(metric: str, reading: Reading) -> list[str]:
+    return [f"{metric}{_labels(reading)} {reading.workers}"]
 
 
 def _queued(metric: str, reading: Reading) -> list[str]:

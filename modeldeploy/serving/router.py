@@ -86,6 +86,8 @@ class Router:
         self.meters: dict[str, Meter] = {}
         self.table = Table.of({}, None)
         self.safe_canary = True
+        self.ending = False
+        """Whether the endpoint is about to go: whoever asks if it is ready learns of it before the door closes."""
         self._draw = draw
         self._units = Units()
         self._shadows = Shadows()
@@ -178,6 +180,8 @@ class Router:
 
     def _readiness(self) -> Response:
         live = [self.groups[revision] for revision in self.table.revisions if revision in self.groups]
+        if self.ending:
+            return unavailable(f"endpoint {self.endpoint} is ending")
         if any(group.ready for group in live):
             return json_response(200, {"ready": True})
         return unavailable(f"endpoint {self.endpoint} has no worker ready")
@@ -186,9 +190,16 @@ class Router:
         """Read every revision, those that are gone included."""
         found = []
         for revision, meter in self.meters.items():
-            group, weight = self.groups.get(revision), self.table.weights.get(revision, 0)
-            queued, inflight = (group.queued, group.inflight) if group else (0, 0)
-            found.append(Reading(self.endpoint, meter, weight=weight, queued=queued, inflight=inflight))
+            reading = Reading(self.endpoint, meter, weight=self.table.weights.get(revision, 0))
+            group = self.groups.get(revision)
+            reading.workers = len(group.links) if group else 0
+            if group is not None:
+                reading.queued, reading.inflight, reading.breaker_open = (
+                    group.queued,
+                    group.inflight,
+                    group.breaker.open,
+                )
+            found.append(reading)
         return found
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import orjson
 
-from modeldeploy.serving import link
+from modeldeploy.serving import link, sink
 from modeldeploy.serving.messages import Request, Response, failure
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _CHUNK = 1 << 20
 _SEND_TIMEOUT = 30.0
 _TICK = 5.0
 _ORPHAN_GRACE = 5.0
+_LEAVE = 2.0
 _STANDARD = 2
 
 
@@ -69,6 +70,7 @@ def run(
 
     May be called in a process that was just forked. ``ready_fd`` is closed after the line unless it is a standard stream.
     """
+    sink.install()
     stop = _Stop()
     stop.on_end_of(stdin_fd)
     try:
@@ -171,8 +173,22 @@ class _Loop:
                 if items:
                     self._answer(items)
                 self._give_up_on_deaf()
+            self._take_leave()
             for front in list(self._fronts):
                 self._part(front)
+
+    def _take_leave(self) -> None:
+        """Tell every front that this worker ends, and answer what they send until each has heard of it and closed its connection."""
+        for sock in (self._listener, self._stop.wake):
+            self._selector.unregister(sock)
+        for front in list(self._fronts):
+            front.unsent += link.encode_responses([])
+            self._send(front)
+        deadline = time.monotonic() + _LEAVE
+        while self._fronts and time.monotonic() < deadline:
+            items = [item for key, events in self._selector.select(_LEAVE) for item in self._attend(key, events)]
+            if items:
+                self._answer(items)
 
     def _attend(self, key: selectors.SelectorKey, events: int) -> list[_Item]:
         if key.fileobj is self._listener:

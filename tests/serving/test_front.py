@@ -96,7 +96,14 @@ def _answer(listener: socket.socket, name: str) -> None:
 
 
 def serving(**workers: str) -> dict:
-    return {"state": "serving", "policy": POLICY, "broken": "", "workers": workers}
+    return {
+        "state": "serving",
+        "policy": POLICY,
+        "broken": "",
+        "workers": workers,
+        "leaving": [],
+        "lines_dropped": 0,
+    }
 
 
 def ask(port: int, path: str = "/invocations", **headers: str) -> tuple[int, bytes]:

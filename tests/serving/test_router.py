@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeploy.serving.link import decode_requests, encode_responses, read_frame
-from modeldeploy.serving.messages import Response
+from modeldeploy.serving.messages import Request, Response
 from modeldeploy.serving.router import Table
 from modeldeploy.values.assignment import assign
 from modeldeploy.values.metrics import bucket_end
@@ -429,3 +430,98 @@ async def test_what_both_refuse_is_the_callers_mistake(bench):
     answer = await bench.ask(b"null")
     assert (answer.status, answer.body) == (422, b"no nulls")
     assert (bench.seen("v2", 50).requests, bench.seen("v2", 50).errors) == (1, 0)
+
+
+async def test_a_request_that_no_worker_saw_in_time_is_told_to_come_back_and_one_that_a_worker_has_is_too_late(bench):
+    group = await bench.add("v1", lambda _request: bench.silence, deadline_s=0.2, max_batch=1)
+    bench.split(v1=100)
+    asking = [asyncio.create_task(bench.ask()) for _each in range(3)]
+    answers = await asyncio.gather(*asking)
+    assert [answer.status for answer in answers] == [504, 503, 503]
+    assert [answer.headers.get("retry-after") for answer in answers] == [None, "1", "1"]
+    assert group.meter.shed["late"] == 2
+
+
+async def test_a_request_whose_answer_would_come_too_late_makes_room_for_one_behind_it(bench):
+    asked = []
+
+    def slow(request):
+        asked.append(request.body)
+        time.sleep(0.1)
+        return bench.ok(request)
+
+    await bench.add("v1", slow, max_batch=1)
+    bench.split(v1=100)
+    assert (await bench.ask(b"shows how long it takes")).status == 200
+    first = asyncio.create_task(bench.ask(b"takes the worker"))
+    await bench.until(lambda: len(asked) == 2)
+    hurried, patient = (
+        asyncio.create_task(bench.ask(body, modeldeploy_timeout=within))
+        for body, within in ((b"a", "0.15"), (b"b", "5"))
+    )
+    assert [(await each).status for each in (first, hurried, patient)] == [200, 503, 200]
+    assert asked[2:] == [b"b"], "no work was wasted on an answer that nobody waits for"
+
+
+async def test_a_caller_in_a_hurry_does_not_have_a_worker_taken_for_one_that_hangs(bench):
+    group = await bench.add("v1", lambda _request: bench.silence, deadline_s=5.0)
+    bench.split(v1=100)
+    started = asyncio.get_running_loop().time()
+    assert (await bench.ask(modeldeploy_timeout="0.01")).status == 504
+    await bench.until(lambda: asyncio.get_running_loop().time() > started + 1.2)
+    assert group.ready
+    assert bench.hung == []
+
+
+async def test_a_released_worker_answers_what_it_has_and_gets_nothing_more(bench):
+    group = await bench.add("v1", lambda _request: bench.silence)
+    bench.split(v1=100)
+    busy = asyncio.create_task(bench.ask())
+    await bench.until(lambda: group.inflight)
+    group.release("0")
+    assert group.inflight == 1
+    assert not group.ready
+    other = await bench.join(group, bench.ok)
+    assert (await bench.ask()).status == 200
+    (link,) = group.leaving
+    link.data_received(encode_responses([(0, Response(200, b"late"))]))
+    assert (await busy).body == b"late"
+    await bench.until(lambda: not group.leaving)
+    assert other.frames == [1]
+    assert group.meter.restarts == 0
+    assert bench.lost == []
+
+
+async def test_a_crash_that_nothing_succeeds_after_is_answered_at_once_until_a_worker_is_back(bench):
+    group = await bench.add("v1", lambda _request: bench.crash, lambda _request: bench.crash, patience_s=60)
+    bench.split(v1=100)
+    assert (await bench.ask()).status == 500
+    await bench.join(group, lambda _request: bench.crash)
+    waiting = asyncio.create_task(bench.ask())
+    await bench.until(lambda: group.meter.restarts == 3)
+    answer = await bench.ask(b"another")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert b"nothing has succeeded" in answer.body
+    await bench.join(group, bench.ok)
+    assert (await waiting).status == 200
+    assert (await bench.ask(b"another")).status == 200
+
+
+async def test_an_endpoint_that_is_ending_is_not_ready(bench):
+    await bench.add("v1", bench.ok)
+    bench.split(v1=100)
+    probe = Request("GET", "/readyz")
+    assert (await bench.router.handle(probe)).status == 200
+    bench.router.ending = True
+    assert (await bench.router.handle(probe)).status == 503
+
+
+async def test_a_worker_that_says_it_ends_gets_nothing_more_and_costs_nobody_a_second_try(bench):
+    group = await bench.add("v1", bench.ok, bench.ok)
+    bench.split(v1=100)
+    bench.workers[0].writers[0].write(encode_responses([]))
+    await bench.until(lambda: set(group.links) == {"1"})
+    answers = await asyncio.gather(*(bench.ask() for _each in range(20)))
+    assert {answer.status for answer in answers} == {200}
+    assert bench.workers[0].frames == []
+    assert (group.meter.retried, group.meter.restarts, bench.lost) == (0, 0, [])

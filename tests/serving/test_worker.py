@@ -233,3 +233,19 @@ def test_a_front_that_does_not_read_its_answer_holds_up_nobody(iris, address):
                 assert exchange(other, Request("GET", "/ping"))[0].status == 200
             (answer,) = receive(deaf, 1)
             assert len(json.loads(answer.body)["predictions"]) == 300_000
+
+
+def test_sigterm_answers_also_what_had_arrived_and_was_not_yet_read(doubler, gate, address, wait_until):
+    """Its front was not told before it sent them, and may not be allowed to send them again."""
+    with worker(doubler, address, "--trust", doubler.digest) as process:
+        assert ready(process)["ready"]
+        with link.connect(address, timeout=TIMEOUT) as first, link.connect(address, timeout=TIMEOUT) as second:
+            assert exchange(second, Request("GET", "/ping"))[0].status == 200
+            first.sendall(link.encode_requests([(0, score(-3))]))
+            wait_until(Path(f"{gate}.entered").exists, TIMEOUT)
+            second.sendall(link.encode_requests([(0, score(5))]))
+            process.send_signal(signal.SIGTERM)
+            gate.touch()
+            assert json.loads(receive(first, 1)[0].body) == {"predictions": [-6]}
+            assert json.loads(receive(second, 1)[0].body) == {"predictions": [10]}
+        assert process.wait(TIMEOUT) == 0

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,34 @@ import orjson
 from modeldeploy.backends.local.launcher import Launcher, Order, Process
 from modeldeploy.backends.local.logs import LogFile
 from modeldeploy.backends.local.options import RevisionOptions
+from modeldeploy.backends.local.relief import Relief
 from modeldeploy.backends.local.state import Deployed
+from modeldeploy.serving import sink
+from modeldeploy.serving.breaker import CRASHES, Breaker
 
 # A worker that served this long was sound: its end starts the back-off anew.
 _HEALTHY_S = 5.0
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 10.0
+# A worker that had loaded its model is soon replaced however often that happens: callers wait for it.
+_LONGEST_WAIT_SERVED_S = 1.0
 # A new revision may die this often before it said why; then it has failed.
 _TRIES = 3
 _WORKER_GRACE_S = 5.0
 # What a worker wrote last may be read a moment after its end; a child that it left may hold the pipe for ever.
 _LAST_WORDS_S = 1.0
 _LAST_WORDS = 500
+# Losses are told to the front, which shows them, not more often than this.
+_TELL_LOST_S = 0.5
 
 
 class LoadError(Exception):
     """A worker could not load its model; the text says why."""
 
 
-def back_off(failures: int) -> float:
+def back_off(failures: int, longest: float = _LONGEST_WAIT_S) -> float:
     """Give the seconds to wait before start number ``failures + 1``; the first restart is immediate."""
-    return 0.0 if failures <= 1 else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (failures - 2))
+    return 0.0 if failures <= 1 else min(longest, _FIRST_WAIT_S * 2.0 ** (failures - 2))
 
 
 class Replicas:
@@ -53,7 +60,7 @@ class Replicas:
         log: LogFile,
         runtime: Path,
         number: Callable[[], int],
-        changed: Callable[[], None],
+        changed: Callable[[], Awaitable[None]],
     ) -> None:
         self.endpoint = endpoint
         self.deployed = deployed
@@ -67,12 +74,17 @@ class Replicas:
         """Workers that are ready, by their number, and where they listen."""
         self.processes: dict[str, Process] = {}
         self.retired = False
+        self.lines_dropped = 0
+        """Lines of its workers that were lost, as far as the front was told."""
+        self.breaker = Breaker()
+        self.relief = Relief(self)
         self._launcher = launcher
         self._log = log
         self._runtime = runtime
         self._number = number
         self._changed = changed
         self._slots: list[asyncio.Task[None]] = []
+        self._telling = False
 
     @property
     def starting(self) -> bool:
@@ -86,9 +98,9 @@ class Replicas:
 
     @property
     def note(self) -> str:
-        """Say why it is not ready."""
+        """Say why it is not ready, or that its workers die again and again."""
         if self.ready:
-            return ""
+            return f"{CRASHES} workers died within a minute; see its log" if self.breaker.open else ""
         return self.failed or self.trouble or "loading the model"
 
     @property
@@ -105,7 +117,7 @@ class Replicas:
         """End every worker."""
         for slot in self._slots:
             slot.cancel()
-        await asyncio.gather(*self._slots, return_exceptions=True)
+        await asyncio.gather(*self._slots, self.relief.stop(), return_exceptions=True)
         await asyncio.gather(*(process.end(_WORKER_GRACE_S) for process in list(self.processes.values())))
         self._log.close()
 
@@ -119,7 +131,7 @@ class Replicas:
     async def _keep(self) -> None:
         failures = 0
         while not self.failed:
-            began = time.monotonic()
+            began, longest = time.monotonic(), _LONGEST_WAIT_S
             try:
                 code = await self._live()
             except LoadError as error:
@@ -129,23 +141,33 @@ class Replicas:
             except OSError as error:
                 self._trouble(f"no worker could be started: {error}", final=False)
             else:
-                self._trouble(f"a worker ended with {_describe(code)}", final=False)
+                if code is None:  # it has grown too large; the next one relieves it
+                    failures = 0
+                    continue
+                self._died(code)
+                longest = _LONGEST_WAIT_SERVED_S
                 if time.monotonic() - began > _HEALTHY_S:
                     failures = 0
             failures += 1
             if not self.proven and failures >= _TRIES and not self.failed:
                 self._trouble(f"{self.trouble}, {failures} times; see {str(self._log.path)!r}", final=True)
-            await asyncio.sleep(back_off(failures))
+            await asyncio.sleep(back_off(failures, longest))
+
+    def _died(self, code: int) -> None:
+        self.breaker.crashed()
+        self._trouble(f"a worker ended with {_describe(code)}", final=False)
+        if self.breaker.open:
+            self.say(f"{CRASHES} workers died within a minute")
 
     def _trouble(self, text: str, *, final: bool) -> None:
         self.trouble = text
-        self._log.write(f"supervisor: {text}")
+        self.say(text)
         if final:
             self.failed = text
         self._changed()
 
-    async def _live(self) -> int:
-        """Take one worker from start to end; give its exit code."""
+    async def _live(self) -> int | None:
+        """Take one worker from start to end; give its exit code, or None when it serves on until another one relieves it."""
         worker = str(self._number())
         address = str(self._runtime / f"{os.getpid()}.{worker}")
         process: Process | None = None
@@ -153,15 +175,22 @@ class Replicas:
             process, ready = await self._launch(address, worker)
             await self._until_ready(process, ready)
             self._arrived(worker, address)
+            if await self.relief.outgrows(worker, process):
+                return None
             return await asyncio.shield(process.exited)
         finally:
-            # On cancellation the process stays listed: stop() ends it.
-            if process is None or process.exited.done():
-                self.processes.pop(worker, None)
-            if self.addresses.pop(worker, None) is not None:
-                self._changed()
-            with contextlib.suppress(OSError):
-                os.unlink(address)  # noqa: PTH108 - one call, which takes no time worth a thread
+            if worker not in self.relief.due:
+                self.forget(worker, address)
+
+    def forget(self, worker: str, address: str) -> None:
+        """Strike a worker off the lists; on cancellation its process stays, for stop() to end it."""
+        process = self.processes.get(worker)
+        if process is None or process.exited.done():
+            self.processes.pop(worker, None)
+        if self.addresses.pop(worker, None) is not None:
+            self._changed()
+        with contextlib.suppress(OSError):
+            os.unlink(address)  # noqa: PTH108 - one call, which takes no time worth a thread
 
     async def _launch(self, address: str, worker: str) -> tuple[Process, asyncio.Future[dict[str, Any]]]:
         ready_read, ready_write = os.pipe()
@@ -224,7 +253,9 @@ class Replicas:
             return
         for line in said.get("traceback", "").splitlines():
             self._say(pid, line)
-        raise LoadError(said.get("error") or "the model could not be loaded")
+        error = said.get("error") or "the model could not be loaded"
+        message = f"{error}; its traceback is in {str(self._log.path)!r}"
+        raise LoadError(message)
 
     def _arrived(self, worker: str, address: str) -> None:
         self.addresses[worker] = address
@@ -232,13 +263,33 @@ class Replicas:
         if len(self.addresses) == self.deployed.revision.scale.workers:
             self.proven = True
         self._changed()
+        self.relief.arrived()
 
     def _take_down(self, process: Process, text: str) -> None:
+        lost = sink.lost(text)
+        if lost:
+            self._log.dropped += lost
         process.said = text.strip() or process.said
         self._say(process.pid, text)
 
     def _say(self, pid: int, text: str) -> None:
         self._log.write(f"worker {pid}: {text}")
+        if self._log.dropped != self.lines_dropped and not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_later(_TELL_LOST_S, self._tell_lost)
+
+    async def tell(self) -> None:
+        """Have the front know what is here now."""
+        await self._changed()
+
+    def say(self, text: str) -> None:
+        """Write a line of the supervisor's own into the log of the revision."""
+        self._log.write(f"supervisor: {text}")
+
+    def _tell_lost(self) -> None:
+        self._telling = False
+        self.lines_dropped = self._log.dropped
+        self._changed()
 
 
 async def _last_words(process: Process) -> str:

@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--flavour", default="")
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
+    # It ends when the supervisor lets go of it, never before its workers: not by a signal to the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=arguments.control)
     preload(arguments.flavour)
     return _serve(control)

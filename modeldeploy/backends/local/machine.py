@@ -266,9 +266,9 @@ class Machine:
     def _start(self, endpoint: str, deployed: Deployed) -> None:
         revision = deployed.revision
 
-        def changed() -> None:
+        def changed() -> asyncio.Task[None]:
             self._note_proven(endpoint, revision.id)
-            self._spawn(self._tell(endpoint))
+            return self._spawn(self._tell(endpoint))
 
         replicas = Replicas(
             endpoint,
@@ -356,10 +356,11 @@ class Machine:
     def _tidy(self) -> None:
         self._launcher.keep_only({each.library for each in self._replicas.values()})
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -368,11 +369,12 @@ class Machine:
 
     async def close(self) -> None:
         """End everything; what is wanted stays written down and comes back with the next supervisor."""
-        for endpoint in list(self.state.endpoints):
-            with contextlib.suppress(ModelDeployError, TimeoutError):
-                await self._front.call(
-                    "forget", endpoint=endpoint, grace=_DRAIN_HTTP_S, answer_within=_DRAIN_HTTP_S + 5
-                )
+        grace = _DRAIN_HTTP_S
+        calls = [
+            self._front.call("forget", endpoint=endpoint, grace=grace, answer_within=grace + 5)
+            for endpoint in self.state.endpoints
+        ]
+        await asyncio.gather(*calls, return_exceptions=True)
         await asyncio.gather(*(each.stop() for each in self._replicas.values()))
         await self._front.close()
         await self._launcher.close()
@@ -415,7 +417,14 @@ def _group(replicas: Replicas) -> dict[str, Any]:
         "retry_on_crash": options.retry_on_crash,
     }
     state = "retired" if replicas.retired else "serving"
-    return {"state": state, "policy": policy, "broken": replicas.failed, "workers": dict(replicas.addresses)}
+    return {
+        "state": state,
+        "policy": policy,
+        "broken": replicas.failed,
+        "workers": dict(replicas.addresses),
+        "leaving": list(replicas.relief.leaving),
+        "lines_dropped": replicas.lines_dropped,
+    }
 
 
 def _bind(record: Record) -> socket.socket:
@@ -447,5 +456,6 @@ def _forget_result(answer: asyncio.Future[Any]) -> None:
 def report(text: str) -> None:
     """Say something in the supervisor's own log."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sys.stderr.write(f"{stamp} {text}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a full disk must not end what serves
+        sys.stderr.write(f"{stamp} {text}\n")
+        sys.stderr.flush()

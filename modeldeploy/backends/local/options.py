@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -79,6 +80,8 @@ class RevisionOptions:
     """How long a worker may take to load its model."""
     grace: float = 30.0
     """How long requests in flight may take when the revision is dropped."""
+    max_memory_mb: int = 0
+    """Resident memory at which a worker is replaced, without a failed request; 0 for no limit. Linux only."""
     start: str = "fork"
     """``fork`` from a process that has the libraries loaded already, or ``spawn`` a fresh interpreter."""
     trust: str = ""
@@ -89,6 +92,10 @@ class RevisionOptions:
             _check_range(name, getattr(self, name), 1, 1_000_000)
         for name in ("deadline", "start_timeout", "grace"):
             _check_range(name, getattr(self, name), 0.001, 86_400)
+        _check_range("max_memory_mb", self.max_memory_mb, 0, 1 << 30)
+        if self.max_memory_mb and sys.platform != "linux":
+            message = "option max_memory_mb needs Linux, where the memory of a process can be read"
+            raise ConfigurationError(message, hint="leave it out")
         if self.start not in _STARTS:
             message = f"option start is {self.start!r}"
             raise ConfigurationError(message, hint=f"use one of {list(_STARTS)}")
