@@ -126,8 +126,10 @@ class Connection(asyncio.Protocol):
         self._unread_deadline = self._loop.time() + self._limits.write_timeout
 
     def resume_writing(self) -> None:
-        """Stop that clock."""
+        """Stop that clock, and go on with what waited for it."""
         self._unread_deadline = inf
+        if self._turn is None and self._turns:
+            self._next()
 
     # What the parser calls.
 
@@ -238,7 +240,7 @@ class Connection(asyncio.Protocol):
         if len(self._turns) >= _PIPELINE and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        if self._turn is None:
+        if self._turn is None and self._unread_deadline == inf:
             self._next()
 
     def _next(self) -> None:
@@ -276,7 +278,9 @@ class Connection(asyncio.Protocol):
         if not keep:
             self._finish(refused=turn.request is None)
         elif self._turns:
-            self._next()
+            # Not while answers lie unread: a client that pipelines and does not read would have us hold all of them.
+            if self._unread_deadline == inf:
+                self._next()
         elif self._phase is _Phase.IDLE:
             self._deadline = self._loop.time() + self._limits.idle_timeout
         if self._paused and len(self._turns) < _PIPELINE and not self._transport.is_closing():

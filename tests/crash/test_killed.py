@@ -73,6 +73,7 @@ def check_end(ground, version, changed, changes):
     assert not Operation.unfinished()
 
 
+@pytest.mark.row(5)
 @pytest.mark.parametrize("moment", SAMPLE, ids=["-".join(map(str, each)) for each in SAMPLE])
 def test_a_driver_that_is_killed_is_succeeded_by_another(ground, changes, killed, moment):
     before = ground.serial
@@ -82,6 +83,7 @@ def test_a_driver_that_is_killed_is_succeeded_by_another(ground, changes, killed
     check_end(ground, version, ground.serial - before, changes)
 
 
+@pytest.mark.row(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", DENSE, ids=["-".join(map(str, each)) for each in DENSE])
 def test_a_driver_may_be_killed_at_any_effect(ground, changes, killed, moment):
@@ -93,6 +95,7 @@ def test_a_driver_may_be_killed_at_any_effect(ground, changes, killed, moment):
     check_end(ground, version, ground.serial - before, changes)
 
 
+@pytest.mark.row(5)
 @pytest.mark.parametrize(
     "moment",
     [VERDICT, *(pytest.param(each, marks=pytest.mark.slow) for each in DENSE_VERDICT)],

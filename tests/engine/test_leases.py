@@ -114,6 +114,7 @@ def test_a_process_of_another_user_counts_as_living(journal, monkeypatch):
     assert journal.driven("rollout-1")
 
 
+@pytest.mark.row(19)
 def test_a_frozen_driver_is_fenced_when_it_wakes(journal, clock):
     journal.create(record())
     frozen = journal.acquire("rollout-1", new_owner())

@@ -31,7 +31,8 @@ def _load(name: str, path: Path) -> Any:
 
 _rig = _load("faults_rig", HERE.parent / "backends" / "local" / "conftest.py")
 local, make_local, shelf, under_load = _rig.local, _rig.make_local, _rig.shelf, _rig.under_load
-unloadable, dying, query = _rig.unloadable, _rig.dying, _rig.query
+unloadable, dying = _rig.unloadable, _rig.dying
+serve = _load("faults_server", HERE.parent / "serving" / "conftest.py").serve
 
 
 class Fragile:
@@ -44,7 +45,7 @@ class Fragile:
         import time
 
         values = np.asarray(x, dtype=float).ravel()
-        for value, act in ((-11.0, self._crash), (-12.0, self._hoard), (-13.0, self._talk), (-14.0, self._grow)):
+        for value, act in ((-11.0, self._crash), (-12.0, self._hoard), (-13.0, self._talk), (-16.0, self._fail)):
             if (values == value).any():
                 act()
         time.sleep(self.seconds * len(values))
@@ -69,8 +70,8 @@ class Fragile:
     def _talk(self):
         print("x" * 200 + "\n" + "y" * 200)  # noqa: T201 - what a model may do
 
-    def _grow(self):
-        vars(self).setdefault("kept", []).append(np.ones(1 << 20))
+    def _fail(self):
+        raise RuntimeError("asked to raise")
 
 
 class Sleepy:
@@ -88,9 +89,6 @@ class Sleepy:
 
         if os.environ.get("SLEEP_WHILE_LOADING"):
             time.sleep(3600)
-
-
-CRASH, HOARD, TALK, GROW, NAN = -11.0, -12.0, -13.0, -14.0, -15.0
 
 
 @pytest.fixture

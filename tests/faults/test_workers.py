@@ -22,7 +22,7 @@ SAID = {
 
 
 @pytest.mark.row(1)
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_ten_kills_at_random_under_load_fail_no_request_and_each_worker_is_back_within_two_seconds(
     ground, under_load, seconds_until, record_property, workers
 ):
@@ -102,7 +102,7 @@ def test_a_worker_that_hangs_costs_its_own_requests_until_their_deadline_and_is_
 
 
 @pytest.mark.row(7)
-@pytest.mark.parametrize("kind", ["sleepy", "unloadable", "dying"])
+@pytest.mark.parametrize("kind", ["sleepy", "unloadable", pytest.param("dying", marks=pytest.mark.slow)])
 def test_a_revision_that_never_becomes_ready_fails_and_stable_is_untouched(
     ground, under_load, request, monkeypatch, kind
 ):

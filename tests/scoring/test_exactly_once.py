@@ -61,6 +61,7 @@ def half_done(lab, doubler):
     return job, table
 
 
+@pytest.mark.row(22)
 def test_a_torn_part_is_found_and_scored_again(lab, half_done):
     job, table = half_done
     part = sorted(job.parts.glob("part-*.arrow"))[1]
@@ -69,6 +70,7 @@ def test_a_torn_part_is_found_and_scored_again(lab, half_done):
     lab.check(table, without=[3])
 
 
+@pytest.mark.row(22)
 def test_a_part_with_one_flipped_bit_is_found_and_scored_again(lab, half_done):
     job, table = half_done
     part = min(job.parts.glob("part-*.arrow"))
@@ -179,6 +181,7 @@ def test_several_files_keep_their_order_and_their_row_numbers(lab):
     assert found == [("in-0.parquet", 5, 1005), ("in-2.parquet", 29, 1029)]
 
 
+@pytest.mark.row(24)
 def test_too_many_bad_rows_fail_the_job_and_keep_what_is_done(lab, doubler):
     table = lab.table(400, special={350: 666.0, 351: 666.0})
     path = lab.write(table)

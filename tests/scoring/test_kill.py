@@ -25,6 +25,7 @@ PATIENCE = 60
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
+@pytest.mark.row(21)
 @pytest.mark.parametrize("output", ["out.parquet", "out/"])
 def test_a_job_killed_at_any_durable_step_goes_on_and_gives_every_row_once(lab, tmp_path, output):
     driver = Path(__file__).with_name("kill_everywhere.py")
@@ -47,6 +48,7 @@ def _real(lab, packaged, rows, special=None, **options):
     return job, table
 
 
+@pytest.mark.row(21)
 def test_a_runner_killed_again_and_again_gives_every_row_once(lab, packaged, start_runner, wait_until):
     job, table = _real(lab, packaged, 60_000, chunk_rows=500, workers=2)
     moments = random.Random(7)
@@ -87,6 +89,7 @@ def test_a_killed_worker_costs_nothing_but_time(lab, packaged, start_runner, wai
     lab.check(table)
 
 
+@pytest.mark.row(24)
 def test_a_row_that_kills_its_process_is_found_and_set_aside(lab, packaged, start_runner):
     job, table = _real(lab, packaged, 5000, special={1234: 888.0, 40: 666.0}, chunk_rows=1000, max_bad_rows=2)
     assert start_runner(job).wait(PATIENCE) == 0, job.progress().note
@@ -142,6 +145,7 @@ def test_a_row_that_kills_its_process_is_named_when_none_may_be_bad(lab, package
     assert "SIGSEGV" in job.progress().note
 
 
+@pytest.mark.row(25)
 def test_a_second_runner_of_a_job_refuses(lab, packaged, start_runner):
     job, table = _real(lab, packaged, 100)
     lease = Lease.take(job.lease)
@@ -183,6 +187,7 @@ runpy.run_module("modeldeploy.scoring", run_name="__main__")
 """
 
 
+@pytest.mark.row(23)
 @pytest.mark.parametrize("limit", [20_000, 300_000], ids=["a part does not fit", "the output does not fit"])
 def test_a_file_that_may_not_grow_is_a_clear_error_and_loses_nothing(lab, packaged, start_runner, limit):
     job, table = _real(lab, packaged, 40_000, chunk_rows=1000)
@@ -215,6 +220,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.row(23)
 def test_a_full_disk_is_a_clear_error_and_the_job_goes_on_when_there_is_space(lab, packaged, start_runner, small_disk):
     here = type(lab)(small_disk)
     table = lab.table(30_000)

@@ -477,3 +477,30 @@ def test_an_answer_is_one_write_on_a_socket_without_delay():
 def test_a_limit_that_is_no_limit_is_refused():
     with pytest.raises(ConfigurationError, match="max_body"):
         Limits(max_body=-1)
+
+
+def test_a_client_that_does_not_read_has_one_answer_made_and_gets_the_others_when_it_does():
+    asked = []
+
+    async def large(request: Request) -> Response:
+        asked.append(request.path)
+        return Response(200, b"x" * 8_000_000)
+
+    async def run():
+        async with serving(large) as (_server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+            writer.write(post(b"x", b"") * 4 + post(b"x"))
+            await until(lambda: asked)
+            for _turn in range(50):
+                await asyncio.sleep(0.002)
+            before = len(asked)
+            received = 0
+            while chunk := await reader.read(1 << 20):
+                received += len(chunk)
+            writer.close()
+            return before, received
+
+    before, received = go(asyncio.wait_for(run(), DEADLINE))
+    assert before == 1
+    assert received > 5 * 8_000_000
+    assert len(asked) == 5

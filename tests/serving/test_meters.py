@@ -84,6 +84,7 @@ def test_what_is_older_than_an_hour_is_forgotten():
     assert meter.window(0, 2e9).requests == 1
 
 
+@pytest.mark.row(19)
 def test_a_clock_that_is_set_back_loses_nothing():
     clock = Clock()
     meter = Meter("v1", clock=clock)

@@ -193,6 +193,8 @@ CORPUS = {
     "NaN": (ROW % b"NaN", 400),
     "Infinity": (ROW % b"-Infinity", 400),
     "1e999": (ROW % b"1e999", 400),
+    "a key twice": (b'{"instances":[[1,2,3,4]],"instances":[[5,6,7,8]]}', 400),
+    "a key twice in a row": (b'{"instances":[{"a":1,"a":2}]}', 400),
     "trailing data": (b"[[1,2,3,4]] x", 400),
     "null": (ROW % b"null", 422),
     "a huge integer": (ROW % b"12345678901234567", 422),
@@ -206,6 +208,7 @@ CORPUS = {
 }
 
 
+@pytest.mark.row(13)
 @pytest.mark.parametrize("path", ["/invocations", "/score", "/v2/models/iris/infer"])
 @pytest.mark.parametrize(("body", "status"), CORPUS.values(), ids=CORPUS)
 def test_a_wrong_body_is_the_callers_fault_and_shows_nothing_of_ours(server, path, body, status):
@@ -273,6 +276,7 @@ def test_each_of_many_callers_at_once_gets_its_own_answer(array_server):
 # Beginning and end.
 
 
+@pytest.mark.row(8)
 def test_sigterm_answers_what_is_in_flight_after_readiness_failed(serve, store, tmp_path, wait_until):
     import pandas as pd
 

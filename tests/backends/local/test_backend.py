@@ -111,6 +111,7 @@ def test_a_port_that_is_asked_for_and_taken_is_a_conflict(local):
     assert local.backend.observe("other") is None
 
 
+@pytest.mark.row(7)
 def test_a_model_that_kills_its_worker_while_it_loads_is_quoted_and_its_log_named(local, monkeypatch, dying):
     revision = local.revision(1, model=dying)
     monkeypatch.setenv("DIE_WHILE_LOADING", "1")
@@ -121,6 +122,7 @@ def test_a_model_that_kills_its_worker_while_it_loads_is_quoted_and_its_log_name
     assert str(local.home / "local" / "logs" / "iris" / f"{revision.id}.log") in ticket.note
 
 
+@pytest.mark.row(7)
 def test_a_revision_that_cannot_be_loaded_fails_and_leaves_stable_alone(local, monkeypatch, unloadable):
     stable = local.revision(1)
     monkeypatch.setenv("REFUSE_TO_LOAD", "1")

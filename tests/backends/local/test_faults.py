@@ -21,6 +21,7 @@ from modeldeploy.values.serving import EndpointSpec
 from modeldeploy.values.ticket import Phase
 
 
+@pytest.mark.row(1)
 def test_killing_a_worker_under_load_fails_no_request(local, under_load, wait_until):
     revision = local.revision(1)
     local.deploy(revision)
@@ -42,6 +43,7 @@ def test_a_request_that_kills_its_worker_ends_after_two_tries_and_others_are_ser
     assert local.predict(1.0) == [2.0]
 
 
+@pytest.mark.row(4)
 def test_killing_the_front_brings_it_back_on_the_same_port(local, wait_until):
     local.deploy(local.revision(1))
     url, front = local.backend.observe("iris").url, local.backend.processes()["front"]
@@ -57,6 +59,7 @@ def test_killing_the_front_brings_it_back_on_the_same_port(local, wait_until):
     assert local.predict(1.0) == [2.0]
 
 
+@pytest.mark.row(4)
 def test_killing_the_supervisor_leaves_no_orphan_and_the_next_call_brings_all_back(local, wait_until):
     first, second = local.revision(1), local.revision(2)
     local.deploy(first, second)
@@ -141,11 +144,12 @@ def test_a_stopped_worker_is_replaced_at_the_deadline(local, wait_until):
     assert local.predict(1.0) == [2.0]
 
 
+@pytest.mark.row(6)
 def test_swapping_traffic_and_dropping_under_load_fails_no_request(local, under_load, wait_until):
     first, second = local.revision(1), local.revision(2)
     local.deploy(first, second)
     with under_load(1.0) as load:
-        for turn in range(20):
+        for turn in range(100):
             to = (second, first)[turn % 2]
             assert local.shift({to.id: 100}).phase is Phase.SUCCEEDED
         wait_until(lambda: len(load.statuses) > 200)
