@@ -56,6 +56,8 @@ def _as_array(field: Field, values: Sequence[Any]) -> NDArray[Any]:
         _refuse_value(field, values)
     if array.dtype.kind in "if" and field.dtype is not DType.BOOL:
         _refuse_hidden_bool(field, values)
+    if array.dtype.kind == "f":
+        _refuse_rounded(field, values, array)
     return array
 
 
@@ -226,6 +228,20 @@ def _refuse_hidden_bool(field: Field, values: Sequence[Any]) -> None:
         return
     row = next(row for row, value in enumerate(values) if isinstance(value, bool | np.bool_))
     _refuse_one(field, bool(values[row]), row)
+
+
+def _refuse_rounded(field: Field, values: Sequence[Any], array: NDArray[Any]) -> None:
+    """Refuse a whole number among floats, which numpy would round to the nearest of them."""
+    wanted = np.dtype(field.dtype.value)
+    kind = (wanted if wanted.kind == "f" else array.dtype).type
+    if not (np.abs(array) > 1 << (np.finfo(kind).nmant + 1)).any():
+        return
+    with np.errstate(over="ignore"):
+        for row, value in enumerate(values):
+            for item in np.ravel(np.array(value, dtype=object)).tolist() if field.shape else [value]:
+                # Python compares a float with a whole number exactly; numpy does not.
+                if isinstance(item, int) and float(kind(item)) != item:
+                    _refuse(field, f"holds {item} in row {row}, which {field.dtype.value} cannot hold exactly")
 
 
 def _refuse_ragged(field: Field, values: Sequence[Any], error: Exception) -> NoReturn:

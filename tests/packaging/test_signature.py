@@ -91,6 +91,7 @@ def test_whole_numbers_become_floats_and_narrow_floats_are_rounded():
     assert {name: array.dtype.name for name, array in checked.items()} == {"a": "float64", "b": "float32", "c": "int8"}
 
 
+@pytest.mark.row(15)
 @pytest.mark.parametrize(
     ("field", "values", "message"),
     [
@@ -104,6 +105,22 @@ def test_whole_numbers_become_floats_and_narrow_floats_are_rounded():
         (Field("x", DType.INT64), np.array([2**63], dtype=np.uint64), "cannot hold exactly"),
         (Field("x", DType.INT64), [2**70], "cannot be read|ragged|in row 0"),
         (Field("x", DType.FLOAT64), [2**53 + 1], "cannot hold exactly"),
+        (
+            Field("x", DType.FLOAT64),
+            [2.5, 2**53 + 1],
+            "holds 9007199254740993 in row 1, which float64 cannot hold exactly",
+        ),
+        (Field("x", DType.FLOAT32), [2.5, 2**24 + 1], "holds 16777217 in row 1, which float32 cannot hold exactly"),
+        (
+            Field("x", DType.FLOAT64, (), nullable=True),
+            [None, 2**53 + 1],
+            "in row 1, which float64 cannot hold exactly",
+        ),
+        (
+            Field("x", DType.FLOAT64, (2,)),
+            [[1.0, 2.0], [2.5, 2**53 + 1]],
+            "in row 1, which float64 cannot hold exactly",
+        ),
         (Field("x", DType.FLOAT32), [1e300], "too large for float32"),
         (Field("x", DType.FLOAT64), [1.0, np.nan], "holds NaN in row 1"),
         (Field("x", DType.FLOAT64), [1.0, -np.inf], "holds an infinity in row 1"),
