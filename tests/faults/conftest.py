@@ -266,3 +266,9 @@ def seconds_until() -> Callable[[Callable[[], object]], float]:
         return time.monotonic() - began
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def measured() -> Callable[[str, object], None]:
+    """Give ``measured(what, value)``: tell a figure, which pytest shows with ``-rP``."""
+    return lambda what, value: print(f"measured: {what}: {value}")  # noqa: T201 - shown when asked for

@@ -69,29 +69,27 @@ def p99(ground):
     return statistics.median(windows)
 
 
-def check_others(before, during, record_property):
-    record_property("p99 of others before and during, s", [before, during])
+def check_others(before, during, measured):
+    measured("p99 of others before and during, s", [before, during])
     # Below ten milliseconds the difference is the machine's.
     assert during < 2 * max(before, 0.01)
 
 
 @pytest.mark.row(10)
-def test_five_hundred_clients_that_drip_their_headers_are_cut_off_and_others_feel_nothing(ground, record_property):
+def test_five_hundred_clients_that_drip_their_headers_are_cut_off_and_others_feel_nothing(ground, measured):
     ground.deploy()
     before = p99(ground)
     with Crowd(ground, 500, *SLOWLY["headers"]) as crowd:
         during = p99(ground)
         ground.wait_until(lambda: not crowd.open, timeout=30, what="the end of all slow connections")
         assert all(data.startswith(b"HTTP/1.1 408 ") for data in crowd.received.values())
-    check_others(before, during, record_property)
+    check_others(before, during, measured)
     assert ground.ask(1.0).status == 200
 
 
 @pytest.mark.slow
 @pytest.mark.row(10)
-def test_five_hundred_clients_that_are_slow_in_every_way_are_cut_off_and_others_feel_nothing(
-    ground, peak, record_property
-):
+def test_five_hundred_clients_that_are_slow_in_every_way_are_cut_off_and_others_feel_nothing(ground, peak, measured):
     ground.deploy()
     before, front = p99(ground), peak(ground.front)
     body = ground.body(*[1.0] * 100_000).encode()
@@ -107,8 +105,8 @@ def test_five_hundred_clients_that_are_slow_in_every_way_are_cut_off_and_others_
         for crowd in crowds:
             assert all(data.startswith(b"HTTP/1.1 408 ") for data in crowd.received.values())
         ground.wait_until(lambda: all(map(_cut_off, deaf)), timeout=90, what="the end of those that never read")
-    check_others(before, during, record_property)
-    record_property("growth of the front, MB", front.growth / 1e6)
+    check_others(before, during, measured)
+    measured("growth of the front, MB", front.growth / 1e6)
     assert ground.ask(1.0).status == 200
 
 
@@ -124,7 +122,7 @@ def _cut_off(sock: socket.socket) -> bool:
 
 
 @pytest.mark.row(11)
-def test_a_gigabyte_in_chunks_is_refused_at_the_limit_and_never_held(ground, peak, record_property):
+def test_a_gigabyte_in_chunks_is_refused_at_the_limit_and_never_held(ground, peak, measured):
     ground.deploy()
     front, piece = peak(ground.front), b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
     sent, answer = 0, b""
@@ -139,7 +137,7 @@ def test_a_gigabyte_in_chunks_is_refused_at_the_limit_and_never_held(ground, pea
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert LIMIT <= sent < 2 * LIMIT
     assert front.growth < 2 * LIMIT
-    record_property("growth of the front, MB", front.growth / 1e6)
+    measured("growth of the front, MB", front.growth / 1e6)
     assert ground.ask(1.0).status == 200
 
 

@@ -20,7 +20,7 @@ RATE = 10 / PER_ROW_S
     ],
 )
 def test_ten_times_too_many_requests_are_turned_away_in_time_and_the_others_are_answered_in_time(
-    ground, peak, seconds_until, record_property, limits
+    ground, peak, seconds_until, measured, limits
 ):
     queue, deadline = limits
     ground.deploy(seconds=PER_ROW_S, queue=str(queue), deadline=str(deadline), max_batch="8")
@@ -36,5 +36,5 @@ def test_ten_times_too_many_requests_are_turned_away_in_time_and_the_others_are_
     assert recovered < 1
     assert front.growth < 0.1 * front.before
     assert worker.growth < 0.1 * worker.before
-    record_property("accepted p50, p99, s", [sent.quantile(0.5), sent.quantile(0.99)])
-    record_property("recovery, s", recovered)
+    measured("accepted p50, p99, s", [sent.quantile(0.5), sent.quantile(0.99)])
+    measured("recovery, s", recovered)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of anoth
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.row(17)
-def test_memory_stays_as_it_is_over_a_million_requests(ground, record_property):
+def test_memory_stays_as_it_is_over_a_million_requests(ground, measured):
     ground.deploy()
     good, wrong = ground.body(1.0), '{"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}'
     plain = [good] * 13 + [wrong, "{", good]
@@ -35,7 +35,7 @@ def test_memory_stays_as_it_is_over_a_million_requests(ground, record_property):
         sizes.append([_resident(pid) for pid in pids])
     assert (ground.front, *ground.workers) == pids
     slopes = [_slope([row[at] / 1e6 for row in sizes]) for at in range(len(pids))]
-    record_property("growth per 1e5 requests of front and worker, MB", slopes)
+    measured("growth per 1e5 requests of front and worker, MB", slopes)
     assert max(slopes) < 1
 
 

@@ -21,7 +21,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.row(4)
-def test_a_killed_front_is_back_on_its_port_and_the_workers_go_on(ground, record_property):
+def test_a_killed_front_is_back_on_its_port_and_the_workers_go_on(ground, measured):
     ground.deploy(workers=2)
     workers, front, url = sorted(ground.wait_until(lambda: ground.serving)), ground.front, ground.url
     downtimes = []
@@ -38,7 +38,7 @@ def test_a_killed_front_is_back_on_its_port_and_the_workers_go_on(ground, record
     assert max(downtimes) < 5
     assert (ground.url, sorted(ground.workers)) == (url, workers)
     assert not alive(front)
-    record_property("downtime of a killed front, s", downtimes)
+    measured("downtime of a killed front, s", downtimes)
 
 
 @pytest.mark.row(8)

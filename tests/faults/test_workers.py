@@ -24,7 +24,7 @@ SAID = {
 @pytest.mark.row(1)
 @pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_ten_kills_at_random_under_load_fail_no_request_and_each_worker_is_back_within_two_seconds(
-    ground, under_load, seconds_until, record_property, workers
+    ground, under_load, seconds_until, measured, workers
 ):
     ground.deploy(workers=workers)
     moments, respawns = random.Random(workers), []
@@ -39,7 +39,7 @@ def test_ten_kills_at_random_under_load_fail_no_request_and_each_worker_is_back_
             assert ground.metric("worker_restarts_total") == kill
     assert load.failed == []
     assert max(respawns) < 2
-    record_property("slowest respawn, s", max(respawns))
+    measured("slowest respawn, s", max(respawns))
 
 
 @pytest.mark.row(2)
