@@ -14,9 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeldeploy.scoring.durable import Lease
-from modeldeploy.scoring.pool import Happening
-from modeldeploy.scoring.processes import ProcessPool
-from modeldeploy.scoring.runner import run
 from modeldeploy.values.ticket import Phase
 
 PATIENCE = 60
@@ -98,44 +95,6 @@ def test_a_row_that_kills_its_process_is_found_and_set_aside(lab, packaged, star
     assert "the number of the beast" in reasons[0]
     assert reasons[1] == "the process that scored it died (SIGSEGV)"
     assert lab.quarantine()[1]["values"] == {"id": 2234, "x": 888.0, "y": 2}
-
-
-@pytest.mark.parametrize("rows", [[1234], [40, 1234, 4321]])
-def test_a_row_that_kills_a_process_of_several_threads_is_found_and_no_other_is_accused(lab, packaged, rows):
-    job, table = _real(
-        lab, packaged, 5000, special=dict.fromkeys(rows, 888.0), chunk_rows=100, max_bad_rows=5, workers=2
-    )
-    assert run(job, lambda job, size: ProcessPool(job.home, size, threads=2)) is Phase.SUCCEEDED, job.progress().note
-    lab.check(table, without=rows)
-    assert {each["reason"] for each in lab.quarantine()} == {"the process that scored it died (SIGSEGV)"}
-
-
-def test_threads_of_one_process_score_at_the_same_time(lab, packaged):
-    job, table = _real(lab, packaged, 60_000, chunk_rows=500, workers=3)
-    pools = []
-
-    def pool_of(job, size):
-        pools.append(Watched(job.home, size, threads=3))
-        return pools[0]
-
-    assert run(job, pool_of) is Phase.SUCCEEDED, job.progress().note
-    lab.check(table)
-    assert (pools[0].workers, pools[0].most_in_hand) == (1, 3)
-
-
-class Watched(ProcessPool):
-    """Counts its processes, and the parts that they have in hand at the same time."""
-
-    workers = most_in_hand = 0
-
-    def start(self) -> int:
-        self.workers += 1
-        return super().start()
-
-    def wait(self, timeout: float) -> Happening | None:
-        busy = 3 * self.workers - len(self.idle())
-        self.most_in_hand = max(self.most_in_hand, busy)
-        return super().wait(timeout)
 
 
 def test_a_row_that_kills_its_process_is_named_when_none_may_be_bad(lab, packaged, start_runner):
