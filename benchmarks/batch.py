@@ -17,7 +17,7 @@ import tree
 from models import Made, Sums
 from peers import BARE_LOOP, OURS_BATCH, PROGRAMS, TOOLS, Program
 from results import Results, Score
-from serving import LOG_TAIL, FailedError, Round, Settings, prepared, rounds, scratch
+from serving import LOG_TAIL, FailedError, Round, Settings, prepared, rounds, scratch, watched
 
 PATIENCE_S = 1800
 ALONE = {"read": "reading", "convert": "reading and converting", "predict": "predicting", "write": "writing"}
@@ -115,7 +115,5 @@ def _alone(task: Task, round_: Round) -> None:
             files = [str(each) for each in (task.made.path, task.source, target)]
             line = [sys.executable, str(PROGRAMS / "bare_batch.py"), what, *files]
             environ = loop.environ(TMPDIR=str(home))
-            before = tree.Reading.take()
-            done = subprocess.run(line, env=environ, capture_output=True, text=True, check=True)
-            foreign = tree.Reading.take().foreign_since(before)
-            round_.note(f"{title} alone, {task.made.name}", float(done.stdout), "s", foreign)
+            said, foreign = watched(lambda line=line, environ=environ: subprocess.check_output(line, env=environ))
+            round_.note(f"{title} alone, {task.made.name}", float(said), "s", foreign)

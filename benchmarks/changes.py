@@ -20,7 +20,7 @@ import numpy as np
 import tree
 from peers import OURS, PROGRAMS, QUIET
 from results import Results
-from serving import Round, Settings, median_s, rounds, scratch
+from serving import Round, Settings, median_s, rounds, scratch, watched
 
 if TYPE_CHECKING:
     from modeldeploy import Endpoint, Model
@@ -43,7 +43,8 @@ def imports(settings: Settings, results: Results) -> None:
     for round_ in rounds(settings, results):
         bare = _cpu_of("pass")
         for name, code in IMPORTS.items():
-            round_.note(name, _cpu_of(code) - bare, "s CPU")
+            took, foreign = watched(lambda code=code: _cpu_of(code))
+            round_.note(name, took - bare, "s CPU", foreign)
 
 
 def _cpu_of(code: str) -> float:
@@ -61,8 +62,9 @@ def deploys(settings: Settings, results: Results) -> None:
     for name in _cheap(settings):
         made = models.make(models.SERVED, name, settings.folder / "served")
         for round_ in rounds(settings, results):
-            for what, seconds in _deploy(made.path).items():
-                round_.note(f"{what}, {name}", seconds, "s")
+            took, foreign = watched(lambda path=made.path: _deploy(path))
+            for what, seconds in took.items():
+                round_.note(f"{what}, {name}", seconds, "s", foreign)
 
 
 def _deploy(path: Path) -> dict[str, float]:
@@ -113,8 +115,8 @@ def _change(name: str, home: Path, round_: Round) -> None:
     backend = LocalBackend(home)
     endpoint = Endpoint.deploy(first, name="bench", home=home)
     one = endpoint.stable.id
-    ready = 1000 * _further(backend, endpoint, second)
-    round_.note(f"a further revision ready, less its model's load time, {name}", ready, "ms")
+    ready, foreign = watched(lambda: _further(backend, endpoint, second))
+    round_.note(f"a further revision ready, less its model's load time, {name}", 1000 * ready, "ms", foreign)
     endpoint.rollout(second, golden=False)
     ends = (one, endpoint.stable.id) * (CHANGES // 2)
     moves: dict[str, Callable[[str], object]] = {

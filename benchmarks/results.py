@@ -92,7 +92,7 @@ class Figure:
     value: float
     unit: str
     round: int
-    foreign: float = 0.0
+    foreign: float
 
 
 @attrs.define

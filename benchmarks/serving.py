@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import load
@@ -27,6 +28,7 @@ HUNDRED = 100
 WARM_CONNECTIONS = 8
 PATIENCE_S = 120.0
 POLL_S = 0.005
+T = TypeVar("T")
 LOG_TAIL = 600
 
 
@@ -56,8 +58,15 @@ class Round:
     def say(self, text: str) -> None:
         self.settings.say(f"  round {self.number} {text}")
 
-    def note(self, what: str, value: float, unit: str, foreign: float = 0.0) -> None:
+    def note(self, what: str, value: float, unit: str, foreign: float) -> None:
         self.results.figures.append(Figure(what, value, unit, self.number, foreign))
+
+
+def watched(act: Callable[[], T]) -> tuple[T, float]:
+    """Give what it gives, and the cores that other programs took meanwhile."""
+    before = tree.Reading.take()
+    found = act()
+    return found, tree.Reading.take().foreign_since(before)
 
 
 def rounds(settings: Settings, results: Results) -> Iterator[Round]:
@@ -262,9 +271,7 @@ def _bare_predict(made: Made, round_: Round) -> None:
     """Time the model's own call, in this process: the least that a server can do."""
     for rows in (1, HUNDRED):
         X = models.rows(rows).astype(made.dtype)
-        before = tree.Reading.take()
-        median = median_s(lambda X=X: made.predict(X), 0.5)
-        foreign = tree.Reading.take().foreign_since(before)
+        median, foreign = watched(lambda X=X: median_s(lambda: made.predict(X), 0.5))
         round_.note(f"bare predict, {made.name}, {rows} rows", 1000 * median, "ms", foreign)
 
 

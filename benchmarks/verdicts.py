@@ -169,9 +169,11 @@ def binary_saves(model: str, least: float) -> Judge:
 
 def near_loop(model: str, least: float) -> Judge:
     def judge(seen: Seen) -> tuple[str, bool]:
-        rows = _most_rows(seen)
-        ours, limit = (seen.score(lambda s: s.rate, tool, model, rows) for tool in (OURS_BATCH, BARE_LOOP))
-        return f"{100 * ours / limit:.0f} % ({ours / 1e6:.2f} / {limit / 1e6:.2f} M rows/s)", ours >= least * limit
+        rows, tools = _most_rows(seen), (OURS_BATCH, BARE_LOOP)
+        ours, limit = (seen.score(lambda s: s.rate, tool, model, rows) for tool in tools)
+        told = f"{100 * ours / limit:.0f} % ({ours / 1e6:.2f} / {limit / 1e6:.2f} M rows/s"
+        used, least_used = (seen.score(lambda s: s.cpu_s, tool, model, rows) for tool in tools)
+        return f"{told}; CPU {used:.1f} / {least_used:.1f} s)", ours >= least * limit
 
     return judge
 

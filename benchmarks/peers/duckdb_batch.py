@@ -14,7 +14,7 @@ SCHEMA = pa.schema([("id", pa.int64()), ("prediction", pa.int64())])
 if __name__ == "__main__":
     model, source, target = sys.argv[1:]
     predict = load(model)
-    chunks = duckdb.connect().execute("select * from read_parquet(?)", [source]).to_arrow_reader(CHUNK_ROWS)
+    chunks = duckdb.sql("select * from read_parquet($source)", params={"source": source}).to_arrow_reader(CHUNK_ROWS)
     with pq.ParquetWriter(target, SCHEMA) as writer:
         for chunk in chunks:
             X = np.column_stack([column.to_numpy() for column in chunk.columns[1:]])

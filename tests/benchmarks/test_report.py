@@ -73,7 +73,7 @@ def test_results_come_back_from_json(results, cell, tmp_path):
         [cell("x")],
         [results.Start("x", "lr", 1, 1.0, 1.0, 1, 0.0)],
         [],
-        [results.Figure("f", 1.0, "s", 1)],
+        [results.Figure("f", 1.0, "s", 1, 0.0)],
     )
     before.save(tmp_path / "r.json")
     assert results.Results.load(tmp_path / "r.json") == before
@@ -81,7 +81,7 @@ def test_results_come_back_from_json(results, cell, tmp_path):
 
 def test_runs_of_different_parts_are_put_together(results, cell):
     one = results.Results({"commit": "a", "machine": "m"}, [cell("x")])
-    two = results.Results({"commit": "b", "machine": "m"}, figures=[results.Figure("f", 1.0, "s", 1)])
+    two = results.Results({"commit": "b", "machine": "m"}, figures=[results.Figure("f", 1.0, "s", 1, 0.0)])
     both = results.together([one, two])
     assert both.about == {"commit": "a; then b", "machine": "m"}
     assert (both.cells, both.figures) == (one.cells, two.figures)
@@ -154,7 +154,7 @@ def test_one_connection_is_compared_with_predict_and_http_alone(script, results,
         cell("modeldeploy", model="lr", connections=1, p50_ms=0.65),
         cell("bare HTTP (limit)", connections=1, p50_ms=0.1),
     ]
-    bare = results.Figure("bare predict, lr, 1 rows", 0.4, "ms", 1)
+    bare = results.Figure("bare predict, lr, 1 rows", 0.4, "ms", 1, 0.0)
     claim = "LogisticRegression, one row, one connection: within 1.3x"
     assert judge(script, results.Results(cells=cells, figures=[bare]), claim).measured.startswith("1.30x")
     assert judge(script, results.Results(cells=cells), claim).kept is None
