@@ -169,7 +169,10 @@ def figures(results: Results) -> str:
 
 
 def about(results: Results) -> str:
-    return "\n".join(f"- {key}: {value}" for key, value in results.about.items() if value)
+    kinds = {"serving": results.cells, "scoring": results.scores, "single figures": results.figures}
+    rounds = {kind: len({each.round for each in found}) for kind, found in kinds.items() if found}
+    told = {**results.about, "rounds": ", ".join(f"{kind} {count}" for kind, count in rounds.items())}
+    return "\n".join(f"- {key}: {value}" for key, value in told.items() if value)
 
 
 def judged(results: Results) -> str:

@@ -44,7 +44,6 @@ def main() -> None:
         peers.install(name, say)
     found = results.Results(
         results.about(
-            rounds=str(asked.rounds),
             load=f"{load.generator(asked.generator)}, {asked.seconds:g} s for each cell",
             peers="; ".join(f"{name}: {pinned}" for name, pinned in peers.versions(names).items()),
         )

@@ -87,6 +87,11 @@ def test_runs_of_different_parts_are_put_together(results, cell):
     assert (both.cells, both.figures) == (one.cells, two.figures)
 
 
+def test_the_rounds_that_are_told_are_those_that_were_measured(script, results, cell):
+    found = results.Results({"rounds": "5"}, [cell("x", round=1), cell("y", round=1), cell("x", round=2)])
+    assert script("report").about(found) == "- rounds: serving 2"
+
+
 def test_the_tables_of_a_page_are_replaced_and_nothing_else(script, tmp_path):
     report = script("report")
     page = tmp_path / "page.md"
