@@ -15,7 +15,7 @@ if __name__ == "__main__":
     model, source, target = sys.argv[1:]
     predict = load(model)
     chunks = duckdb.sql("select * from read_parquet($source)", params={"source": source}).to_arrow_reader(CHUNK_ROWS)
-    with pq.ParquetWriter(target, SCHEMA) as writer:
+    with pq.ParquetWriter(target, SCHEMA, use_dictionary=["prediction"]) as writer:
         for chunk in chunks:
             X = np.column_stack([column.to_numpy() for column in chunk.columns[1:]])
             writer.write_batch(pa.record_batch([chunk.column(0), pa.array(predict(X))], schema=SCHEMA))
