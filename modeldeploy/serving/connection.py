@@ -6,6 +6,7 @@ import asyncio
 import enum
 import logging
 import socket
+import struct
 from collections import deque
 from http import HTTPStatus
 from math import inf
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _PIPELINE = 16
 _DISCARD_SECONDS = 1.0
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For a socket whose unsent data is thrown away when it is closed."""
 _JOIN_LIMIT = 1 << 16
 
 
@@ -317,7 +320,7 @@ class Connection(asyncio.Protocol):
     def check_time(self, now: float) -> None:
         """Act on the deadlines that have passed."""
         if now >= self._unread_deadline:
-            self._transport.abort()
+            self._reset()
         elif now < self._deadline:
             return
         elif self._phase is _Phase.HEAD or self._phase is _Phase.BODY:
@@ -325,6 +328,13 @@ class Connection(asyncio.Protocol):
         else:
             self._deadline = inf
             self._transport.close()
+
+    def _reset(self) -> None:
+        # Else the system keeps what the client does not read, and goes on offering it for minutes.
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self._transport.abort()
 
     def close_if_idle(self) -> None:
         """Close unless a request is being read or answered."""

@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-HEAD = b"POST /v2/models/iris/infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /v2/models/iris/infer HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 SLOWLY = {
-    "headers": (b"POST /v2/models/iris/infer HTTP/1.1\r\nhost: x\r\na: ", b"b"),
+    "headers": (b"POST /v2/models/iris/infer HTTP/1.1\r\nhost: localhost\r\na: ", b"b"),
     "body": (HEAD + b"content-length: 100000\r\n\r\n", b" "),
 }
 LIMIT = 64 << 20
@@ -88,6 +88,7 @@ def test_five_hundred_clients_that_drip_their_headers_are_cut_off_and_others_fee
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.row(10)
 def test_five_hundred_clients_that_are_slow_in_every_way_are_cut_off_and_others_feel_nothing(ground, peak, measured):
     ground.deploy()
@@ -95,11 +96,13 @@ def test_five_hundred_clients_that_are_slow_in_every_way_are_cut_off_and_others_
     body = ground.body(*[1.0] * 100_000).encode()
     unread = HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
     with contextlib.ExitStack() as stack:
-        crowds = [stack.enter_context(Crowd(ground, 240, *SLOWLY[kind])) for kind in SLOWLY]
-        deaf = [stack.enter_context(ground.connect()) for _each in range(20)]
+        deaf = [stack.enter_context(_deaf(ground)) for _each in range(20)]
         for sock in deaf:
             # Sixteen answers of a megabyte each: the first fills the socket, the others wait in the queue, not in memory.
             threading.Thread(target=_send, args=(sock, unread * 16), daemon=True).start()
+        # What the model has to do for them is work like any other; when that is done, they are only slow.
+        ground.wait_until(lambda: _idle(ground), timeout=60)
+        crowds = [stack.enter_context(Crowd(ground, 240, *SLOWLY[kind])) for kind in SLOWLY]
         during = p99(ground)
         ground.wait_until(lambda: not any(crowd.open for crowd in crowds), timeout=90, what="the end of the slow")
         for crowd in crowds:
@@ -110,6 +113,19 @@ def test_five_hundred_clients_that_are_slow_in_every_way_are_cut_off_and_others_
     assert ground.ask(1.0).status == 200
 
 
+def _idle(ground) -> bool:
+    return all(ground.metric(name) == 0 for name in ("inflight", "queued") for _look in range(10))
+
+
+def _deaf(ground) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF, 4096
+    )  # before it connects, so that the system holds little for it
+    sock.connect(("127.0.0.1", ground.port))
+    return sock
+
+
 def _send(sock: socket.socket, data: bytes) -> None:
     with contextlib.suppress(OSError):
         sock.sendall(data)
@@ -118,7 +134,7 @@ def _send(sock: socket.socket, data: bytes) -> None:
 def _cut_off(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLRDHUP)
-    return any(event & (select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
+    return bool(poll.poll(0))
 
 
 @pytest.mark.row(11)
