@@ -104,6 +104,9 @@ class Router:
         pinned = request.headers.get(REVISION_HEADER) or _version_in(request.path)
         if pinned is not None:
             group = self.groups.get(pinned)
+            if not self.groups:
+                # There is no endpoint without a revision: this front has not been told yet.
+                return _at_once(unavailable(f"endpoint {self.endpoint} is being started"))
             if group is None:
                 return _at_once(
                     failure(404, f"endpoint {self.endpoint} has no revision {pinned!r}", field=REVISION_HEADER)

@@ -18,7 +18,12 @@ _LENGTH = b"content-length: "
 
 def request(path: str, body: str, headers: dict[str, str]) -> bytes:
     data = body.encode()
-    lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", f"content-length: {len(data)}"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "host: localhost",
+        "content-type: application/json",
+        f"content-length: {len(data)}",
+    ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + _END + data
 

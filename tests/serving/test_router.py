@@ -53,6 +53,12 @@ async def test_a_header_or_a_path_pins_the_revision(bench):
     assert (await bench.ask(modeldeploy_revision="v3")).status == 404
 
 
+async def test_before_it_knows_any_revision_the_front_asks_for_patience(bench):
+    for asked in ({}, {"modeldeploy_revision": "v1"}):
+        answer = await bench.ask(**asked)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
 async def test_a_request_meant_for_another_endpoint_is_misdirected(bench):
     await bench.add("v1", bench.ok)
     bench.split(v1=100)
@@ -525,3 +531,14 @@ async def test_a_worker_that_says_it_ends_gets_nothing_more_and_costs_nobody_a_s
     assert {answer.status for answer in answers} == {200}
     assert bench.workers[0].frames == []
     assert (group.meter.retried, group.meter.restarts, bench.lost) == (0, 0, [])
+
+
+async def test_whoever_a_worker_had_is_told_when_the_revision_is_stopped(bench):
+    group = await bench.add("v1", lambda _request: bench.silence)
+    bench.split(v1=100)
+    asked = asyncio.ensure_future(bench.ask())
+    await bench.until(lambda: group.inflight)
+    group.close()
+    answer = await asyncio.wait_for(asked, 5)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert b"stopped" in answer.body
