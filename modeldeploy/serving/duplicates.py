@@ -20,9 +20,17 @@ _ESCAPED = b"\\u003"
 
 def check_keys(document: Any, data: bytes) -> None:
     """Refuse with 400 a body in which an object names a key twice; ``document`` is what was read of it."""
+    if type(document) is dict and len(document) == 1 and _one_colon(data):
+        return
     colons = data.count(b":")
-    if _ESCAPED in data or not (_keys(document, colons) or _colons(document) == colons):
+    # To look for one byte takes a fiftieth of the time of looking for several.
+    if (b"\\" in data and _ESCAPED in data) or not (_keys(document, colons) or _colons(document) == colons):
         _read_again(data)
+
+
+def _one_colon(data: bytes) -> bool:
+    """Whether there is one colon at most, as in most requests for a table of numbers: then there is one key at most."""
+    return data.find(b":", data.find(b":") + 1) < 0
 
 
 def _keys(document: Any, enough: int) -> bool:
