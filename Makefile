@@ -57,7 +57,7 @@ lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/codespell
 
 test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST_ARGS='-k wire']
-	$(call run_tests,not slow)
+	$(call run_tests,not slow,-n auto --dist loadfile)
 
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
@@ -72,7 +72,7 @@ define run_tests
 	@rm -rf $(TREE) && mkdir -p $(TREE)
 	@for each in $(BESIDE); do if [ -e "$$each" ]; then cp -R "$$each" $(TREE)/; fi; done
 	@find $(TREE) -name __pycache__ -prune -exec rm -rf {} +
-	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "$(1)" $(PYTEST_ARGS)
+	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "$(1)" $(2) $(PYTEST_ARGS)
 endef
 
 $(DEV)/.stamp: $(RECIPE)
