@@ -234,7 +234,8 @@ def _refuse_rounded(field: Field, values: Sequence[Any], array: NDArray[Any]) ->
     """Refuse a whole number among floats, which numpy would round to the nearest of them."""
     wanted = np.dtype(field.dtype.value)
     kind = (wanted if wanted.kind == "f" else array.dtype).type
-    if not (np.abs(array) > 1 << (np.finfo(kind).nmant + 1)).any():
+    # Up to here every whole number is a float; the first that is not is rounded to this very limit.
+    if not (np.abs(array) >= 1 << (np.finfo(kind).nmant + 1)).any():
         return
     with np.errstate(over="ignore"):
         for row, value in enumerate(values):

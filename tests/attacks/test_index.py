@@ -145,7 +145,7 @@ OTHERS = {
     "test_a_predict_key_reads_nothing_but_predictions",
     "test_every_health_route_is_one_that_the_code_answers",
     "test_a_request_in_the_body_of_another_is_a_body",
-    "test_of_a_key_that_occurs_twice_the_last_one_counts_always",
+    "test_a_key_that_occurs_twice_is_refused_always",
     "test_the_server_outlives_all_of_it",
     "test_a_flavour_is_one_of_ours_and_no_module",
     "test_a_manifest_of_another_shape_is_refused_in_words_of_ours",
