@@ -12,7 +12,7 @@ Health and metrics      ``GET /healthz``, ``GET /readyz``, ``GET /metrics``
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -20,8 +20,9 @@ import attrs
 from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging.blocks import Block, count_rows
 from modeldeploy.packaging.signature import check
-from modeldeploy.serving import datatypes, payloads, wire
+from modeldeploy.serving import datatypes, matrix, payloads, wire
 from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
+from modeldeploy.serving.matrix import Rows
 from modeldeploy.serving.messages import (
     REVISION_HEADER,
     ROWS_HEADER,
@@ -50,6 +51,14 @@ class Routes:
 
     health: str = "/ping"
     predict: str = "/invocations"
+
+
+@attrs.frozen(eq=False)
+class _Unread:
+    """A request whose rows are read together with those of others."""
+
+    rows: Rows
+    encode: Callable[[Columns], Response]
 
 
 class App:
@@ -99,12 +108,25 @@ class App:
 
     def respond_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request, in order; those for the model are predicted together where they fit together."""
-        taken = [self._take(request) for request in requests]
+        taken = self._read([self._take(request) for request in requests])
         answers = iter(self._batcher.answer([each for each in taken if isinstance(each, Call)]))
         return [
-            self._finish(request, next(answers) if isinstance(each, Call) else each)
+            self._finish(request, _telling(each.rows, request, next(answers)) if isinstance(each, Call) else each)
             for request, each in zip(requests, taken, strict=True)
         ]
+
+    def _read(self, taken: list[Response | Call | _Unread]) -> list[Response | Call]:
+        """Read the rows of all requests at once, which costs little more than to read those of one."""
+        blocks = iter(matrix.together([each.rows for each in taken if isinstance(each, _Unread)]))
+        return [self._read_one(each, next(blocks)) if isinstance(each, _Unread) else each for each in taken]
+
+    def _read_one(self, unread: _Unread, block: Block | None) -> Response | Call:
+        """Take what was read; what needed a closer look gets it here."""
+        try:
+            inputs = check(self._signature, unread.rows) if block is None else block
+        except InvalidRequestError as error:
+            return failure(422, str(error), field=error.field)
+        return Call(inputs, len(unread.rows.rows), unread.encode)
 
     def respond_now(self, request: Request) -> Response | None:
         """Answer what needs no model: health, metadata, metrics and wrong routes; None for a prediction."""
@@ -118,13 +140,12 @@ class App:
                 response.headers[name] = request.headers[name][:_MAX_ECHO]
         return response
 
-    def _take(self, request: Request) -> Response | Call:
+    def _take(self, request: Request) -> Response | Call | _Unread:
         found = self._route(request)
         if isinstance(found, Response):
             return found
         try:
-            call = found(request)
-            return _telling_rows(call) if ROWS_HEADER in request.headers else call
+            return found(request)
         except RefusedError as error:
             return error.response()
         except InvalidRequestError as error:
@@ -132,7 +153,7 @@ class App:
 
     # Routes.
 
-    def _route(self, request: Request) -> Response | Callable[[Request], Call]:
+    def _route(self, request: Request) -> Response | Callable[[Request], Call | _Unread]:
         path = request.path
         pinned = request.headers.get(REVISION_HEADER)
         if pinned is not None and pinned != self.revision:
@@ -192,24 +213,26 @@ class App:
 
     # Predictions.
 
-    def _take_rows(self, request: Request) -> Call:
+    def _take_rows(self, request: Request) -> Call | _Unread:
         content_type = request.headers.get("content-type", "")
         raw = payloads.decode(request.body, content_type, self._signature)
         kind = payloads.accepted(request.headers.get("accept", ""), content_type)
-        inputs = self._checked(raw)
-        return Call(inputs, _rows(inputs), functools.partial(payloads.encode, kind=kind))
-
-    def _checked(self, columns: Mapping[str, Any]) -> Columns:
-        return columns if isinstance(columns, Block) else check(self._signature, columns)
+        encode = functools.partial(payloads.encode, kind=kind)
+        if isinstance(raw, Rows):
+            _bound(len(raw.rows))
+            return _Unread(raw, encode)
+        inputs = check(self._signature, raw)
+        return Call(inputs, _bound(count_rows(inputs)), encode)
 
     def _take_infer(self, request: Request) -> Call:
         infer = wire.decode(request, self._signature)
-        inputs = self._checked(infer.columns)
+        columns = infer.columns
+        inputs = columns if isinstance(columns, Block) else check(self._signature, columns)
 
         def encode(outputs: Columns) -> Response:
             return wire.encode(infer, outputs, model=self.name, version=self.revision)
 
-        return Call(inputs, _rows(inputs), encode)
+        return Call(inputs, _bound(count_rows(inputs)), encode)
 
 
 def _is_plain(text: str) -> bool:
@@ -217,17 +240,13 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def _telling_rows(call: Call) -> Call:
-    def encode(outputs: Columns) -> Response:
-        answer = call.encode(outputs)
-        answer.headers[ROWS_HEADER] = str(call.rows)
-        return answer
-
-    return attrs.evolve(call, encode=encode)
+def _telling(rows: int, request: Request, answer: Response) -> Response:
+    if ROWS_HEADER in request.headers:
+        answer.headers[ROWS_HEADER] = str(rows)
+    return answer
 
 
-def _rows(inputs: Columns) -> int:
-    rows = count_rows(inputs)
+def _bound(rows: int) -> int:
     if rows > MOST_ROWS:
         message = f"the request has {rows} rows, and one may have {MOST_ROWS}"
         raise RefusedError(413, message, hint="send several requests, or score the table as a batch job")

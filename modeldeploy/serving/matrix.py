@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,44 @@ _NUMBERS: set[type] = {int, float}
 _RANK = 2
 _PIECE = 1 << 16
 """Numbers that are packed at once."""
+
+
+class Rows(Mapping[str, "Sequence[Any]"]):
+    """Rows of one caller, all of the right length, whose values nobody has looked at; as a mapping, their columns."""
+
+    __slots__ = ("rows", "signature")
+
+    def __init__(self, rows: Sequence[Sequence[Any]], signature: Signature) -> None:
+        self.rows = rows
+        self.signature = signature
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        at = list(self).index(name)
+        return self.rows if self.signature.inputs[at].shape else [row[at] for row in self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in self.signature.inputs)
+
+    def __len__(self) -> int:
+        return len(self.signature.inputs)
+
+
+def rows_of(rows: Sequence[Sequence[Any]], signature: Signature) -> Rows | None:
+    """Keep rows as they are until those of other callers are read with them; None when there is no short way for them."""
+    width = _width(signature)
+    return Rows(rows, signature) if width and set(map(len, rows)) == {width} else None
+
+
+def together(tables: Sequence[Rows]) -> list[Block | None]:
+    """Read the rows of several callers at once; each alone where one of them needs a closer look."""
+    if len(tables) <= 1:
+        return [of_rows(table.rows, table.signature) for table in tables]
+    whole = of_rows([row for table in tables for row in table.rows], tables[0].signature)
+    if whole is None:
+        return [of_rows(table.rows, table.signature) for table in tables]
+    ends = list(itertools.accumulate(len(table.rows) for table in tables))
+    cuts = zip([0, *ends], ends, strict=False)
+    return [Block(whole.names, whole.matrix[start:end], whole=whole.whole) for start, end in cuts]
 
 
 def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:

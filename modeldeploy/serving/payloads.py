@@ -118,7 +118,7 @@ def _from_rows(rows: Any, signature: Signature) -> Raw:
     if kinds == {dict}:
         return _from_records(rows, signature)
     if len(fields) == 1 and (fields[0].shape or kinds != {list}):
-        short = matrix.of_rows(rows, signature) if kinds == {list} else None
+        short = matrix.rows_of(rows, signature) if kinds == {list} else None
         return {fields[0].name: rows} if short is None else short
     if kinds != {list}:
         raise RefusedError(400, "each row must be a list or an object", hint=f"send {examples.instances(signature)}")
@@ -129,7 +129,7 @@ def _from_records(rows: list[dict[str, Any]], signature: Signature) -> Raw:
     fields = signature.inputs
     _check_records(rows, fields)
     names = [field.name for field in fields]
-    short = matrix.of_rows([[row[name] for name in names] for row in rows], signature)
+    short = matrix.rows_of([[row[name] for name in names] for row in rows], signature)
     return {name: [row[name] for row in rows] for name in names} if short is None else short
 
 
@@ -158,7 +158,7 @@ def _from_lists(rows: list[list[Any]], signature: Signature) -> Raw:
         at, row = next((at, row) for at, row in enumerate(rows) if len(row) != width)
         name = fields[min(len(row), width - 1)].name
         raise RefusedError(422, f"row {at} has {len(row)} values for {width} columns", field=name)
-    short = matrix.of_rows(rows, signature)
+    short = matrix.rows_of(rows, signature)
     if short is not None:
         return short
     return {field.name: column for field, column in zip(fields, zip(*rows, strict=True), strict=True)}

@@ -67,3 +67,28 @@ def test_a_matrix_of_the_columns_type_takes_the_short_way_and_no_other():
     assert matrix.of_array(good, signature)["c1"].tolist() == [2.0, 4.0]
     for other in (good.astype("float32"), good[:, :1], good[:0], good * np.nan, good[0]):
         assert matrix.of_array(other, signature) is None
+
+
+@patient
+@given(
+    st.lists(st.lists(st.lists(values, min_size=2, max_size=2), min_size=1, max_size=3), min_size=1, max_size=4), dtypes
+)
+def test_rows_of_several_callers_are_read_together_as_each_alone(tables, dtype):
+    signature = signature_of(dtype)
+    asked = [matrix.rows_of(rows, signature) for rows in tables]
+    if None in asked:
+        assert asked == [None] * len(asked)
+        return
+    for rows, block in zip(tables, matrix.together(asked), strict=True):
+        alone = matrix.of_rows(rows, signature)
+        assert (block is None) == (alone is None)
+        if block is not None:
+            np.testing.assert_array_equal(block.matrix, alone.matrix)
+
+
+def test_rows_are_columns_too():
+    rows = matrix.rows_of([[1.0, 2], [3.0, 4]], signature_of(DType.FLOAT64))
+    assert dict(rows) == {"c0": [1.0, 3.0], "c1": [2, 4]}
+    array = Signature((Field("x", DType.FLOAT64, (2,)),), (Field("y", DType.FLOAT64),))
+    assert dict(matrix.rows_of([[1.0, 2]], array)) == {"x": [[1.0, 2]]}
+    assert matrix.rows_of([[1.0], [1.0, 2.0]], array) is None
