@@ -6,6 +6,7 @@ SageMaker, Vertex AI and Azure ML leave the body to the container; here all thre
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,8 @@ def _empty_body(signature: Signature) -> RefusedError:
     return RefusedError(422, "the body is empty", hint=f"send {examples.instances(signature)}")
 
 
+# Callers say the same again and again; a few dozen ways to say it are remembered.
+@functools.lru_cache(maxsize=64)
 def plain_type(content_type: str) -> str:
     """Name the form of a body: JSON, CSV or JSON Lines; 415 for any other."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -63,6 +66,7 @@ def plain_type(content_type: str) -> str:
     raise RefusedError(415, f"content type {kind[:80]!r} is not read here", hint=hint)
 
 
+@functools.lru_cache(maxsize=64)
 def accepted(accept: str, content_type: str) -> str:
     """Choose the form of the answer: the first of ``accept`` that is served, else that of the request."""
     for part in accept.split(","):
@@ -86,7 +90,7 @@ def _from_json(document: Any, signature: Signature) -> Raw:
         return _from_rows(document, signature)
     if not isinstance(document, dict):
         raise _unknown_shape(signature)
-    if document.keys() == {field.name for field in signature.inputs}:
+    if len(document) == len(signature.inputs) and document.keys() == {field.name for field in signature.inputs}:
         return _from_columns(document, signature)
     for key, read in _ENVELOPES.items():
         if key in document:
