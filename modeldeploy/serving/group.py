@@ -91,6 +91,7 @@ class Group:
         self.leaving: set[Link] = set()
         """Workers that get nothing more and still answer what they have."""
         self.breaker = Breaker()
+        self._died: set[str] = set()
         self._idle: collections.deque[Link] = collections.deque()
         self._queue: collections.deque[_Pending] = collections.deque()
         self._woken = False
@@ -307,6 +308,10 @@ class Group:
         self._wake()
 
     def _count_death(self, link: Link) -> None:
+        if link.worker in self._died:
+            # The socket it listens on outlives its connections by a moment, in which we may have connected to it again.
+            return
+        self._died.add(link.worker)
         self.meter.restarts += 1
         self.breaker.crashed(self.meter.outcomes["ok"], busy=bool(link.batch))
 

@@ -182,6 +182,11 @@ class Ground:
         found = re.search(rf"^modeldeploy_{name}\{{{re.escape(labels)}\}} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
+    def wait_for_deaths(self, count: int) -> None:
+        """Wait until exactly so many workers have died."""
+        self.wait_until(lambda: self.metric("worker_restarts_total") >= count, what=f"{count} deaths")
+        assert self.metric("worker_restarts_total") == count
+
     def body(self, *values: float) -> str:
         return _rig.payload(*values).body.decode()
 

@@ -533,6 +533,20 @@ async def test_a_worker_that_says_it_ends_gets_nothing_more_and_costs_nobody_a_s
     assert (group.meter.retried, group.meter.restarts, bench.lost) == (0, 0, [])
 
 
+async def test_a_worker_that_takes_a_connection_while_it_dies_has_died_once(bench):
+    """Its listening socket may outlive its connections by a moment, in which a front that knows nothing yet connects again."""
+    group = await bench.add("v1", bench.ok)
+    dying = bench.workers[0]
+    for writer in dying.writers:
+        writer.close()
+    await bench.until(lambda: not group.ready)
+    await group.connect("0", dying.path)
+    await bench.until(lambda: len(dying.writers) == 2)
+    dying.writers[1].close()
+    await bench.until(lambda: not group.ready)
+    assert (group.meter.restarts, bench.lost) == (1, ["0", "0"])
+
+
 async def test_whoever_a_worker_had_is_told_when_the_revision_is_stopped(bench):
     group = await bench.add("v1", lambda _request: bench.silence)
     bench.split(v1=100)
