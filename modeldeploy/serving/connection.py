@@ -64,12 +64,16 @@ class Connection(asyncio.Protocol):
         self._deadline = inf
         self._unread_deadline = inf
         self._paused = False
+        self._repeat: heads.Repeat | None = None
         self._fresh()
 
     def _fresh(self) -> None:
         self._url = b""
         self._lines: list[tuple[bytes, bytes]] = []
+        self._read: heads.Head | None = None
+        """The head as it came."""
         self._head: heads.Head | None = None
+        """The head as it was let in."""
         self._head_size = 0
         self._body: bytes | bytearray = b""
         self._size = 0
@@ -103,7 +107,11 @@ class Connection(asyncio.Protocol):
         """Parse what came; nothing more is parsed after a refusal."""
         if self._phase is _Phase.REFUSED:
             return
-        if self._phase is _Phase.IDLE:
+        idle = self._phase is _Phase.IDLE
+        if idle:
+            if self._repeat is not None and self._repeat.begins(data):
+                self._take_repeat(self._repeat, data)
+                return
             self._begin()
         self._head_size += len(data)
         try:
@@ -113,6 +121,8 @@ class Connection(asyncio.Protocol):
             self._end_after_last()
         except httptools.HttpParserError:
             self._refuse(failure(400, "the request is not well-formed HTTP/1.1"))
+        if idle and self._phase is _Phase.IDLE and self._read is not None:
+            self._repeat = heads.Repeat.of(data, self._read)
         # The head, and likewise what lies between two parts of a chunked body, must end within the limit.
         if self._head_size > self._limits.max_head and self._phase in {_Phase.HEAD, _Phase.BODY}:
             self._refuse(heads.too_large(self._limits))
@@ -167,13 +177,18 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _judge(self) -> heads.Head | Response:
-        """Read the head, and ask the gate whether it may go on."""
         method = self._parser.get_method().decode("latin-1")
         head = heads.read(method, self._url, self._parser.get_http_version(), self._lines, self._limits)
-        gate = self._server.gate
-        if gate is None or isinstance(head, Response):
+        if isinstance(head, Response):
             return head
-        return gate(head.method, head.target, head.headers, self._peer) or head
+        self._read = head
+        return self._admit(head)
+
+    def _admit(self, head: heads.Head) -> heads.Head | Response:
+        """Ask the gate whether a request may go on; it, and whoever handles the request, may change what they are given."""
+        head = head.copy()
+        gate = self._server.gate
+        return head if gate is None else gate(head.method, head.target, head.headers, self._peer) or head
 
     def on_body(self, data: bytes) -> None:
         """Collect the body, within its limits of size and time."""
@@ -181,12 +196,15 @@ class Connection(asyncio.Protocol):
             return
         self._gather(data)
         self._head_size = 0
-        self._size += len(data)
-        self._server.held += len(data)
+        self._hold(len(data))
         self._deadline = self._body_start + self._limits.body_timeout + self._size / max(1, self._limits.min_rate)
         if self._size > self._limits.max_body:
             self._refuse(heads.body_too_large(self._limits))
-        elif self._server.held > self._limits.max_held:
+
+    def _hold(self, size: int) -> None:
+        self._size += size
+        self._server.held += size
+        if self._server.held > self._limits.max_held:
             self._refuse(unavailable("too many large requests at once"))
 
     def _gather(self, data: bytes) -> None:
@@ -211,6 +229,20 @@ class Connection(asyncio.Protocol):
         self._phase = _Phase.IDLE
         self._deadline = inf
         self._queue(turn)
+
+    def _take_repeat(self, repeat: heads.Repeat, data: bytes) -> None:
+        """Queue a request whose head was read before; whether it may go on is judged anew."""
+        head = self._admit(repeat.head)
+        if isinstance(head, Response):
+            self._refuse(head)
+            return
+        body = repeat.body(data)
+        self._hold(len(body))
+        if self._phase is _Phase.IDLE:
+            self._size = 0
+            self._deadline = inf
+            request = Request(head.method, repeat.path, repeat.query, head.headers, body)
+            self._queue(_Turn(request, None, keep=True, size=len(body)))
 
     # Taking turns.
 

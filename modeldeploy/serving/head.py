@@ -14,6 +14,10 @@ _VERSIONS = frozenset({"1.0", "1.1"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # Twice the same header with two values is how requests are smuggled past a proxy.
 _ONCE = frozenset({"host", "content-length", "content-type", "transfer-encoding", "inference-header-content-length"})
+_END = b"\r\n\r\n"
+# What makes a connection do more than answer and go on.
+_STAYS = "keep-alive"
+_EVENTFUL = frozenset({"expect", "te", "trailer", "transfer-encoding", "upgrade"})
 # As most clients write them: to look a name up takes a third of the time of reading it.
 _NAMES = {
     name.encode(): name.lower()
@@ -35,10 +39,45 @@ class Head:
     old: bool
     """Whether it came as HTTP/1.0, where keeping the connection must be said."""
 
+    def copy(self) -> Head:
+        """Give one whose headers may be changed."""
+        return Head(self.method, self.target, self.headers.copy(), self.old)
+
     def request(self, body: bytes) -> Request | None:
         """Make the request of it; None when its target is not a path."""
         target = targets.read(self.target)
         return None if target is None else Request(self.method, *target, self.headers, body)
+
+
+@attrs.define(slots=True)
+class Repeat:
+    """The head that a client sent last: most send the very same one each time, so comparing bytes takes the place of reading it."""
+
+    raw: bytes
+    head: Head
+    path: str
+    query: str
+    size: int
+    """Bytes of a whole request with this head."""
+
+    @classmethod
+    def of(cls, data: bytes, head: Head) -> Repeat | None:
+        """Remember the head of a request that came in one piece; None where its bytes alone do not say what comes."""
+        raw = b"".join(data.partition(_END)[:2])
+        target = targets.read(head.target)
+        whole = raw.endswith(_END) and len(data) == len(raw) + int(head.headers.get("content-length", 0))
+        stays = not head.old and head.headers.get("connection", _STAYS).lower() == _STAYS
+        if target is None or not (whole and stays and _EVENTFUL.isdisjoint(head.headers)):
+            return None
+        return cls(raw, head, *target, len(data))
+
+    def begins(self, data: bytes) -> bool:
+        """Whether this is a whole request with the same head."""
+        return len(data) == self.size and data.startswith(self.raw)
+
+    def body(self, data: bytes) -> bytes:
+        """Cut the head off."""
+        return data[len(self.raw) :]
 
 
 def read(method: str, target: bytes, version: str, lines: list[tuple[bytes, bytes]], limits: Limits) -> Head | Response:
