@@ -49,6 +49,15 @@ def kind(columns: Columns) -> object:
     return tuple((array.dtype.str, array.shape[1:]) for array in columns.values())
 
 
+def are_alike(tables: Sequence[Columns]) -> bool:
+    """Whether all are plainly of one kind, as parts of one matrix are; at a fraction of the cost of describing each."""
+    first = tables[0]
+    if not isinstance(first, Block):
+        return False
+    names, dtype = first.names, first.matrix.dtype
+    return all(type(each) is Block and each.names is names and each.matrix.dtype is dtype for each in tables)
+
+
 def join(tables: Sequence[Columns]) -> Columns:
     """Put tables of one kind together, the rows of one after those of the other."""
     first = tables[0]

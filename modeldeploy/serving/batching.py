@@ -66,8 +66,11 @@ class Batcher:
 
     def _batches(self, calls: Sequence[Call]) -> Iterator[list[int]]:
         """Group the calls by the kind of their inputs, each group up to the cap of rows."""
-        if len(calls) == 1 or not self.batchable:
+        if len(calls) <= 1 or not self.batchable:
             yield from ([at] for at in range(len(calls)))
+            return
+        if sum(call.rows for call in calls) <= self.max_rows and blocks.are_alike([call.inputs for call in calls]):
+            yield list(range(len(calls)))
             return
         groups: dict[object, tuple[list[int], int]] = {}
         for at, call in enumerate(calls):

@@ -7,6 +7,7 @@ finds the words for what is wrong; the two never disagree.
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ class Rows(Mapping[str, "Sequence[Any]"]):
 
 def rows_of(rows: Sequence[Sequence[Any]], signature: Signature) -> Rows | None:
     """Keep rows as they are until those of other callers are read with them; None when there is no short way for them."""
-    width = _width(signature)
+    width = signature.width
     return Rows(rows, signature) if width and set(map(len, rows)) == {width} else None
 
 
@@ -66,7 +67,7 @@ def together(tables: Sequence[Rows]) -> list[Block | None]:
 
 def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
     """Take rows of JSON numbers; None when a closer look is needed."""
-    width = _width(signature)
+    width = signature.width
     if not width or set(map(len, rows)) != {width}:
         return None
     matrix = np.empty((len(rows), width))
@@ -75,15 +76,21 @@ def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None
     dtype = signature.inputs[0].dtype
     if None in kinds or (True in kinds and not (np.abs(matrix) < _EXACT[dtype]).all()):
         return None
+    if dtype is DType.FLOAT64:
+        return _block(matrix, signature)
     with np.errstate(over="ignore"):
-        return _block(matrix.astype(dtype.value, copy=False), signature)
+        narrow = matrix.astype(dtype.value)
+    return _block(narrow, signature) if np.isfinite(narrow).all() else None
 
 
 def _pack(rows: Sequence[Sequence[Any]], into: NDArray[np.float64]) -> bool | None:
-    """Write numbers into a part of a matrix; whether whole ones are among them, None when there is anything else."""
+    """Write finite numbers into a part of a matrix; whether whole ones are among them, None when there is anything else."""
     flat = list(itertools.chain.from_iterable(rows))
     floats = operator.countOf(map(type, flat), float)
     if floats < len(flat) and not set(map(type, flat)) <= _NUMBERS:
+        return None
+    # What is not finite makes the sum so. A sum beyond all floats does too, and costs those rows a closer look.
+    if not math.isfinite(sum(flat)):
         return None
     # A third of the time that numpy takes for a list.
     struct.pack_into(f"{len(flat)}d", into.data, 0, *flat)
@@ -92,25 +99,12 @@ def _pack(rows: Sequence[Sequence[Any]], into: NDArray[np.float64]) -> bool | No
 
 def of_array(matrix: NDArray[Any], signature: Signature) -> Block | None:
     """Take a matrix of exactly the type and width that the model takes; None when a closer look is needed."""
-    width = _width(signature)
-    if not width or matrix.ndim != _RANK or matrix.shape[1] != width:
+    width = signature.width
+    if not width or matrix.ndim != _RANK or matrix.shape[1] != width or not matrix.size:
         return None
-    return _block(matrix, signature) if matrix.dtype.name == signature.inputs[0].dtype.value else None
+    fits = matrix.dtype.name == signature.inputs[0].dtype.value and np.isfinite(matrix).all()
+    return _block(matrix, signature) if fits else None
 
 
-def _width(signature: Signature) -> int:
-    """Count the numbers of a row, of which all have one float type; 0 when the model takes anything else."""
-    fields = signature.inputs
-    first = fields[0]
-    if first.dtype not in _EXACT:
-        return 0
-    if first.shape:
-        return (first.shape[0] or 0) if len(fields) == len(first.shape) == 1 else 0
-    return len(fields) if all(field.dtype is first.dtype and not field.shape for field in fields) else 0
-
-
-def _block(matrix: NDArray[Any], signature: Signature) -> Block | None:
-    if not matrix.size or not np.isfinite(matrix).all():
-        return None
-    names = tuple(field.name for field in signature.inputs)
-    return Block(names, matrix, whole=bool(signature.inputs[0].shape))
+def _block(matrix: NDArray[Any], signature: Signature) -> Block:
+    return Block(signature.names, matrix, whole=bool(signature.inputs[0].shape))

@@ -104,6 +104,8 @@ def _unknown_shape(signature: Signature) -> RefusedError:
 
 
 def _check_rest(document: dict[str, Any], key: str) -> None:
+    if len(document) == 1:
+        return
     # Vertex AI sends "parameters" along; a model here takes none, so only an empty one means what it says.
     extra = sorted(each for each in document if each != key and not (each == "parameters" and not document[each]))
     if extra:
@@ -156,15 +158,15 @@ def _refuse_record(row: dict[str, Any], at: int, fields: Sequence[Field]) -> Non
 
 
 def _from_lists(rows: list[list[Any]], signature: Signature) -> Raw:
+    short = matrix.rows_of(rows, signature)
+    if short is not None:
+        return short
     fields = signature.inputs
     width = len(fields)
     if set(map(len, rows)) != {width}:
         at, row = next((at, row) for at, row in enumerate(rows) if len(row) != width)
         name = fields[min(len(row), width - 1)].name
         raise RefusedError(422, f"row {at} has {len(row)} values for {width} columns", field=name)
-    short = matrix.rows_of(rows, signature)
-    if short is not None:
-        return short
     return {field.name: column for field, column in zip(fields, zip(*rows, strict=True), strict=True)}
 
 

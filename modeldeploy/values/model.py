@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
 
 import attrs
@@ -56,6 +57,22 @@ class Signature:
                 twice = sorted({name for name in names if names.count(name) > 1})
                 message = f"{side} names {twice} occur more than once in the signature"
                 raise ConfigurationError(message, hint="give every column its own name")
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Name the inputs, in their order."""
+        return tuple(field.name for field in self.inputs)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """Count the numbers of a row whose inputs are all floats of one type, of 32 or 64 bits; 0 where anything else goes in."""
+        first = self.inputs[0]
+        if first.dtype not in {DType.FLOAT32, DType.FLOAT64}:
+            return 0
+        if first.shape:
+            return (first.shape[0] or 0) if len(self.inputs) == len(first.shape) == 1 else 0
+        alike = all(field.dtype is first.dtype and not field.shape for field in self.inputs)
+        return len(self.inputs) if alike else 0
 
     def input(self, name: str) -> Field | None:
         """Find one input field, or None."""
