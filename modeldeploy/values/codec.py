@@ -9,7 +9,7 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
@@ -22,27 +22,36 @@ SCHEMA = 1
 """Written into every stored document; a document with another number is refused, never guessed at."""
 
 T = TypeVar("T")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def to_json(value: Any) -> Any:
     """Turn a value into plain JSON data."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    names = _field_names(kind)  # type: ignore[arg-type]  # classes can be hashed
+    if names is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
     if isinstance(value, enum.Enum):
         return value.value
-    if attrs.has(type(value)):
-        return {field.name: to_json(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
-    if value is None or isinstance(value, str | int | float | bool):
+    if isinstance(value, str | int | float):
         return value
-    message = f"{type(value).__name__} is not a value that can be stored"
+    message = f"{kind.__name__} is not a value that can be stored"
     raise TypeError(message)
 
 
 def from_json(cls: type[T], data: Any) -> T:
     """Build a ``cls`` from what ``to_json`` gave; ConfigurationError names the place that does not fit."""
-    return cast("T", _build(cls, data, cls.__name__))
+    try:
+        return cast("T", _reader(cls)(data))  # type: ignore[arg-type]  # classes can be hashed
+    except _Misfit as misfit:
+        message = f"{cls.__name__}{misfit.at} {misfit.what}"
+        raise ConfigurationError(message, hint=misfit.hint) from misfit.__cause__
 
 
 def to_document(value: object) -> dict[str, Any]:
@@ -59,65 +68,110 @@ def from_document(cls: type[T], document: Any) -> T:
     return from_json(cls, document.get("body"))
 
 
+# Reading. How each type is read is found out once; journals and tables of traffic are read thousands of times.
+
+
+class _Misfit(Exception):  # noqa: N818 - never seen outside
+    """Data that does not fit. Where it lies is put together on the way out, so what fits pays nothing for it."""
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.at = ""
+
+
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _field_names(cls: type) -> tuple[str, ...] | None:
+    return tuple(field.name for field in attrs.fields(cls)) if attrs.has(cls) else None
 
 
-def _build(hint: Any, data: Any, at: str) -> Any:  # noqa: PLR0911 - one return for each kind of hint
-    origin = typing.get_origin(hint)
+@functools.cache
+def _reader(hint: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 - one return for each kind of hint
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        return data
+        return lambda data: data
     if origin in {types.UnionType, typing.Union}:
-        return _build_union(typing.get_args(hint), data, at)
+        return _optional(inner)
     if origin is tuple:
-        (item, *_rest) = typing.get_args(hint)
-        return tuple(_build(item, each, f"{at}[{i}]") for i, each in enumerate(_expect(list | tuple, data, at)))
+        return _items(inner[0])
     if origin is not None and issubclass(origin, Mapping):
-        _key, item = typing.get_args(hint)
-        return {key: _build(item, each, f"{at}[{key!r}]") for key, each in _expect(dict, data, at).items()}
+        return _mapping(inner[1])
     if attrs.has(hint):
-        return _build_attrs(hint, _expect(dict, data, at), at)
+        return _object(hint)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return _call(hint, data, at)
+        return functools.partial(_member, hint)
     if hint is float:
-        return float(_expect(int | float, data, at))
-    return _expect(hint, data, at)
+        return lambda data: float(_expect(int | float, data))
+    return functools.partial(_expect, hint)
 
 
-def _build_union(options: tuple[Any, ...], data: Any, at: str) -> Any:
-    if data is None and type(None) in options:
-        return None
+def _optional(options: tuple[Any, ...]) -> Callable[[Any], Any]:
     (only,) = (option for option in options if option is not type(None))
-    return _build(only, data, at)
+    read = _reader(only)
+    return lambda data: None if data is None else read(data)
 
 
-def _build_attrs(cls: Any, data: dict[str, Any], at: str) -> Any:
-    hints = _hints(cls)
-    fields = {field.name for field in attrs.fields(cls)}
-    unknown = sorted(set(data) - fields)
-    if unknown:
-        message = f"{at} has unknown fields {unknown}"
-        raise ConfigurationError(message, hint=f"known fields are {sorted(fields)}")
-    arguments = {key: _build(hints[key], item, f"{at}.{key}") for key, item in data.items()}
+def _items(hint: Any) -> Callable[[Any], Any]:
+    read = _reader(hint)
+
+    def items(data: Any) -> tuple[Any, ...]:
+        _expect(list | tuple, data)
+        return tuple(_read_at(f"[{at}]", read, each) for at, each in enumerate(data))
+
+    return items
+
+
+def _mapping(hint: Any) -> Callable[[Any], Any]:
+    read = _reader(hint)
+
+    def mapping(data: Any) -> dict[str, Any]:
+        return {key: _read_at(f"[{key!r}]", read, each) for key, each in _expect(dict, data).items()}
+
+    return mapping
+
+
+def _read_at(place: str, read: Callable[[Any], Any], data: Any) -> Any:
     try:
-        return cls(**arguments)
-    except TypeError as error:
-        message = f"{at} cannot be read: {error}"
-        raise ConfigurationError(message) from error
+        return read(data)
+    except _Misfit as misfit:
+        misfit.at = place + misfit.at
+        raise
 
 
-def _call(cls: Any, data: Any, at: str) -> Any:
+def _object(cls: Any) -> Callable[[Any], Any]:
+    readers = {name: (_reader(hint), f".{name}") for name, hint in typing.get_type_hints(cls).items()}
+    fields = set(_field_names(cls) or ())
+
+    def build(data: Any) -> Any:
+        unknown = sorted(_expect(dict, data).keys() - fields)
+        if unknown:
+            what = f"has unknown fields {unknown}"
+            raise _Misfit(what, f"known fields are {sorted(fields)}")
+        arguments = {}
+        for name, item in data.items():
+            read, place = readers[name]
+            arguments[name] = _read_at(place, read, item)
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            what = f"cannot be read: {error}"
+            raise _Misfit(what) from error
+
+    return build
+
+
+def _member(cls: Any, data: Any) -> Any:
     try:
         return cls(data)
     except ValueError as error:
-        message = f"{at} is {data!r}"
-        raise ConfigurationError(message, hint=f"one of {[each.value for each in cls]}") from error
+        what = f"is {data!r}"
+        raise _Misfit(what, f"one of {[each.value for each in cls]}") from error
 
 
-def _expect(kind: Any, data: Any, at: str) -> Any:
+def _expect(kind: Any, data: Any) -> Any:
     # bool is an int in Python; a flag where a number belongs is a mistake.
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        message = f"{at} is {data!r}, not {getattr(kind, '__name__', kind)}"
-        raise ConfigurationError(message)
+        what = f"is {data!r}, not {getattr(kind, '__name__', kind)}"
+        raise _Misfit(what)
     return data
