@@ -261,8 +261,9 @@ class LocalBackend:
         wanted = from_json(Traffic, ticket.wanted["traffic"])
         if ticket.step == "start":
             ask = {"endpoint": ticket.target, "traffic": ticket.wanted["traffic"], "expect": ticket.wanted["expect"]}
-            self._control.ask("traffic", **ask)
-        seen = self._control.ask("observe", endpoint=ticket.target)
+            seen = self._control.ask("traffic", **ask)
+        else:
+            seen = self._control.ask("observe", endpoint=ticket.target)
         state = from_json(EndpointState, seen["state"]) if seen else None
         if state is None or not state.traffic.same_as(wanted):
             now = state.traffic.live if state else "gone with its endpoint"

@@ -63,8 +63,10 @@ class Server:
     async def _put(self, ask: dict[str, Any]) -> None:
         await self._machine.put(ask["endpoint"], ask["options"], from_json(Deployed, ask["deployed"]))
 
-    async def _traffic(self, ask: dict[str, Any]) -> None:
+    async def _traffic(self, ask: dict[str, Any]) -> dict[str, Any] | None:
         await self._machine.traffic(ask["endpoint"], from_json(Traffic, ask["traffic"]), ask["expect"])
+        # What is seen afterwards, so that it need not be asked for.
+        return self._machine.observe(ask["endpoint"])
 
     async def _shutdown(self, _ask: dict[str, Any]) -> int:
         self.stopping.set()
