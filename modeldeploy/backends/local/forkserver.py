@@ -49,7 +49,7 @@ def preload(flavour: str) -> None:
             importlib.import_module(name)
     if flavour == "sklearn":
         with contextlib.suppress(Exception):
-            importlib.import_module("modeldeploy.packaging.flavours.skops").preload()
+            importlib.import_module("modeldeploy.packaging.flavours.skops").preload(lean=True)
     # What is here now stays: the collector need not look at it, so the pages stay shared with the workers.
     gc.collect()
     gc.freeze()
