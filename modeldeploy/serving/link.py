@@ -89,7 +89,7 @@ def _meta(frame: bytes) -> tuple[list[Any], int]:
     try:
         (size,) = _LENGTH.unpack_from(frame)
         end = _LENGTH.size + size
-        meta = orjson.loads(memoryview(frame)[_LENGTH.size : end])
+        meta = orjson.loads(frame[_LENGTH.size : end])
     except (struct.error, orjson.JSONDecodeError) as error:
         raise _broken() from error
     if not isinstance(meta, list):
@@ -116,6 +116,8 @@ class Frames:
     def feed(self, data: bytes) -> list[bytes]:
         """Add ``data``; give every frame that is now whole, without its length. FrameError above the limit."""
         buffer = self._buffer
+        if not buffer and self._is_one(data):
+            return [data[_LENGTH.size :]]
         buffer += data
         frames, start = [], 0
         while (end := self._end(start)) is not None:
@@ -124,6 +126,11 @@ class Frames:
             start = end
         del buffer[:start]
         return frames
+
+    def _is_one(self, data: bytes) -> bool:
+        """Whether this is one frame in one piece, as nearly always: then nothing is copied to and fro."""
+        size = len(data) - _LENGTH.size
+        return 0 <= size <= self._limit and _LENGTH.unpack_from(data)[0] == size
 
     def _end(self, start: int) -> int | None:
         if len(self._buffer) - start < _LENGTH.size:
