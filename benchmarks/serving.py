@@ -19,6 +19,7 @@ import load
 import models
 import numpy as np
 import tree
+import waking
 from load import Ask
 from models import Made
 from peers import Form, Program, Server
@@ -201,6 +202,7 @@ def started(server: Server, made: Made, folder: Path) -> Iterator[tuple[Running,
 def measure(servers: list[Server], settings: Settings, results: Results) -> None:
     made = {name: models.make(models.SERVED, name, settings.folder / "served") for name in settings.models}
     for round_ in rounds(settings, results):
+        _wake(round_)
         for model in made.values():
             _bare_predict(model, round_)
             order = random.Random(f"{round_.number} {model.name}").sample(servers, len(servers))
@@ -265,6 +267,14 @@ def _cell(running: Running, form: Form, rows: int, connections: int, round_: Rou
         errors=done.errors,
         foreign=after.foreign_since(before),
     )
+
+
+def _wake(round_: Round) -> None:
+    """Time what it takes to wake another process: a request to ours wakes two, and the one who asks."""
+    found, foreign = watched(lambda: list(waking.turns()))
+    for turn in found:
+        round_.note(f"waking another process and being woken, {turn.where}", 1e6 * turn.seconds, "us", foreign)
+        round_.note(f"the same, CPU of both, {turn.where}", 1e6 * turn.cpu_s, "us", foreign)
 
 
 def _bare_predict(made: Made, round_: Round) -> None:

@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = ("batch", "changes", "load", "models", "peers", "report", "results", "run", "serving", "tree", "verdicts")
+MODULES = (
+    "batch",
+    "changes",
+    "load",
+    "models",
+    "peers",
+    "report",
+    "results",
+    "run",
+    "serving",
+    "tree",
+    "verdicts",
+    "waking",
+)
 
 
 @pytest.fixture
