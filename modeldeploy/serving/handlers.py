@@ -1,0 +1,64 @@
+"""The functions that SageMaker's prebuilt framework images call, over the same App as everywhere.
+
+An image that honours them (the public ``sagemaker-inference`` toolkit) loads ``code/inference.py``, which takes its functions from here. A
+wrong request gets the status that our own server gives it where the toolkit lets a function say so.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from modeldeploy.serving.app import App
+from modeldeploy.serving.boot import boot
+from modeldeploy.serving.messages import Request, Response
+
+_FAILED = 400
+
+
+def model_fn(model_dir: str, context: object = None) -> App:
+    """Load the bundle in ``model_dir`` and prove it by its golden outputs."""
+    del context
+    return boot(Path(model_dir) / "bundle", trust=os.environ.get("MODELDEPLOY_TRUST", "").replace(",", " ").split())
+
+
+def input_fn(body: bytes | bytearray | str, content_type: str, context: object = None) -> Request:
+    """Take the request as it came; only the model's signature tells what is in it."""
+    del context
+    data = body.encode() if isinstance(body, str) else bytes(body)
+    return Request("POST", "/invocations", headers={"content-type": content_type or ""}, body=data)
+
+
+def predict_fn(request: Request, app: App, context: object = None) -> tuple[App, Request]:
+    """Leave the prediction to ``output_fn``, which is told what the caller accepts."""
+    del context
+    return app, request
+
+
+def output_fn(prediction: tuple[App, Request], accept: str, context: object = None) -> tuple[bytes, str]:
+    """Predict and write the answer in the form that the caller accepts; an error with its status for one that cannot be answered."""
+    del context
+    app, request = prediction
+    request.headers["accept"] = accept or ""
+    (response,) = app.respond_many([request])
+    if response.status >= _FAILED:
+        raise _refused(response)
+    return response.body, response.headers.get("content-type", "application/json")
+
+
+def _refused(response: Response) -> Exception:
+    error: Exception = _error_class()(response.body.decode("utf-8", "replace"))
+    error.status_code, error.message, error.phrase = response.status, str(error), str(error)  # type: ignore[attr-defined]  # the toolkit's names
+    return error
+
+
+@functools.cache
+def _error_class() -> Any:
+    """Find the toolkit's own class, whose ``status_code`` it sends; any other error is a 500 there."""
+    try:
+        from sagemaker_inference.errors import BaseInferenceToolkitError  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return RuntimeError
+    return type("RefusedError", (BaseInferenceToolkitError,), {"__init__": Exception.__init__})
