@@ -52,6 +52,7 @@ EVERYTHING = Capabilities(
     serving=True,
     split=100,
     shadow=Shadow(max_targets=100),
+    compares=True,
     pinned_invoke=True,
     sticky=True,
     expect_is_atomic=True,

@@ -25,17 +25,22 @@ ROWS = 1 << 16
 SIZE = 8 << 20
 """Most bytes of a request: its fixed cost counts for nothing then, and every server takes it."""
 
+_ROOM = 0.75
+"""How much of a provider's limit the rows may take: the head comes on top, and the length of texts is an estimate."""
+
 _LANES = 3
 """Requests under way at one time: one is predicted, one waits for its turn, one is being written or read."""
 
 
-def answer(ask: Ask, columns: Columns, *, revision: str | None, pinnable: bool, timeout: float) -> Outputs:
-    """Have all rows answered within ``timeout`` seconds, in as few requests as their size allows.
+def answer(
+    ask: Ask, columns: Columns, *, revision: str | None, pinnable: bool, timeout: float, limit: int = 0
+) -> Outputs:
+    """Have all rows answered within ``timeout`` seconds, in as few requests as their size and the provider's ``limit`` (bytes; 0: none) allow.
 
     The revision that answers the first rows answers them all where a request can name it (``pinnable``). If it goes meanwhile, the call
     begins anew with another one. An error says which rows it is about.
     """
-    cuts = cut(count_rows(columns), row_bytes(columns))
+    cuts = cut(count_rows(columns), row_bytes(columns), limit)
     if len(cuts) == 1:
         return ask(columns, revision, timeout)[0]
     until = time.monotonic() + timeout
@@ -51,9 +56,10 @@ def answer(ask: Ask, columns: Columns, *, revision: str | None, pinnable: bool, 
     return _all(one, cuts, None, pinnable=pinnable)
 
 
-def cut(rows: int, size: int) -> list[range]:
+def cut(rows: int, size: int, limit: int = 0) -> list[range]:
     """Cut rows of ``size`` bytes each into ranges of nearly equal length, as few as the limits of a request allow."""
-    most = max(1, min(ROWS, SIZE // size))
+    largest = min(SIZE, int(limit * _ROOM)) if limit else SIZE
+    most = max(1, min(ROWS, largest // size))
     parts = max(1, -(-rows // most))
     return [range(rows * at // parts, rows * (at + 1) // parts) for at in range(parts)]
 

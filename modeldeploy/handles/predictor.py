@@ -36,8 +36,15 @@ def predict(
         asked = Route(route.headers, revision)
         return infer(backend, endpoint, some, signature, route=asked, timeout=within)
 
-    pinnable = backend.capabilities.pinned_invoke
-    outputs = chunks.answer(ask, columns, revision=route.revision, pinnable=pinnable, timeout=timeout)
+    able = backend.capabilities
+    outputs = chunks.answer(
+        ask,
+        columns,
+        revision=route.revision,
+        pinnable=able.pinned_invoke,
+        timeout=timeout,
+        limit=able.max_request_bytes,
+    )
     answer = natural(rows, outputs)
     return answer[0] if rows is not data else answer
 

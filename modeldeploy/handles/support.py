@@ -9,6 +9,7 @@ from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles.plans import How, Part
 from modeldeploy.spi import Backend
 from modeldeploy.values.capability import Capabilities
+from modeldeploy.values.gate import Metric
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
 from modeldeploy.values.serving import WHOLE, Traffic
 
@@ -17,6 +18,8 @@ _NO_SPLIT = "use RolloutPolicy.all_at_once() or blue_green(bake=...)"
 _NO_SHADOW = "use RolloutPolicy.canary(...), or ask the new revision yourself: predict(..., revision=)"
 _NO_KEY = "leave key= out, or call through a router of your own that sends each key to one revision"
 _NO_METERS = "leave gates= out and watch by yourself: rollout(wait=False), then promote() or abort()"
+
+_NO_COMPARISON = "gate the copies on error_rate or latency, or compare the answers yourself: predict(..., revision=)"
 
 
 def refuse_unsupported(backend: Backend, cursor: RolloutCursor) -> None:
@@ -127,6 +130,9 @@ def _gates(capabilities: Capabilities, policy: RolloutPolicy) -> Part:
     if not (policy.bake or any(percent < WHOLE for percent in policy.steps)):
         why = f"policy {policy.strategy.value} has gates and no time in which they could look"
         return Part("gates", How.REFUSED, why, "use canary, linear, or blue_green(bake=...)")
+    if not capabilities.compares and any(gate.metric is Metric.DISAGREEMENT for gate in policy.gates):
+        why = capabilities.why_not.get("compares", "it does not hold the answers of copies against the callers'")
+        return Part("gates", How.REFUSED, why, _NO_COMPARISON, "compares")
     return Part("gates", How.OURS, "on the backend's metrics")
 
 

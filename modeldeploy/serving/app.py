@@ -20,7 +20,7 @@ import attrs
 from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging.blocks import Block, count_rows
 from modeldeploy.packaging.signature import check
-from modeldeploy.serving import datatypes, matrix, payloads, wire
+from modeldeploy.serving import binary_type, datatypes, matrix, payloads, wire
 from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
 from modeldeploy.serving.matrix import Rows
 from modeldeploy.serving.messages import (
@@ -159,7 +159,7 @@ class App:
         if pinned is not None and pinned != self.revision:
             return failure(404, f"there is no revision {pinned[:80]!r} here", field=REVISION_HEADER)
         if path in self._predicting:
-            return self._take_rows if request.method == "POST" else _not_allowed("POST")
+            return self._take_any if request.method == "POST" else _not_allowed("POST")
         read = self._reading.get(path)
         if read is not None:
             return read() if request.method in _READING else _not_allowed("GET, HEAD")
@@ -212,6 +212,21 @@ class App:
         return json_response(200, data)
 
     # Predictions.
+
+    def _take_any(self, request: Request) -> Call | _Unread:
+        if binary_type.is_binary(request.headers.get("content-type", "")):
+            return self._take_folded(request)
+        return self._take_rows(request)
+
+    def _take_folded(self, request: Request) -> Call:
+        """Take binary tensors whose header the provider dropped, and answer in the same form."""
+        call = self._take_infer(attrs.evolve(request, headers=binary_type.unfolded(request.headers)))
+
+        def encode(outputs: Columns) -> Response:
+            answer = call.encode(outputs)
+            return attrs.evolve(answer, headers=binary_type.folded(answer.headers))
+
+        return attrs.evolve(call, encode=encode)
 
     def _take_rows(self, request: Request) -> Call | _Unread:
         content_type = request.headers.get("content-type", "")

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from modeldeploy.errors import PredictionError
 from modeldeploy.packaging.blocks import Block, Columns
+from modeldeploy.serving.binary_type import HEADER
 from modeldeploy.serving.datatypes import of_field
 from modeldeploy.serving.inputs import alike
 from modeldeploy.serving.messages import RefusedError, Request
-from modeldeploy.serving.wire import HEADER, read_tensors, to_binary
+from modeldeploy.serving.wire import read_tensors, to_binary
 from modeldeploy.values.model import Signature
 from modeldeploy.values.serving import Payload
 

@@ -18,12 +18,12 @@ import orjson
 from numpy.typing import NDArray
 
 from modeldeploy.serving import matrix
+from modeldeploy.serving.binary_type import HEADER
 from modeldeploy.serving.datatypes import BYTES, of_array, wire_dtype
 from modeldeploy.serving.duplicates import check_keys
 from modeldeploy.serving.messages import JSON_TYPE, RefusedError, Request, Response
 from modeldeploy.values.model import Signature
 
-HEADER = "inference-header-content-length"
 _MAX_RANK = 32
 _MAX_SIZE = 1 << 40
 _EXACT = 1 << 53

@@ -55,6 +55,7 @@ class Scenario:
             "split": able.split > 1,
             "meters": able.meters,
             "shadow": able.shadow is not None and able.shadow.max_percent >= COPIES,
+            "compares": able.compares,
             "sticky": able.sticky,
             "pinned_invoke": able.pinned_invoke,
             "broken": harness.broken is not None,
@@ -292,7 +293,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("ab_undecided_goes_back", rolling(ab_test("rollback"), also=scored(0.5, 0.5)), _FAILED, ("50", "0"), _AB),
     Scenario("shadow_parks", rolling(shadow(_GATE)), _DONE, (f"copies {COPIES}", "0"), _SHADOW),
     Scenario("shadow_goes_on", rolling(shadow(_GATE, then=(10,))), _DONE, (f"copies {COPIES}", "10", "100"), _SHADOW | _SPLIT),
-    Scenario("shadow_disagrees", rolling(shadow("disagreement <= 50%")), _FAILED, (f"copies {COPIES}", "0"), _SHADOW),
+    Scenario("shadow_disagrees", rolling(shadow("disagreement <= 50%")), _FAILED, (f"copies {COPIES}", "0"), _SHADOW | {"compares"}),
     Scenario("shadow_errs", rolling(shadow(_GATE), broken=True), _FAILED, (f"copies {COPIES}", "0"), _SHADOW | {"broken"}),
     Scenario(
         "inconclusive_holds",

@@ -30,8 +30,12 @@ class Capabilities:
     split: int = 1
     """How many revisions may share the traffic at one time."""
     shadow: Shadow | None = None
+    compares: bool = False
+    """Whether the answers of copies are held against those that the callers got, as gates on disagreement need."""
     pinned_invoke: bool = False
     """Whether a call can name the revision that answers it."""
+    max_request_bytes: int = 0
+    """How large a request may be; 0: the provider sets no limit. Larger tables are sent in several."""
     expect_is_atomic: bool = False
     """Whether compare-and-set of traffic is safe against a concurrent writer."""
     safe_canary: bool = False

@@ -95,6 +95,15 @@ def test_a_cut_covers_every_row_once_in_order_and_within_the_limits(rows, size):
     assert len(cuts) == 1 or (len(cuts) - 1) * min(chunks.ROWS, max(1, chunks.SIZE // size)) < rows
 
 
+@settings(deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 1 << 20), st.integers(1, 1 << 25))
+def test_a_cut_leaves_room_below_the_limit_of_a_provider(rows, size, limit):
+    cuts = chunks.cut(rows, size, limit)
+    assert (cuts[0].start, cuts[-1].stop) == (0, rows)
+    longest = max(map(len, cuts))
+    assert longest * size <= min(limit * 3 // 4, chunks.SIZE) or longest <= 1
+
+
 # ---------------------------------------------------------------- the same answer
 
 

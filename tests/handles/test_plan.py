@@ -237,6 +237,11 @@ KEYLESS = attrs.evolve(RolloutPolicy.ab_test(key="id", until=9), key="")
         ({"split": 1}, RolloutPolicy.shadow(then=(10,)), ("split", "at most 1", "all_at_once")),
         ({"meters": False}, RolloutPolicy.canary(gates=GATED), ("meters", "does not measure", "promote")),
         ({"meters": False}, RolloutPolicy.ab_test(key="id", until=9), ("meters", "does not measure", "promote")),
+        (
+            {"compares": False},
+            RolloutPolicy.shadow(gates=["disagreement <= 1%"]),
+            ("compares", "does not hold", "error_rate"),
+        ),
         ({}, RolloutPolicy.blue_green(bake=0, gates=GATED), ("", "no time in which they could look", "bake=")),
         ({}, KEYLESS, ("", "who asks", "key=")),
     ],

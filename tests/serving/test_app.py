@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import pytest
 
+from modeldeploy.serving import binary_type
 from modeldeploy.serving.app import App, Routes
 from modeldeploy.serving.messages import Request
 from modeldeploy.values.model import DType, Field, Signature
@@ -213,3 +215,25 @@ def test_json_and_binary_callers_share_a_batch(stub):
     )
     assert model.sizes == [3]
     assert answers[2].body == b"11.0\n"
+
+
+def test_binary_tensors_whose_header_was_dropped_are_read_by_their_content_type(app):
+    head = json.dumps(
+        {
+            "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "parameters": {"binary_data_size": 16}}],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    body = head + struct.pack("<2d", 1.0, 2.0)
+    plain = {"content-type": "application/octet-stream", binary_type.HEADER: str(len(head))}
+    direct = ask(app, "POST", "/v2/models/ep/infer", body, **plain)
+    folded = ask(app, "POST", "/invocations", body, **binary_type.folded(plain))
+    assert (folded.status, folded.body) == (200, direct.body)
+    assert binary_type.HEADER not in folded.headers
+    assert binary_type.unfolded(folded.headers) == direct.headers
+
+
+@pytest.mark.parametrize("size", ["", "x", "99"])
+def test_a_length_in_the_content_type_that_is_none_is_the_callers_mistake(app, size):
+    answer = ask(app, "POST", "/invocations", b"{}", **{"content-type": f"{binary_type.PREFIX}{size}"})
+    assert answer.status == 400

@@ -60,6 +60,7 @@ CAPABILITIES = Capabilities(
     durable=True,
     split=100,
     shadow=Shadow(),
+    compares=True,
     pinned_invoke=True,
     expect_is_atomic=True,
     safe_canary=True,
