@@ -78,6 +78,7 @@ def _serve(asked: argparse.Namespace, environ: Mapping[str, str], scratch: Path)
     with _bind(asked.host, _port(asked.port, environ)) as sock:
         bundle = find_bundle(asked, environ, scratch)
         _end_on_sigterm()
+        from modeldeploy.serving import lines
         from modeldeploy.serving.boot import boot
         from modeldeploy.serving.http import run
         from modeldeploy.serving.standalone import Standalone
@@ -90,6 +91,7 @@ def _serve(asked: argparse.Namespace, environ: Mapping[str, str], scratch: Path)
             trust=[*asked.trust, *_split(environ.get("MODELDEPLOY_TRUST", ""))],
             routes=routes,
             metrics=standalone.metrics,
+            row_by_row=lines.wanted(environ),
         )
         announce = functools.partial(_announce, app, sock.getsockname(), aloud=asked.announce)
         with contextlib.closing(access_arguments.entrance(access, app.name, routes)) as entrance:

@@ -20,7 +20,7 @@ import attrs
 from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging.blocks import Block, count_rows
 from modeldeploy.packaging.signature import check
-from modeldeploy.serving import binary_type, datatypes, matrix, payloads, wire
+from modeldeploy.serving import binary_type, datatypes, lines, matrix, payloads, wire
 from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
 from modeldeploy.serving.matrix import Rows
 from modeldeploy.serving.messages import (
@@ -83,6 +83,9 @@ class App:
         self.ready = True
         self.name, self.version, self.revision = name, version, revision
         self._signature = model.signature
+        self._model = model
+        self.row_by_row = False
+        """Whether each of several JSON Lines is answered by itself (``lines.py``), as batch services need it."""
         self._batcher = Batcher(model, max_rows=max_rows, batchable=batchable)
         self._metrics_text = metrics
         self._predicting = {"/invocations", "/score"}
@@ -153,7 +156,7 @@ class App:
 
     # Routes.
 
-    def _route(self, request: Request) -> Response | Callable[[Request], Call | _Unread]:
+    def _route(self, request: Request) -> Response | Callable[[Request], Response | Call | _Unread]:
         path = request.path
         pinned = request.headers.get(REVISION_HEADER)
         if pinned is not None and pinned != self.revision:
@@ -213,7 +216,7 @@ class App:
 
     # Predictions.
 
-    def _take_any(self, request: Request) -> Call | _Unread:
+    def _take_any(self, request: Request) -> Response | Call | _Unread:
         if binary_type.is_binary(request.headers.get("content-type", "")):
             return self._take_folded(request)
         return self._take_rows(request)
@@ -228,8 +231,10 @@ class App:
 
         return attrs.evolve(call, encode=encode)
 
-    def _take_rows(self, request: Request) -> Call | _Unread:
+    def _take_rows(self, request: Request) -> Response | Call | _Unread:
         content_type = request.headers.get("content-type", "")
+        if self.row_by_row and payloads.plain_type(content_type) == payloads.LINES_TYPE:
+            return lines.answer(request.body, self._model)
         raw = payloads.decode(request.body, content_type, self._signature)
         kind = payloads.accepted(request.headers.get("accept", ""), content_type)
         encode = functools.partial(payloads.encode, kind=kind)

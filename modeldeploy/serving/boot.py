@@ -23,18 +23,19 @@ def boot(
     trust: Collection[str] = (),
     routes: Routes | None = None,
     metrics: Callable[[], str] | None = None,
+    row_by_row: bool = False,
 ) -> App:
     """Load the bundle and check its golden examples; IntegrityError says which row and column differ.
 
     ``name`` and ``revision`` default to the model's own name and version. A bundle whose option ``batchable`` is ``"false"`` is predicted
-    request by request.
+    request by request; with ``row_by_row`` a row of JSON Lines that fails is answered with its reason.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     bundle = Bundle.open(path)
     model = load(bundle, trust=trust)
     check_golden(model)
     manifest = bundle.manifest
-    return App(
+    app = App(
         model,
         name=name or manifest.name,
         version=manifest.version,
@@ -43,6 +44,8 @@ def boot(
         routes=routes,
         metrics=metrics,
     )
+    app.row_by_row = row_by_row
+    return app
 
 
 def check_golden(model: LoadedModel) -> None:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from modeldeploy.serving import lines
 from modeldeploy.serving.app import App
 from modeldeploy.serving.boot import boot
 from modeldeploy.serving.messages import Request, Response
@@ -21,7 +22,8 @@ _FAILED = 400
 def model_fn(model_dir: str, context: object = None) -> App:
     """Load the bundle in ``model_dir`` and prove it by its golden outputs."""
     del context
-    return boot(Path(model_dir) / "bundle", trust=os.environ.get("MODELDEPLOY_TRUST", "").replace(",", " ").split())
+    trust = os.environ.get("MODELDEPLOY_TRUST", "").replace(",", " ").split()
+    return boot(Path(model_dir) / "bundle", trust=trust, row_by_row=lines.wanted(os.environ))
 
 
 def input_fn(body: bytes | bytearray | str, content_type: str, context: object = None) -> Request:
