@@ -28,7 +28,7 @@ from modeldeploy.serving.limits import MEBIBYTE, Limits
 if TYPE_CHECKING:
     from modeldeploy.serving.app import App, Routes
 
-SAGEMAKER_DIR = "/opt/ml/model"
+SAGEMAKER_BASE = "/opt/ml"
 _MANIFEST = "manifest.json"
 _DEFAULT_PORT = 8080
 _FAILED = 1
@@ -154,13 +154,18 @@ def find_bundle(asked: argparse.Namespace, environ: Mapping[str, str], scratch: 
         return Path(asked.bundle)
     if asked.archive is not None:
         return _unpack(Path(asked.archive), scratch)
-    places = [place for place in (_storage(environ), environ.get("AZUREML_MODEL_DIR"), SAGEMAKER_DIR) if place]
+    places = [place for place in (_storage(environ), environ.get("AZUREML_MODEL_DIR"), _sagemaker(environ)) if place]
     for place in places:
         found = _look_in(Path(place), scratch)
         if found is not None:
             return found
     message = f"no bundle in {places}"
     raise ConfigurationError(message, hint="pass --bundle DIR or --archive FILE")
+
+
+def _sagemaker(environ: Mapping[str, str]) -> str:
+    # The variable by which the provider's own inference toolkit is told to look elsewhere.
+    return f"{environ.get('SAGEMAKER_BASE_DIR') or SAGEMAKER_BASE}/model"
 
 
 def _storage(environ: Mapping[str, str]) -> str:

@@ -1,0 +1,155 @@
+"""A container: a real process that gets the extracted model, its environment and a port, and is asked over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from modeldeploy.simulate.sagemaker.images import PORT
+from modeldeploy.simulate.sagemaker.launcher import ROOT, Launcher
+from modeldeploy.simulate.sagemaker.wire import Line, UnreachableError
+
+_PING_TIMEOUT_S = 2.0
+_PING_EVERY_S = 0.05
+_GRACE_S = 5.0
+_OK = 200
+# What a process of this machine needs to run at all; of everything else a container knows nothing.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
+
+
+class StartError(Exception):
+    """The container did not come up; ``exited`` tells whether it ended by itself."""
+
+    def __init__(self, *, exited: bool) -> None:
+        super().__init__("the container ended" if exited else "the container did not answer /ping")
+        self.exited = exited
+
+
+class Container:
+    """One process; ``directory`` is its ``/opt/ml`` with the model in ``model``, and is removed when it stops."""
+
+    def __init__(self, launcher: Launcher, directory: Path, log: Callable[[str], None]) -> None:
+        self.directory = directory
+        self._launcher = launcher
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pump: threading.Thread | None = None
+        self._line: Line | None = None
+
+    def start(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start the process; whether it comes up is for ``wait`` to say."""
+        if PORT in argv:
+            port = _free_port()
+            argv = [str(port) if each == PORT else each for each in argv]
+            self._line = Line(port)
+        env = {**_environment(self.directory), **environment}
+        self._process = self._launcher.start(argv, env, self.directory)
+        self._pump = threading.Thread(target=self._read, args=(self._process,), name="container output", daemon=True)
+        self._pump.start()
+
+    def wait(self, deadline_s: float, stop: threading.Event) -> None:
+        """Ping until it answers 200; StartError when it ends before, or is not up within that many seconds of this machine."""
+        until = time.monotonic() + deadline_s
+        while not self.pings():
+            if self._process is None or self._process.poll() is not None:
+                raise StartError(exited=True)
+            if time.monotonic() > until or stop.wait(_PING_EVERY_S):
+                raise StartError(exited=False)
+
+    def pings(self) -> bool:
+        """Say whether it answers a health check."""
+        if self._line is None:
+            return False
+        with contextlib.suppress(OSError):
+            return self._line.ask("GET", "/ping", {}, b"", _PING_TIMEOUT_S).status == _OK
+        return False
+
+    @property
+    def line(self) -> Line:
+        """Its connections; UnreachableError while it has not said where it listens."""
+        if self._line is None:
+            message = "the container has not said where it listens"
+            raise UnreachableError(message)
+        return self._line
+
+    def stop(self) -> None:
+        """Ask it to end, make it end, and remove its directory."""
+        if self._line is not None:
+            self._line.close()
+        if self._process is not None:
+            _end(self._process)
+        if self._pump is not None:
+            self._pump.join()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        output = process.stdout
+        if output is None:
+            return
+        with output:
+            for data in output:
+                line = data.decode("utf-8", "replace").rstrip("\r\n")
+                port = _announced(line) if self._line is None else None
+                if port is not None:
+                    self._line = Line(port)
+                else:
+                    self._log(line)
+
+
+def _announced(line: str) -> int | None:
+    if not line.startswith("{"):
+        return None
+    with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return int(orjson.loads(line)["port"])
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    paths = [each for each in (ROOT, os.environ.get("PYTHONPATH", "")) if each]
+    return {
+        **kept,
+        "HOME": str(directory),
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Where the public inference toolkit looks instead of /opt/ml; so does our model server.
+        "SAGEMAKER_BASE_DIR": str(directory),
+    }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and whatever it started, which is one session."""
+    _signal(process, signal.SIGTERM)
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        _signal(process, signal.SIGKILL)
+    finally:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)

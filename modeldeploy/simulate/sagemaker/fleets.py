@@ -1,0 +1,198 @@
+"""Fleets: the instances of an endpoint's variants, as processes."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from modeldeploy.simulate.sagemaker import archives
+from modeldeploy.simulate.sagemaker.cloud import Cloud
+from modeldeploy.simulate.sagemaker.containers import Container, StartError
+from modeldeploy.simulate.sagemaker.images import Images
+from modeldeploy.simulate.sagemaker.launcher import Launcher
+from modeldeploy.simulate.sagemaker.logbook import Logbook
+from modeldeploy.simulate.sagemaker.models import container_of
+from modeldeploy.simulate.sagemaker.world import Json, Record, World
+
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using a different ML "
+    "instance type or after some time."
+)
+
+
+class ProvisionError(Exception):
+    """The fleet did not come up; the text is the FailureReason."""
+
+
+@attrs.define(eq=False)
+class Variant:
+    """One variant of a fleet as it runs."""
+
+    settings: Json
+    """As the endpoint configuration has it."""
+    model: Record
+    weight: float
+    desired_weight: float
+    count: int
+    desired_count: int
+    containers: list[Container] = attrs.field(factory=list)
+    used: float = 0.0
+    """When the last request came, for serverless variants."""
+    _turn: itertools.count[int] = attrs.field(factory=itertools.count)
+
+    @classmethod
+    def of(cls, settings: Json, model: Record) -> Variant:
+        """Make one as the configuration says; a weight that is not given is 1."""
+        weight, count = float(settings.get("InitialVariantWeight", 1.0)), int(settings.get("InitialInstanceCount", 1))
+        return cls(settings, model, weight, weight, count, count)
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return str(self.settings["VariantName"])
+
+    @property
+    def serverless(self) -> bool:
+        """Whether it has no instances of its own."""
+        return "ServerlessConfig" in self.settings
+
+    def next(self) -> Container | None:
+        """Give the container whose turn it is; None while there is none."""
+        containers = self.containers
+        return containers[next(self._turn) % len(containers)] if containers else None
+
+
+@attrs.define(eq=False)
+class Fleet:
+    """All variants of one endpoint configuration."""
+
+    config: Record
+    variants: list[Variant]
+    shadows: list[Variant] = attrs.field(factory=list)
+
+    @property
+    def every(self) -> Iterable[Variant]:
+        """Production and shadow variants."""
+        return (*self.variants, *self.shadows)
+
+
+@attrs.define(eq=False)
+class Yard:
+    """Starts and stops the processes of fleets and jobs."""
+
+    world: World
+    cloud: Cloud
+    images: Images
+    launcher: Launcher
+    logbook: Logbook
+    directory: Path
+    health_check_s: float
+    """How long a container has to answer its first health check, in seconds of this machine."""
+    processes: int
+    """How many processes stand for the instances of a variant at most."""
+
+    def raise_fleet(self, fleet: Fleet, group: str, *, refused: Callable[[], None]) -> None:
+        """Start every container of a fleet and wait until each is healthy; ProvisionError, with nothing left, otherwise."""
+        try:
+            refused()
+            for variant in fleet.every:
+                self.grow(variant, group)
+        except ProvisionError:
+            self.stop(fleet.every)
+            raise
+
+    def grow(self, variant: Variant, group: str) -> None:
+        """Bring the processes of a variant to the number that stands for its instances."""
+        wanted = min(max(variant.desired_count, 1), self.processes)
+        while len(variant.containers) > wanted:
+            variant.containers.pop().stop()
+        fresh = [self._start(variant, group) for _number in range(len(variant.containers), wanted)]
+        try:
+            self._await(variant, fresh)
+        except ProvisionError:
+            for each in fresh:
+                each.stop()
+            raise
+        variant.containers = [*variant.containers, *fresh]
+
+    def stop(self, variants: Iterable[Variant]) -> None:
+        """Stop all containers of some variants."""
+        for variant in variants:
+            containers, variant.containers = variant.containers, []
+            for container in containers:
+                container.stop()
+
+    def _start(self, variant: Variant, group: str) -> Container:
+        log = self.logbook.writer(group, f"{variant.name}/i-{uuid.uuid4().hex[:17]}")
+        try:
+            return self.start(variant.model, log, {})
+        except archives.DownloadError as error:
+            text = (
+                f'Failed to download model data for container "container_1" from URL: "{error.url}". Please ensure that there is an '
+                "object located at the URL and that the role passed to CreateModel has permissions to download the object."
+            )
+            raise ProvisionError(text) from error
+        except archives.ExtractError as error:
+            text = (
+                f'Failed to extract model data archive for container "container_1" from URL "{error.url}". Please ensure that the '
+                "object located at the URL is a valid tar.gz archive."
+            )
+            raise ProvisionError(text) from error
+
+    def start(self, model: Record, log: Callable[[str], None], environment: Mapping[str, str]) -> Container:
+        """Start one container of a model; DownloadError or ExtractError when its data cannot be had."""
+        settings = container_of(model)
+        directory = Path(tempfile.mkdtemp(prefix="c", dir=self.directory))
+        container = Container(self.launcher, directory, log)
+        try:
+            archives.fetch(self.cloud, settings, directory / "model")
+            argv = self.images.argv(settings["Image"]) or ()
+            container.start(argv, {**self._role(), **settings.get("Environment", {}), **environment})
+        except BaseException:
+            container.stop()
+            raise
+        return container
+
+    def _role(self) -> dict[str, str]:
+        """Let the container be its execution role, in this cloud and no other."""
+        key = self.cloud.credentials
+        return {
+            "AWS_ENDPOINT_URL": self.cloud.url,
+            "AWS_REGION": self.world.site.region,
+            "AWS_DEFAULT_REGION": self.world.site.region,
+            "AWS_ACCESS_KEY_ID": key.access_key,
+            "AWS_SECRET_ACCESS_KEY": key.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def _await(self, variant: Variant, containers: Iterable[Container]) -> None:
+        for container in containers:
+            try:
+                self.await_healthy(container, self.world.stopping)
+            except StartError as error:
+                raise ProvisionError(_reason(variant, exited=error.exited)) from error
+
+    def await_healthy(self, container: Container, stop: threading.Event) -> None:
+        """Wait until a container answers its health check; StartError when it does not."""
+        container.wait(self.health_check_s, stop)
+        if self.world.faults.ping:
+            raise StartError(exited=False)
+
+
+def _reason(variant: Variant, *, exited: bool) -> str:
+    if exited:
+        image = container_of(variant.model)["Image"]
+        return (
+            f"CannotStartContainerError. Please ensure the model container for variant {variant.name} starts correctly when invoked "
+            f"with 'docker run {image} serve'"
+        )
+    return (
+        f"The primary container for production variant {variant.name} did not pass the ping health check. Please check CloudWatch logs "
+        "for this endpoint."
+    )

@@ -1,0 +1,182 @@
+"""The HTTP server in front: a thread for each connection, kept alive, one write for each answer."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler
+from typing import IO, TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.serving import BaseWSGIServer
+
+_SPOOL = 16 * 1024 * 1024
+_NO_BODY = frozenset({204, 304})
+_CHUNK = 1024 * 1024
+_Exchange = tuple[str, list[tuple[str, str]]]
+
+
+class Server:
+    """Bound to a port of the loopback device that the operating system chooses; serves from ``start`` to ``close``."""
+
+    def __init__(self) -> None:
+        from werkzeug.serving import ThreadedWSGIServer
+
+        self._inner: BaseWSGIServer = ThreadedWSGIServer("127.0.0.1", 0, _nothing, handler=_handler())
+        self.port: int = self._inner.server_port
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        setattr(self._inner, "watch", self._watch)  # noqa: B010 - the handler finds it on its server
+        self._thread = threading.Thread(target=self._inner.serve_forever, args=(0.05,), name="rehearsal", daemon=True)
+
+    def start(self, app: WSGIApplication) -> None:
+        """Serve an application."""
+        self._inner.app = app
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop taking connections and close those that are open."""
+        if self._thread.is_alive():
+            self._inner.shutdown()
+            self._thread.join()
+        self._inner.server_close()
+        with self._lock:
+            for connection in self._connections:
+                _shut(connection)
+
+    def _watch(self, connection: socket.socket, *, there: bool) -> None:
+        with self._lock:
+            if there:
+                self._connections.add(connection)
+            else:
+                self._connections.discard(connection)
+
+
+def _nothing(_environ: WSGIEnvironment, _start_response: StartResponse) -> Iterable[bytes]:
+    message = "there is no application yet"
+    raise NotImplementedError(message)
+
+
+def _shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+def _handler() -> type[Any]:
+    from werkzeug.serving import WSGIRequestHandler
+
+    class Handler(WSGIRequestHandler):
+        """Reads a request whole before it is handled, so that the connection can be kept, and writes an answer at once."""
+
+        protocol_version = "HTTP/1.1"
+        # Without these the kernel holds the second of two small packets back until the first is acknowledged: 40 ms.
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def setup(self) -> None:
+            super().setup()
+            cast("Any", self.server).watch(self.connection, there=True)
+
+        def finish(self) -> None:
+            cast("Any", self.server).watch(self.connection, there=False)
+            super().finish()
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            """Keep silent: a library prints nothing."""
+
+        def run_wsgi(self) -> None:
+            if self.headers.get("Expect", "").lower() == "100-continue":
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.wfile.flush()
+            environ = self.make_environ()
+            with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as body:
+                _read_whole(environ, cast("IO[bytes]", body))
+                try:
+                    _respond(self, self.server.app, environ)
+                except ConnectionError:
+                    self.close_connection = True
+                    _shut(self.connection)
+
+    return Handler
+
+
+def _read_whole(environ: WSGIEnvironment, into: IO[bytes]) -> None:
+    """Read the request's body, and make the environment look as if it had come with its length."""
+    source, chunked = environ["wsgi.input"], environ.pop("wsgi.input_terminated", False)
+    left = None if chunked else int(environ.get("CONTENT_LENGTH") or 0)
+    while left is None or left > 0:
+        data = source.read(_CHUNK if left is None else min(_CHUNK, left))
+        if not data:
+            break
+        into.write(data)
+        left = None if left is None else left - len(data)
+    if chunked:
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        environ["CONTENT_LENGTH"] = str(into.tell())
+    into.seek(0)
+    environ["wsgi.input"] = into
+
+
+def _respond(handler: BaseHTTPRequestHandler, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+    begun: list[_Exchange] = []
+
+    def start_response(
+        status: str, headers: list[tuple[str, str]], _exc_info: object = None
+    ) -> Callable[[bytes], object]:
+        begun.append((status, headers))
+        return _no_write
+
+    parts = app(environ, cast("StartResponse", start_response))
+    try:
+        _write(handler, begun, parts)
+    finally:
+        close = getattr(parts, "close", None)
+        if close is not None:
+            close()
+
+
+def _no_write(_data: bytes) -> None:
+    message = "write() of WSGI is not offered"
+    raise NotImplementedError(message)
+
+
+def _write(handler: BaseHTTPRequestHandler, begun: list[_Exchange], parts: Iterable[bytes]) -> None:
+    found = iter(parts)
+    first = next(found, b"")  # a generator has called start_response only now
+    status, headers = begun[-1]
+    code, _, reason = status.partition(" ")
+    bodiless = handler.command == "HEAD" or int(code) in _NO_BODY
+    chunked = not bodiless and "content-length" not in {name.lower() for name, _value in headers}
+    _write_head(handler, int(code), reason, [*headers, ("Transfer-Encoding", "chunked")] if chunked else headers)
+    if chunked:
+        _write_chunks(handler, first, found)
+    elif not bodiless:
+        for part in (first, *found):
+            handler.wfile.write(part)
+    handler.wfile.flush()
+
+
+def _write_head(handler: BaseHTTPRequestHandler, code: int, reason: str, headers: list[tuple[str, str]]) -> None:
+    handler.send_response(code, reason)
+    for name, value in headers:
+        if name.lower() not in {"connection", "date", "server"}:
+            handler.send_header(name, value)
+    handler.end_headers()
+
+
+def _write_chunks(handler: BaseHTTPRequestHandler, first: bytes, rest: Iterable[bytes]) -> None:
+    for part in itertools.chain((first,), rest):
+        _write_chunk(handler, part)
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+def _write_chunk(handler: BaseHTTPRequestHandler, part: bytes) -> None:
+    if part:
+        handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        handler.wfile.flush()
