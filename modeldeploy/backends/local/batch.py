@@ -18,13 +18,12 @@ from typing import IO, Self
 
 import attrs
 
-from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError, UnsupportedError
-from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError, UnsupportedError
 from modeldeploy.packaging.store import Store
+from modeldeploy.scoring import asking, publish
 from modeldeploy.scoring import plan as planning
-from modeldeploy.scoring import publish
 from modeldeploy.scoring.durable import Lease
-from modeldeploy.scoring.job import Job, Progress, Request, content
+from modeldeploy.scoring.job import Job, Progress, Request
 from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
@@ -71,24 +70,15 @@ class LocalBatch:
         """Check everything that can be checked without reading the input through; nothing is written."""
         request = self._request(job)
         planning.inspect(job)
-        _check_output(job)
-        _begins_anew(self._job(job.name), request)
+        asking.check_output(job)
+        asking.begins_anew(self._job(job.name), request)
         return Ticket(Action.PUT_JOB, job.name, {"job": to_json(job)}, poll_after=_LOOK_S)
 
     def _job(self, name: str) -> Job:
         return Job(self._home / "batch" / check_name(name, "job name"))
 
     def _request(self, spec: BatchSpec) -> Request:
-        """Check that the model is there and may be loaded."""
-        bundle = Bundle.open(Path(spec.model.uri), expect=spec.model.digest)
-        trusted = {*self._trust, *Store(self._home / "store").trusted()}
-        if bundle.manifest.pickled and bundle.digest not in trusted:
-            message = f"{spec.model} holds pickled code and nobody here vouched for {bundle.digest}"
-            raise IntegrityError(
-                message, hint=f"if you know where it comes from, pass trust={bundle.digest!r} to Model.from_path"
-            )
-        trust = (bundle.digest,) if bundle.digest in trusted else ()
-        return Request(spec, trust, overwrite=spec.options.get("overwrite") == "true")
+        return asking.request(spec, {*self._trust, *Store(self._home / "store").trusted()})
 
     # Moving on
 
@@ -109,7 +99,7 @@ class LocalBatch:
 
     def _begin(self, ticket: Ticket, job: Job) -> Ticket:
         request = self._request(from_json(BatchSpec, ticket.wanted["job"]))
-        anew = _begins_anew(job, request)
+        anew = asking.begins_anew(job, request)
         progress = job.progress()
         if not anew and publish.finished(job) and progress.phase is Phase.SUCCEEDED:
             return _ended(ticket, progress)
@@ -203,50 +193,6 @@ class LocalBatch:
         return job.log
 
 
-_ELSEWHERE = "write to another directory, or name the input files more narrowly"
-
-
-def _check_output(spec: BatchSpec) -> None:
-    output = Path(spec.output)
-    if not output.parent.is_dir():
-        message = f"the output's directory {str(output.parent)!r} does not exist"
-        raise ConfigurationError(message, hint="make it first")
-    if str(output) in spec.source:
-        message = f"output {spec.output!r} is one of the input files"
-        raise ConfigurationError(message, hint=_ELSEWHERE)
-    inside = next((file for file in spec.source if output.resolve() in Path(file).resolve().parents), None)
-    if inside is not None:
-        message = f"output directory {spec.output!r} would be replaced, and input file {inside!r} lies in it"
-        raise ConfigurationError(message, hint=_ELSEWHERE)
-
-
-def _begins_anew(job: Job, request: Request) -> bool:
-    """Whether nothing of an earlier run is of use; ConflictError when something would be lost without ``overwrite``."""
-    known = job.exists()
-    if known and content(job.request().spec) != content(request.spec):
-        return _replaces(job, request)
-    publish.check_free(job, request)
-    if not known:
-        return True
-    output = Path(request.spec.output)
-    if publish.finished(job) and not (output.exists() and publish.is_ours(job, output)):
-        return True
-    try:
-        job.check_inputs()
-    except ConflictError:
-        if not request.overwrite:
-            raise
-        return True
-    return False
-
-
-def _replaces(job: Job, request: Request) -> bool:
-    if request.overwrite and not Lease.held(job.lease):
-        return True
-    message = f"batch job {job.name!r} exists with other content"
-    raise ConflictError(message, hint="choose another name=, or replace it with overwrite=True once it has ended")
-
-
 def _spawn(job: Job, lease: Lease) -> None:
     """Start a runner that holds the lease from its first moment, in a session of its own."""
     inherits = os.name != "nt"
@@ -290,26 +236,13 @@ def _read_step(step: str) -> tuple[int, int]:
 
 
 def _report(ticket: Ticket, progress: Progress) -> Ticket:
-    return attrs.evolve(ticket, fraction=progress.fraction, note=describe(progress))
+    return attrs.evolve(ticket, fraction=progress.fraction, note=asking.describe(progress))
 
 
 def _ended(ticket: Ticket, progress: Progress) -> Ticket:
-    note = describe(progress) if progress.phase is Phase.SUCCEEDED else progress.note
+    note = asking.describe(progress) if progress.phase is Phase.SUCCEEDED else progress.note
     fraction = 1.0 if progress.phase is Phase.SUCCEEDED else progress.fraction
     return attrs.evolve(ticket, phase=progress.phase, fraction=fraction, note=note)
-
-
-def describe(progress: Progress) -> str:
-    """Say how far a job is: rows, bad rows, rows per second and time left."""
-    total = f" of {progress.rows_total:,}" if progress.rows_total is not None else ""
-    parts = [f"{progress.rows_done:,}{total} rows"]
-    if progress.bad_rows:
-        parts.append(f"{progress.bad_rows:,} bad")
-    if progress.rows_per_second:
-        parts.append(f"{progress.rows_per_second:,.0f} rows/s")
-    if progress.seconds_left and not progress.phase.ended:
-        parts.append(f"{progress.seconds_left:,.0f} s left")
-    return ", ".join(parts) if progress.rows_done else progress.note
 
 
 def _tail(path: Path) -> str:
