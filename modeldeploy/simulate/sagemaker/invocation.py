@@ -87,7 +87,7 @@ def _members(shape: Any, environ: WSGIEnvironment) -> dict[str, Any]:
     for name, member in shape.members.items():
         place = member.serialization
         if place.get("location") == "header":
-            value = header(environ, place.get("locationName", name))
+            value = header(environ, place.get("name", name))
             if value is not None:
                 found[name] = int(value) if member.type_name == "integer" and value.isdecimal() else value
     return found
