@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import attrs
 import orjson
 
-from modeldeploy.simulate.sagemaker.images import PORT
+from modeldeploy.simulate.sagemaker.images import PORT, Program
 from modeldeploy.simulate.sagemaker.launcher import ROOT, Launcher
 from modeldeploy.simulate.sagemaker.wire import Line, UnreachableError
 
@@ -36,6 +37,16 @@ class StartError(Exception):
         self.exited = exited
 
 
+@attrs.frozen
+class Patience:
+    """How long a container may take to come up, in seconds of this machine."""
+
+    silent_s: float
+    """Without any answer: a process of this machine takes this machine's time."""
+    unwell_s: float
+    """Answering that it is not well, which the service would hear for minutes."""
+
+
 class Container:
     """One process; ``directory`` is its ``/opt/ml`` with the model in ``model``, and is removed when it stops."""
 
@@ -47,33 +58,38 @@ class Container:
         self._pump: threading.Thread | None = None
         self._line: Line | None = None
 
-    def start(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def start(self, program: Program, environment: Mapping[str, str]) -> None:
         """Start the process; whether it comes up is for ``wait`` to say."""
+        argv = program.argv
         if PORT in argv:
             port = _free_port()
             argv = [str(port) if each == PORT else each for each in argv]
             self._line = Line(port)
-        env = {**_environment(self.directory), **environment}
+        env = {**_environment(self.directory, library=program.library), **environment}
         self._process = self._launcher.start(argv, env, self.directory)
         self._pump = threading.Thread(target=self._read, args=(self._process,), name="container output", daemon=True)
         self._pump.start()
 
-    def wait(self, deadline_s: float, stop: threading.Event) -> None:
-        """Ping until it answers 200; StartError when it ends before, or is not up within that many seconds of this machine."""
-        until = time.monotonic() + deadline_s
-        while not self.pings():
+    def wait(self, limits: Patience, stop: threading.Event) -> None:
+        """Ping until it answers 200; StartError when it ends before, says no for too long, or does not come up in time."""
+        begun = time.monotonic()
+        refused: float | None = None
+        while (status := self.ping()) != _OK:
+            now = time.monotonic()
+            refused = (refused or now) if status else None
             if self._process is None or self._process.poll() is not None:
                 raise StartError(exited=True)
-            if time.monotonic() > until or stop.wait(_PING_EVERY_S):
+            late = now - begun > limits.silent_s or (refused is not None and now - refused > limits.unwell_s)
+            if late or stop.wait(_PING_EVERY_S):
                 raise StartError(exited=False)
 
-    def pings(self) -> bool:
-        """Say whether it answers a health check."""
+    def ping(self) -> int:
+        """Tell the status of its answer to a health check; 0 when there was none."""
         if self._line is None:
-            return False
+            return 0
         with contextlib.suppress(OSError):
-            return self._line.ask("GET", "/ping", {}, b"", _PING_TIMEOUT_S).status == _OK
-        return False
+            return self._line.ask("GET", "/ping", {}, b"", _PING_TIMEOUT_S).status
+        return 0
 
     @property
     def line(self) -> Line:
@@ -121,9 +137,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def _environment(directory: Path, *, library: bool) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    paths = [each for each in (ROOT, os.environ.get("PYTHONPATH", "")) if each]
+    paths = [each for each in (ROOT, os.environ.get("PYTHONPATH", "")) if each] if library else []
     return {
         **kept,
         "HOME": str(directory),

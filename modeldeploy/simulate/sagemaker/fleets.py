@@ -13,8 +13,8 @@ import attrs
 
 from modeldeploy.simulate.sagemaker import archives
 from modeldeploy.simulate.sagemaker.cloud import Cloud
-from modeldeploy.simulate.sagemaker.containers import Container, StartError
-from modeldeploy.simulate.sagemaker.images import Images
+from modeldeploy.simulate.sagemaker.containers import Container, Patience, StartError
+from modeldeploy.simulate.sagemaker.images import Images, Program
 from modeldeploy.simulate.sagemaker.launcher import Launcher
 from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.models import container_of
@@ -92,8 +92,7 @@ class Yard:
     launcher: Launcher
     logbook: Logbook
     directory: Path
-    health_check_s: float
-    """How long a container has to answer its first health check, in seconds of this machine."""
+    patience: Patience
     processes: int
     """How many processes stand for the instances of a variant at most."""
 
@@ -152,8 +151,8 @@ class Yard:
         container = Container(self.launcher, directory, log)
         try:
             archives.fetch(self.cloud, settings, directory / "model")
-            argv = self.images.argv(settings["Image"]) or ()
-            container.start(argv, {**self._role(), **settings.get("Environment", {}), **environment})
+            program = self.images.program(settings["Image"]) or Program(())
+            container.start(program, {**self._role(), **settings.get("Environment", {}), **environment})
         except BaseException:
             container.stop()
             raise
@@ -180,7 +179,7 @@ class Yard:
 
     def await_healthy(self, container: Container, stop: threading.Event) -> None:
         """Wait until a container answers its health check; StartError when it does not."""
-        container.wait(self.health_check_s, stop)
+        container.wait(self.patience, stop)
         if self.world.faults.ping:
             raise StartError(exited=False)
 

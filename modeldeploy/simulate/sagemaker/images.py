@@ -5,37 +5,54 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import attrs
 
-_ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>[^:@]+)(?:[:@].+)?")
-# The repositories of the provider's prebuilt framework images, whose containers honour code/inference.py.
-_FRAMEWORKS = re.compile(
-    r"(?:sagemaker-)?(?:scikit-learn|xgboost|pytorch|pytorch-inference|mxnet-inference|huggingface-pytorch-inference|tensorflow-inference)"
-    r"(?:-.+)?"
-)
 PORT = "{port}"
-MODEL_SERVER = (
-    sys.executable, "-m", "modeldeploy.serving", "serve", "--host", "127.0.0.1", "--port", "0", "--auth", "none", "--announce",
-)  # fmt: skip
-TOOLKIT = (sys.executable, "-m", "modeldeploy.simulate.sagemaker.toolkit", "--port", "0", "--announce")
+_ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z0-9.]+/(?P<repository>[^:@]+)(?:[:@].+)?")
+# The repositories of the provider's prebuilt framework images, whose containers call code/inference.py.
+_FRAMEWORKS = re.compile(
+    r"(?:sagemaker-)?(?:xgboost|pytorch-inference|mxnet-inference|huggingface-pytorch-inference|tensorflow-inference|pytorch)(?:-.+)?"
+)
+_SCIKIT_LEARN = re.compile(r"(?:sagemaker-)?scikit-learn")
+_SCRIPT = str(Path(__file__).with_name("toolkit.py"))
+
+
+@attrs.frozen
+class Program:
+    """A command; ``{port}`` in it stands for the port to listen on, without it the program prints a line of JSON with its ``port``."""
+
+    argv: Sequence[str]
+    library: bool = True
+    """Whether it may import the modeldeploy of this environment."""
+
+
+MODEL_SERVER = Program(
+    (
+        sys.executable,
+        *("-m", "modeldeploy.serving", "serve", "--host", "127.0.0.1", "--port", "0", "--auth", "none", "--announce"),
+    )
+)
+# -P: the script's directory holds this package's modules, whose names an image does not know.
+TOOLKIT = Program((sys.executable, "-P", _SCRIPT, "--family", "inference"), library=False)
+CONTAINERS = Program((sys.executable, "-P", _SCRIPT, "--family", "containers"), library=False)
 
 
 @attrs.frozen
 class Images:
-    """A table of programs by image or by repository; ``{port}`` in one stands for the port that it must listen on.
-
-    A program without ``{port}`` chooses a port itself and prints a line of JSON with ``port`` in it.
-    """
+    """The programs by image or by repository: those named here before those that are known anyway."""
 
     known: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
-    def argv(self, image: str) -> Sequence[str] | None:
+    def program(self, image: str) -> Program | None:
         """Find the program of an image; None when there is no such image."""
         repository = _repository(image)
         for name in (image, repository):
             if name in self.known:
-                return self.known[name]
+                return Program(self.known[name])
+        if _SCIKIT_LEARN.fullmatch(repository):
+            return CONTAINERS
         if _FRAMEWORKS.fullmatch(repository):
             return TOOLKIT
         return MODEL_SERVER if "modeldeploy" in repository else None

@@ -30,7 +30,7 @@ class Models:
         if "ExecutionRoleArn" not in request:
             raise invalid("ExecutionRoleArn is required when a model is created for hosting or batch transform.")
         self.shelf.check_free(request["ModelName"])
-        if self.images.argv(container["Image"]) is None:
+        if self.images.program(container["Image"]) is None:
             raise invalid(f"Requested image {container['Image']} not found.")
         if not archives.is_there(self.cloud, container):
             found = archives.location(container)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 import attrs
+import orjson
 
 from modeldeploy.simulate.sagemaker import app
 from modeldeploy.simulate.sagemaker.alarms import Alarms
@@ -22,7 +23,15 @@ from modeldeploy.simulate.sagemaker.models import Models
 from modeldeploy.simulate.sagemaker.runtime import Runtime
 from modeldeploy.simulate.sagemaker.server import Server
 from modeldeploy.simulate.sagemaker.settings import Settings
+from modeldeploy.simulate.sagemaker.tags import Tags
 from modeldeploy.simulate.sagemaker.world import Record, Shelf, World
+
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ],
+}
 
 
 @attrs.frozen(eq=False)
@@ -80,7 +89,7 @@ def _parts(settings: Settings, url: str, launcher: Launcher) -> Parts:
         launcher,
         logbook,
         settings.directory,
-        health_check_s=settings.health_check_s,
+        patience=settings.patience,
         processes=settings.processes,
     )
     models: Shelf[Record] = Shelf("model", "model", site, clock)
@@ -108,7 +117,11 @@ def _operations(parts: Parts) -> Mapping[str, Operation]:
     alarms = Alarms(parts.cloud)
     deployments = Deployments(parts.world, parts.yard, alarms, parts.endpoints)
     endpoints = Endpoints(parts.world, parts.models, parts.configs, parts.endpoints, alarms, deployments)
+    tags = Tags(parts.world)
     return {
+        "AddTags": tags.add,
+        "DeleteTags": tags.delete,
+        "ListTags": tags.page,
         "CreateModel": models.create,
         "DescribeModel": models.describe,
         "DeleteModel": models.delete,
@@ -131,3 +144,8 @@ def _furnish(parts: Parts) -> None:
     site = parts.world.site
     place = {} if site.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": site.region}}
     parts.cloud.client("s3").create_bucket(Bucket=site.bucket, **place)
+    parts.cloud.client("iam").create_role(
+        RoleName=site.role.rpartition("/")[2],
+        AssumeRolePolicyDocument=orjson.dumps(_TRUST).decode(),
+        Description="What rehearsed models and jobs act as.",
+    )

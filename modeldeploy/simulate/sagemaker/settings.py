@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.sagemaker.containers import Patience
 from modeldeploy.simulate.sagemaker.faults import Faults
 from modeldeploy.simulate.sagemaker.images import Images
 from modeldeploy.simulate.sagemaker.signature import Credentials
@@ -28,7 +29,7 @@ class Settings:
     images: Images
     directory: Path
     """The containers' directories are made in it."""
-    health_check_s: float
+    patience: Patience
     """How long a container may take to come up."""
     invocation_timeout_s: float
     """How long a container may take to answer."""

@@ -16,6 +16,7 @@ import attrs
 
 from modeldeploy.errors import ConfigurationError, MissingDependencyError
 from modeldeploy.simulate.sagemaker.clock import Clock, ScaledClock
+from modeldeploy.simulate.sagemaker.containers import Patience
 from modeldeploy.simulate.sagemaker.faults import Faults
 from modeldeploy.simulate.sagemaker.images import Images
 from modeldeploy.simulate.sagemaker.running import Running
@@ -25,6 +26,10 @@ from modeldeploy.simulate.sagemaker.site import Site
 from modeldeploy.simulate.sagemaker.world import Timings
 
 _NEEDED = ("boto3", "moto", "werkzeug", "flask")
+
+
+# Four minutes; the developer guide's text, in seconds of the service.
+HEALTH_CHECK_S = 240.0
 
 
 class Simulator:
@@ -63,7 +68,7 @@ class Simulator:
             timings=timings or Timings(),
             images=Images(images or {}),
             directory=state_dir or Path(tempfile.gettempdir()),
-            health_check_s=health_check_s,
+            patience=Patience(health_check_s, HEALTH_CHECK_S / speed),
             invocation_timeout_s=invocation_timeout_s,
             max_body=int(max_body_mb * MEBIBYTE),
             processes=processes,

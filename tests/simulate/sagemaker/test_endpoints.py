@@ -14,6 +14,6 @@ def test_an_endpoint_is_created_and_answers(cloud):
 def test_a_deleted_endpoint_is_gone_and_its_name_free(cloud):
     cloud.serve("goes")
     cloud.gone("goes")
-    with pytest.raises(ClientError, match='Could not find endpoint "arn:aws:sagemaker:us-east-1:.*:endpoint/goes"'):
+    with pytest.raises(ClientError, match=r'Could not find endpoint "arn:aws:sagemaker:us-east-1:.*:endpoint/goes"'):
         cloud.sm.describe_endpoint(EndpointName="goes")
     assert cloud.endpoint("goes", "goes")["EndpointStatus"] == "InService"
