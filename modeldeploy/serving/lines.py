@@ -93,14 +93,14 @@ def _columns(rows: Sequence[Row], signature: Signature) -> dict[str, list[Any]]:
         raise ValueError(message)
     floats = {field.name for field in signature.inputs if field.dtype.value.startswith("float")}
     columns = {name: [row[name] for row in rows] for name in names}
-    return {name: _numbers(values) if name in floats else values for name, values in columns.items()}
+    return {name: numbers(values) if name in floats else values for name, values in columns.items()}
 
 
-def _numbers(values: list[Any]) -> list[Any]:
-    """Read infinities, at any depth."""
+def numbers(values: list[Any]) -> list[Any]:
+    """Read infinities that are spelled as texts, at any depth."""
     kinds = set(map(type, values))
     if list in kinds:
-        return [_numbers(value) if isinstance(value, list) else value for value in values]
+        return [numbers(value) if isinstance(value, list) else value for value in values]
     return (
         [_INFINITIES.get(value, value) if isinstance(value, str) else value for value in values]
         if str in kinds

@@ -1,0 +1,161 @@
+"""Transform jobs as the service has them: asked for under names that follow from the work, observed, stopped, and their log lines."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from modeldeploy.backends.sagemaker.client import Client
+from modeldeploy.backends.sagemaker.errors import AlreadyThereError
+from modeldeploy.errors import ConflictError, InvalidRequestError, ModelDeployError, NotFoundError
+from modeldeploy.serving.lines import SWITCH
+from modeldeploy.serving.payloads import LINES_TYPE
+
+LOG_GROUP = "/aws/sagemaker/TransformJobs"
+_LOG_LINES = 20
+_LOG_STREAMS = 5
+# What the service says when the data or the model is to blame, not itself; facts seen in its documentation and in bug reports.
+_OURS = ("ClientError", "AlgorithmError", "Bad HTTP status", "Model server")
+
+
+class Status(enum.StrEnum):
+    """Where a transform job stands, in the service's words."""
+
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self not in {Status.IN_PROGRESS, Status.STOPPING}
+
+
+@attrs.frozen
+class Seen:
+    """A transform job as it is shown."""
+
+    name: str
+    status: Status
+    source: str
+    """The address of its list of objects."""
+    reason: str = ""
+
+    @property
+    def blames_rows(self) -> bool:
+        """Whether rows, or the model with them, made it fail, and not the service or a lack of machines."""
+        return self.status is Status.FAILED and any(mark in self.reason for mark in _OURS)
+
+
+@attrs.frozen
+class Resources:
+    """With what, and how, a transform job works."""
+
+    instance_type: str = "ml.m5.large"
+    instances: int = 1
+    max_payload_mb: int = 6
+    """The most that one request to the container holds, 1 to 100."""
+    concurrency: int = 4
+    """Requests to one container at the same time; times ``max_payload_mb`` at most 100."""
+    timeout: int = 3600
+    """Seconds that one request may take."""
+
+    def check(self) -> None:
+        """Raise InvalidRequestError for what the service refuses."""
+        if not 1 <= self.max_payload_mb <= _MOST_MB or not 1 <= self.concurrency * self.max_payload_mb <= _MOST_MB:
+            message = f"max_payload_mb is {self.max_payload_mb} and concurrency {self.concurrency}"
+            raise InvalidRequestError(message, hint="each, and the two multiplied, must be from 1 to 100")
+
+
+_MOST_MB = 100
+
+
+def request(
+    name: str, model: str, *, source: str, output: str, resources: Resources, kms_key: str = "", tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write the parameters of CreateTransformJob for JSON Lines that lie in the objects which ``source`` lists."""
+    key, volume = ({"KmsKeyId": kms_key}, {"VolumeKmsKeyId": kms_key}) if kms_key else ({}, {})
+    return {
+        "TransformJobName": name,
+        "ModelName": model,
+        "MaxConcurrentTransforms": resources.concurrency,
+        "MaxPayloadInMB": resources.max_payload_mb,
+        "BatchStrategy": "MultiRecord",
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": resources.timeout, "InvocationsMaxRetries": 1},
+        "Environment": {SWITCH: "true"},
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "ManifestFile", "S3Uri": source}},
+            "ContentType": LINES_TYPE,
+            "CompressionType": "None",
+            "SplitType": "Line",
+        },
+        "TransformOutput": {"S3OutputPath": output, "Accept": LINES_TYPE, "AssembleWith": "Line", **key},
+        "TransformResources": {"InstanceType": resources.instance_type, "InstanceCount": resources.instances, **volume},
+        "Tags": [{"Key": each, "Value": value} for each, value in tags.items()],
+    }
+
+
+class Transforms:
+    """The transform jobs of an account."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, wanted: Mapping[str, Any]) -> Seen:
+        """Ask for a job, or find it asked for; ConflictError when other work bears its name, which stays taken for ever."""
+        name = wanted["TransformJobName"]
+        try:
+            self._client.sagemaker("create_transform_job", **wanted)
+        except AlreadyThereError as error:
+            found = self.see(name)
+            if found is None or found.source != _source(wanted):
+                message = f"there is a transform job {name!r} for other work"
+                raise ConflictError(message, hint="the next number is tried") from error
+            return found
+        return Seen(name, Status.IN_PROGRESS, _source(wanted))
+
+    def see(self, name: str) -> Seen | None:
+        """Look at a job; None when there is none."""
+        try:
+            found = self._client.sagemaker("describe_transform_job", TransformJobName=name)
+        except NotFoundError:
+            return None
+        return Seen(name, Status(found["TransformJobStatus"]), _source(found), found.get("FailureReason", ""))
+
+    def stop(self, name: str) -> None:
+        """Ask a job to stop; one that is gone or has ended is fine."""
+        try:
+            self._client.sagemaker("stop_transform_job", TransformJobName=name)
+        except (NotFoundError, InvalidRequestError, AlreadyThereError):
+            return
+
+    def lines(self, name: str) -> list[str]:
+        """Give the last log lines of a job's containers and of its data; none when there are none or they cannot be read."""
+        try:
+            return self._lines(name)[-_LOG_LINES:]
+        except ModelDeployError:
+            # Only an addition to the error of the job itself, which must not be hidden.
+            return []
+
+    def _lines(self, name: str) -> list[str]:
+        found = self._client.call(
+            "logs", "describe_log_streams", logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/", limit=_LOG_STREAMS
+        )
+        events = [
+            event
+            for stream in found.get("logStreams", ())
+            for event in self._client.call(
+                "logs", "get_log_events", logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"],
+                limit=_LOG_LINES, startFromHead=False,
+            )["events"]
+        ]  # fmt: skip
+        return [str(event["message"]).rstrip() for event in sorted(events, key=lambda event: event["timestamp"])]
+
+
+def _source(job: Mapping[str, Any]) -> str:
+    return str(job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"])
