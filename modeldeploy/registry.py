@@ -19,9 +19,10 @@ ENTRY_POINTS = "modeldeploy.backends"
 BUILT_IN = {
     "local": "modeldeploy.backends.local.backend:LocalBackend",
     "memory": "modeldeploy.backends.memory:MemoryBackend",
+    "sagemaker": "modeldeploy.backends.sagemaker.backend:SageMaker",
 }
 
-# Named by the design, with their extra; not there yet.
+# Named by the design, with the extra that each needs; the last two are not there yet.
 _EXTRAS = {"sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex"}
 _registered: dict[str, str | type[Backend]] = {}
 _lock = threading.Lock()

@@ -50,7 +50,7 @@ class Client:
             return getattr(given, "boto_session", given)
         boto3 = _boto3()
         with translated():
-            return boto3.session.Session(region_name=self._access.region, profile_name=self._access.profile)
+            return boto3.Session(region_name=self._access.region, profile_name=self._access.profile)
 
     @functools.cached_property
     def region(self) -> str:
@@ -78,9 +78,7 @@ class Client:
         style = {"s3": {"addressing_style": "path"}} if self._access.endpoint_url else {}
         config = Config(connect_timeout=_CONNECT_S, read_timeout=read_s, max_pool_connections=32, **attempts, **style)
         with translated(service=name):
-            made = self.session.client(
-                name, region_name=region, endpoint_url=self._access.endpoint_url, config=config
-            )
+            made = self.session.client(name, region_name=region, endpoint_url=self._access.endpoint_url, config=config)
         made.meta.events.register(f"provide-client-params.{name}.*", self._before)
         return made
 
@@ -93,10 +91,21 @@ class Client:
 
     def call(self, service: str, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """Make one call; only errors of this library leave it."""
-        client = self.service(service)
+        return self.using(self.service(service), operation, **parameters)
+
+    @staticmethod
+    def using(client: Any, operation: str, /, **parameters: Any) -> dict[str, Any]:
+        """Make one call by a client of one's own."""
         with translated(**_about(parameters)):
             answer: dict[str, Any] = getattr(client, operation)(**parameters)
         return answer
+
+    @staticmethod
+    def read(body: Any) -> bytes:
+        """Read an answer's body to its end."""
+        with translated(), body:
+            data: bytes = body.read()
+        return data
 
     def sagemaker(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """Make one call of the control plane."""
@@ -139,7 +148,6 @@ def _about(parameters: Mapping[str, Any]) -> dict[str, str]:
 def _boto3() -> Any:
     try:
         import boto3
-        import boto3.session
     except ImportError as error:
         message = "backend 'sagemaker' needs boto3"
         raise MissingDependencyError(message, hint="pip install 'modeldeploy[sagemaker]'") from error

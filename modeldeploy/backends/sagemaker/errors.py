@@ -30,7 +30,7 @@ from modeldeploy.errors import (
     UnavailableError,
 )
 
-Context = Mapping[str, str | int | float]
+Context = Mapping[str, str | float]
 
 
 class BusyError(UnavailableError):
@@ -101,7 +101,7 @@ def rule_of(code: str, message: str) -> Rule:
 
 
 @contextlib.contextmanager
-def translated(**context: str | int | float) -> Iterator[None]:
+def translated(**context: str | float) -> Iterator[None]:
     """Let only errors of ours out; what the provider or its library raised is their cause."""
     try:
         yield
@@ -120,19 +120,21 @@ def of_error(error: Exception, context: Context) -> ModelDeployError | None:
 
     if isinstance(error, native.ClientError):
         return of_answer(error.response, error.operation_name, context)
-    if isinstance(error, native.NoCredentialsError | native.PartialCredentialsError | native.CredentialRetrievalError):
-        return CredentialsError(f"no AWS credentials: {error}", hint=_KEYS, context=context)
-    if isinstance(error, native.TokenRetrievalError | native.SSOError):
-        return CredentialsError(f"the login has ended: {error}", hint=_KEYS, context=context)
-    if isinstance(error, native.ProfileNotFound | native.NoRegionError | native.InvalidRegionError):
-        return ConfigurationError(str(error), hint="pass profile= or region=, or set AWS_PROFILE, AWS_REGION")
-    if isinstance(error, native.ParamValidationError | native.UnknownParameterError):
-        return InvalidRequestError(f"the request cannot be sent: {error}", context=context)
-    if isinstance(error, native.HTTPClientError | native.IncompleteReadError | native.EndpointConnectionError):
-        return UnavailableError(f"AWS was not reached: {error}", context=context)
-    if isinstance(error, native.MissingDependencyException):
-        return MissingDependencyError(str(error))
+    for kinds, cls, text, hint in _NATIVE:
+        if isinstance(error, tuple(getattr(native, kind) for kind in kinds)):
+            return cls(f"{text}{error}", hint=hint or None, context=context)
     return BackendError(f"AWS: {error}", context=context) if isinstance(error, native.BotoCoreError) else None
+
+
+_NATIVE: tuple[tuple[tuple[str, ...], type[ModelDeployError], str, str], ...] = (
+    (("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"), CredentialsError, "no AWS credentials: ", _KEYS),
+    (("TokenRetrievalError", "SSOError"), CredentialsError, "the login has ended: ", _KEYS),
+    (("ProfileNotFound", "NoRegionError", "InvalidRegionError"), ConfigurationError, "", "pass profile= or region="),
+    (("ParamValidationError", "UnknownParameterError"), InvalidRequestError, "the request cannot be sent: ", ""),
+    (("HTTPClientError", "IncompleteReadError", "EndpointConnectionError"), UnavailableError, "AWS was not reached: ", ""),
+    (("MissingDependencyException",), MissingDependencyError, "", ""),
+)  # fmt: skip
+"""What botocore raises before or without an answer."""
 
 
 def of_answer(answer: Mapping[str, Any], operation: str, context: Context) -> ModelDeployError:
@@ -157,6 +159,8 @@ def of_model(answer: Mapping[str, Any], context: Context) -> ModelDeployError:
     status = int(answer.get("OriginalStatusCode") or _TIMED_OUT)
     body = str(answer.get("OriginalMessage") or answer.get("Message") or "")
     said = _document(body)
+    if answer.get("LogStreamArn"):
+        context = {**context, "stream": str(answer["LogStreamArn"])}
     message = f"endpoint {context.get('endpoint')!r} answered {status}: {said.get('error') or body[:200] or 'nothing in time'}"
     if status in {_TOO_MANY, _UNAVAILABLE}:
         return (ThrottledError if status == _TOO_MANY else UnavailableError)(message, context=context)

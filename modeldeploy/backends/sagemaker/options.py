@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import attrs
 
 from modeldeploy.errors import ConfigurationError
 
-T = TypeVar("T", bound="_Options")
 _YES, _NO = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 _INSTANCE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 _SCHEDULE = re.compile(r"(?P<when>(?:cron|rate|at)\([^()]+\))\s*=\s*(?P<least>\d+)\s*-\s*(?P<most>\d+)")
@@ -40,7 +39,7 @@ class _Options(Mapping[str, str]):
         return len(self._set())
 
     @classmethod
-    def read(cls: type[T], options: Mapping[str, str], what: str) -> T:
+    def read(cls, options: Mapping[str, str], what: str) -> Self:
         """Make typed options of text; ConfigurationError names the one that is unknown or wrong."""
         fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # likewise
         for name in options:

@@ -65,6 +65,12 @@ class Provider:
             if self._ours[key]:
                 yield name
 
+    def refuse_foreign(self, seen: Seen) -> None:
+        """Refuse to touch an endpoint that does not bear our tag."""
+        if self.tags(seen.arn).get(names.TAG_ENDPOINT) != seen.name:
+            message = f"there is an endpoint {seen.name!r} that modeldeploy did not make"
+            raise ConflictError(message, hint=_FOREIGN)
+
     def tags(self, arn: str) -> dict[str, str]:
         """Read the tags of a resource; none when it is gone."""
         try:
@@ -114,14 +120,14 @@ class Provider:
                 raise
         return name
 
-    def configs_of(self, endpoint: str) -> Iterator[str]:
-        """Name the configurations that were made for an endpoint."""
+    def configs_of(self, endpoint: str) -> Iterator[tuple[str, float]]:
+        """Name the configurations that were made for an endpoint, and say when."""
         listed = self.client.pages("sagemaker", "list_endpoint_configs", "EndpointConfigs", NameContains=endpoint)
         for each in list(listed):
             name = each["EndpointConfigName"]
             tagged = names.may_be_config(name, endpoint) and self.tags(each["EndpointConfigArn"])
             if tagged and tagged.get(names.TAG_ENDPOINT) == endpoint:
-                yield name
+                yield name, each["CreationTime"].timestamp()
 
     def delete_config(self, name: str) -> None:
         """Delete a configuration; one that is gone already is fine. Never call this for one that an endpoint uses."""
@@ -147,7 +153,9 @@ class Provider:
             found = self.model(request["ModelName"]) or {}
             if not _same_container(found.get("PrimaryContainer", {}), request["PrimaryContainer"]):
                 message = f"there is a model {request['ModelName']!r} with another image or other content"
-                raise ConflictError(message, hint="drop the revision first, or name the image in its options") from error
+                raise ConflictError(
+                    message, hint="drop the revision first, or name the image in its options"
+                ) from error
 
     def models_of(self, endpoint: str, revision: str | None = None) -> Iterator[str]:
         """Name the Models that were made for an endpoint, or for one revision of it."""

@@ -130,9 +130,7 @@ def _queue(endpoint: str, options: SageMakerEndpointOptions, defaults: Defaults)
 
 def weights(config: Config, traffic: Traffic) -> list[dict[str, Any]]:
     """Write every production variant's weight, those of 0 too: one that is left out keeps what it has."""
-    return [
-        {"VariantName": each.name, "DesiredWeight": float(traffic.share(each.name))} for each in config.production
-    ]
+    return [{"VariantName": each.name, "DesiredWeight": float(traffic.share(each.name))} for each in config.production]
 
 
 def state(seen: Seen, config: Config, revisions: Mapping[str, Revision], *, url: str) -> EndpointState:
@@ -154,5 +152,3 @@ def _revision_state(seen: Seen, revision: Revision) -> RevisionState:
         return RevisionState(revision, ready=True)
     failed = seen.status in {Status.FAILED, Status.OUT_OF_SERVICE}
     return RevisionState(revision, ready=False, note=seen.reason if failed else f"the endpoint is {seen.status.value}")
-
-

@@ -13,6 +13,7 @@ import attrs
 
 from modeldeploy.backends.sagemaker.described import Seen, Status
 
+_BROKEN = frozenset({Status.FAILED, Status.UPDATE_ROLLBACK_FAILED, Status.OUT_OF_SERVICE})
 ASKED, MOVING, BACK = "asked", "moving", "rolling-back"
 
 
@@ -39,19 +40,26 @@ def judge(seen: Seen | None, phase: str, *, holds: Callable[[Seen], bool], age: 
     ``holds`` says whether what is seen is what was asked for; ``phase`` is what was seen before: nothing yet, a change under way, or a
     rollback. What was before may be seen for ``grace`` seconds.
     """
+    waits = phase == ASKED and age <= grace
     if seen is None:
-        if phase == ASKED and age <= grace:
-            return Verdict(Outcome.GOES_ON, phase, "the service does not show it yet")
-        return Verdict(Outcome.FAILED, phase, "the endpoint is gone: somebody deleted it")
-    if seen.status in {Status.FAILED, Status.UPDATE_ROLLBACK_FAILED, Status.OUT_OF_SERVICE}:
+        return _unseen(phase, waits=waits)
+    if seen.status in _BROKEN:
         return Verdict(Outcome.FAILED, phase, f"the endpoint is {seen.status.value}: {_reason(seen)}")
     if seen.status is Status.ROLLING_BACK or phase == BACK:
         return _going_back(seen)
     if not seen.status.settled:
         return Verdict(Outcome.GOES_ON, MOVING, seen.stage or f"the endpoint is {seen.status.value}")
-    if holds(seen):
-        return Verdict(Outcome.DONE, phase)
-    if phase == ASKED and age <= grace:
+    return Verdict(Outcome.DONE, phase) if holds(seen) else _unchanged(seen, phase, waits=waits)
+
+
+def _unseen(phase: str, *, waits: bool) -> Verdict:
+    if waits:
+        return Verdict(Outcome.GOES_ON, phase, "the service does not show it yet")
+    return Verdict(Outcome.FAILED, phase, "the endpoint is gone: somebody deleted it")
+
+
+def _unchanged(seen: Seen, phase: str, *, waits: bool) -> Verdict:
+    if waits:
         return Verdict(Outcome.GOES_ON, phase, "the service still shows what was before")
     return Verdict(Outcome.FAILED, phase, f"the service took the change back: {_reason(seen)}")
 

@@ -1,0 +1,290 @@
+"""The SageMaker backend: endpoints of an AWS account, by the same verbs as on this machine.
+
+This object holds no state but what is named by its content. What is wanted lies in tickets, what is there is read from the service. A
+revision is a Model and a production variant of its own, so traffic is a table of weights and a rollback is one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from modeldeploy import config
+from modeldeploy.backends.sagemaker import images, logs, metrics, names, scaling, settings, traffic, translate
+from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES, MOST_VARIANTS
+from modeldeploy.backends.sagemaker.change import START, Change, Tools
+from modeldeploy.backends.sagemaker.client import Access, Client
+from modeldeploy.backends.sagemaker.described import Config, Seen
+from modeldeploy.backends.sagemaker.drop import DropEndpoint, DropRevision, refuse_used
+from modeldeploy.backends.sagemaker.invoke import Caller
+from modeldeploy.backends.sagemaker.options import SageMakerEndpointOptions, SageMakerOptions
+from modeldeploy.backends.sagemaker.pace import Pace
+from modeldeploy.backends.sagemaker.provider import Provider
+from modeldeploy.backends.sagemaker.put import MODEL, SHIP, PutRevision, refuse_impostor
+from modeldeploy.backends.sagemaker.steps import Step
+from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there
+from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
+from modeldeploy.errors import ConfigurationError, InvalidRequestError, UnsupportedError
+from modeldeploy.spi import Identity
+from modeldeploy.values.capability import Capabilities
+from modeldeploy.values.codec import to_json
+from modeldeploy.values.metrics import Window
+from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
+from modeldeploy.values.ticket import Action, Phase, Ticket
+
+if TYPE_CHECKING:
+    from modeldeploy.backends.sagemaker.rehearsal import Rehearsal
+    from modeldeploy.packaging.bundle import Bundle
+
+_WAITS = "SageMaker has no call that stops an update; it ends by itself, and the opposite can be asked for then"
+
+
+class SageMaker:
+    """Serves on Amazon SageMaker.
+
+    ``region``, ``profile`` and ``session`` (of boto3, or of the sagemaker package) say who asks and where, by the caller's own chain of
+    credentials; keys are never taken. ``role`` is the ARN of the execution role, ``bucket`` where models go (default: the account's
+    ``sagemaker-REGION-ACCOUNT``). ``instance_type``, ``image``, ``kms_key``, ``vpc`` (``{"Subnets": [...], "SecurityGroupIds": [...]}``) and
+    ``tags`` are for all that is made; ``instance_type`` and ``image`` are also options of a revision.
+    """
+
+    name = "sagemaker"
+
+    def __init__(  # noqa: PLR0913 - what an account has, all optional and named
+        self,
+        *,
+        region: str | None = None,
+        role: str = "",
+        bucket: str = "",
+        profile: str | None = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        instance_type: str = DEFAULT_INSTANCE,
+        image: str = "",
+        kms_key: str = "",
+        vpc: Mapping[str, Iterable[str]] | None = None,
+        tags: Mapping[str, str] | None = None,
+        home: Path | str | None = None,
+        pace: Pace | None = None,
+        capabilities: Capabilities = CAPABILITIES,
+    ) -> None:
+        self._pace = pace or Pace()
+        self.capabilities = attrs.evolve(capabilities, meter_resolution=self._pace.slot)
+        self._home = Path(home) if home is not None else None
+        self._client = Client(Access(region, profile, session, endpoint_url))
+        defaults = Defaults(role, bucket, instance_type, image, kms_key, settings.vpc(vpc), dict(tags or {}))
+        self._provider = Provider(self._client, defaults)
+        self._tail = logs.Tail(self._client, self._pace.grace)
+        self._tools = Tools(self._provider, self._pace, self._tail.of)
+        self._caller = Caller(self._client, self._tail.of, self._is_idempotent)
+
+    @classmethod
+    def configure(cls, home: Path, settings_: Mapping[str, str]) -> Self:
+        """Make one from settings: ``region``, ``role``, ``bucket``, ``profile``, ``instance_type``, ``image``, ``kms_key`` and others."""
+        found = settings.read(settings_)
+        if found.pop("rehearsal", False):
+            from modeldeploy.backends.sagemaker.rehearsal import shared
+
+            return shared(home)  # type: ignore[return-value]  # a subclass
+        return cls(home=home, **found)
+
+    def check(self) -> Identity:
+        """Say who and where we are; CredentialsError when AWS does not know us."""
+        return Identity(self.name, self._client.account(), self._client.region)
+
+    def close(self) -> None:
+        """Close connections; endpoints go on serving, and cost."""
+        self._client.close()
+
+    @property
+    def native(self) -> Any:
+        """The boto3 client of SageMaker, for what this library does not do."""
+        return self._client.service("sagemaker")
+
+    # Starting: validate, write nothing
+
+    def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
+        """Ask for a revision to be ready; everything that can be seen to be wrong is refused, and nothing is written."""
+        wanted_endpoint = SageMakerEndpointOptions.read(endpoint.options, "endpoint")
+        options = SageMakerOptions.read(revision.options, "revision")
+        translate.instance_type(revision, self._provider.defaults)
+        self._refuse_without_role()
+        bundle = self._bundle(revision)
+        self._image(bundle, revision)
+        seen = self._provider.seen(endpoint.name)
+        found = self._provider.config_of(seen) if seen else None
+        asynchronous = found.asynchronous if found else wanted_endpoint.asynchronous
+        scaling.refuse(revision, asynchronous=asynchronous)
+        if found is not None:
+            refuse_impostor(found, revision, endpoint.name)
+            _refuse_neighbours(endpoint.name, found, revision, serverless=options.serverless)
+        trusted = list(self._trusted(revision))
+        wanted = {"endpoint": to_json(endpoint), "revision": to_json(revision), "trust": trusted}
+        return Ticket(Action.PUT_REVISION, endpoint.name, wanted)
+
+    def _refuse_without_role(self) -> None:
+        if not self._provider.defaults.role:
+            message = "backend 'sagemaker' needs the execution role that containers run as"
+            raise ConfigurationError(message, hint="pass role='arn:aws:iam::…', or set MODELDEPLOY_SAGEMAKER_ROLE")
+
+    def _bundle(self, revision: Revision) -> Bundle:
+        from modeldeploy.packaging.bundle import Bundle
+
+        return Bundle.open(Path(revision.model.uri), expect=revision.model.digest)
+
+    def _image(self, bundle: Bundle, revision: Revision) -> images.Image:
+        options = SageMakerOptions.read(revision.options, "revision")
+        named = options.image or self._provider.defaults.image or None
+        gpu = bool(revision.hardware.accelerator or revision.hardware.accelerator_count)
+        return images.choose(bundle.manifest, region=self._client.region, image=named, gpu=gpu)
+
+    def _trusted(self, revision: Revision) -> tuple[str, ...]:
+        from modeldeploy.packaging.store import Store
+
+        home = self._home or config.load().home
+        digest = revision.model.digest
+        return (digest,) if digest in Store(home / "store").trusted() else ()
+
+    def set_traffic(self, endpoint: str, traffic_: Traffic, *, expect: str | None = None) -> Ticket:
+        """Ask for a whole new table."""
+        self.capabilities.check_traffic(traffic_, backend=self.name)
+        _seen, found = self._existing(endpoint)
+        traffic.refuse(endpoint, traffic_, found)
+        return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic_), "expect": expect})
+
+    def drop_revision(self, endpoint: str, revision: str) -> Ticket:
+        """Ask for a revision to be gone; the last one takes the endpoint along."""
+        seen = self._provider.seen(endpoint)
+        if seen is not None and seen.status.serves:
+            refuse_used(endpoint, seen.traffic, revision)
+        return Ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
+
+    def drop_endpoint(self, endpoint: str) -> Ticket:
+        """Ask for an endpoint to be gone, and all that was made for it."""
+        seen = self._provider.seen(endpoint)
+        if seen is not None:
+            self._provider.refuse_foreign(seen)
+        return Ticket(Action.DROP_ENDPOINT, endpoint)
+
+    # Moving on
+
+    def advance(self, ticket: Ticket) -> Ticket:
+        """Do the next step of a ticket."""
+        if ticket.phase.ended:
+            return ticket
+        return self._change(ticket).advance()
+
+    def _change(self, ticket: Ticket) -> Change:
+        if ticket.action is Action.PUT_REVISION:
+            return PutRevision(self._tools, ticket, self._image)
+        kinds = {
+            Action.SET_TRAFFIC: SetTraffic,
+            Action.DROP_REVISION: DropRevision,
+            Action.DROP_ENDPOINT: DropEndpoint,
+        }
+        return kinds[ticket.action](self._tools, ticket)
+
+    def cancel(self, ticket: Ticket) -> Ticket:
+        """Stop a revision that the service was not asked for yet; its update cannot be stopped."""
+        if ticket.phase.ended:
+            return ticket
+        if ticket.action is not Action.PUT_REVISION:
+            message = f"{ticket.action.value} cannot be stopped"
+            raise UnsupportedError(message, capability="cancel", hint=_WAITS)
+        if Step.of(ticket).name not in {START, SHIP, MODEL}:
+            message = f"{ticket.action.value} of {ticket.target!r} was asked for already"
+            raise UnsupportedError(message, capability="cancel", hint=_WAITS)
+        revision = ticket.wanted["revision"]["id"]
+        self._remove_begun(ticket.target, revision)
+        return attrs.evolve(ticket, phase=Phase.CANCELLED)
+
+    def _remove_begun(self, endpoint: str, revision: str) -> None:
+        seen = self._provider.seen(endpoint)
+        found = self._provider.config_of(seen) if seen else None
+        if found is None or found.find(revision) is None:
+            for name in list(self._provider.models_of(endpoint, revision)):
+                self._provider.delete_model(name)
+            self._provider.sweep(names.place(endpoint, revision))
+
+    # Looking
+
+    def observe(self, endpoint: str) -> EndpointState | None:
+        """Read the endpoint as it is now."""
+        seen = self._provider.seen(endpoint)
+        if seen is None:
+            return None
+        found = self._provider.config_of(seen)
+        return translate.state(seen, found, self._provider.revisions(found), url=self._url(endpoint))
+
+    def _url(self, endpoint: str) -> str:
+        base = self._client.service("sagemaker-runtime").meta.endpoint_url
+        return f"{base}/endpoints/{endpoint}"
+
+    def _existing(self, endpoint: str) -> tuple[Seen, Config]:
+        seen = self._provider.seen(endpoint)
+        if seen is None:
+            raise not_there(endpoint)
+        return seen, self._provider.config_of(seen)
+
+    def endpoints(self) -> list[str]:
+        """Name every endpoint of ours."""
+        return sorted(self._provider.endpoints())
+
+    def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:  # noqa: ARG002 - it cannot tell
+        """Count what the revision answered, as CloudWatch has it: by the minute, a minute or two late, pinned calls included."""
+        if not (names.is_name(endpoint) and names.is_name(revision)):
+            return Window(revision, since, until)
+        return metrics.window(self._client, endpoint, revision, since, until, slot=self._pace.slot)
+
+    def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
+        """Give the last lines that the containers of a revision wrote."""
+        if not (names.is_name(endpoint) and names.is_name(revision)):
+            return []
+        return logs.read(self._client, endpoint, revision, since=since, limit=limit)
+
+    # Calling
+
+    def invoke(self, endpoint: str, payload: Payload, *, revision: str | None = None, timeout: float) -> Payload:
+        """Send one request by InvokeEndpoint; ``revision`` names the variant that is to answer it."""
+        if not timeout > 0:
+            message = f"timeout is {timeout!r}"
+            raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
+        return self._caller.call(endpoint, payload, revision=revision, timeout=timeout)
+
+    def _is_idempotent(self, endpoint: str, revision: str | None) -> bool:
+        """Whether every model that may have had a request allows it to be sent once more."""
+        state = self.observe(endpoint)
+        asked = [each.revision for each in state.revisions if revision in {None, each.revision.id}] if state else []
+        allowed = [SageMakerOptions.read(each.options, "revision").idempotent for each in asked]
+        return bool(allowed) and all(allowed)
+
+    # Rehearsal
+
+    @classmethod
+    def rehearsal(cls, **options: Any) -> Rehearsal:
+        """Give a backend on a simulator in this process: no account, no network, real containers; ``close`` ends all of it.
+
+        ``speed=`` says how many of the service's seconds pass in one of this machine's (60), ``image=`` what containers run (this
+        library's model server). The other options are the simulator's, such as ``faults=`` and ``images=``.
+        """
+        from modeldeploy.backends.sagemaker.rehearsal import start
+
+        return start(**options)
+
+
+def _refuse_neighbours(endpoint: str, found: Config, revision: Revision, *, serverless: bool) -> None:
+    """Refuse a revision beside others that it cannot stand beside."""
+    if found.find(revision.id) is not None:
+        return
+    if serverless or found.serverless:
+        message = f"endpoint {endpoint!r} cannot hold {revision.id!r} beside its revision: SageMaker runs a serverless variant alone"
+        raise UnsupportedError(message, capability="split", hint="deploy it under another endpoint name")
+    if len(found.variants) >= MOST_VARIANTS:
+        message = f"endpoint {endpoint!r} has {len(found.variants)} revisions, and SageMaker takes no more"
+        raise UnsupportedError(message, capability="split", hint="drop revisions that take no traffic")
+    if found.shadow:
+        message = f"endpoint {endpoint!r} copies requests, and SageMaker takes no third revision meanwhile"
+        raise UnsupportedError(message, capability="shadow", hint="end the shadow first")
