@@ -6,6 +6,7 @@ revision is a Model and a production variant of its own, so traffic is a table o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +30,7 @@ from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
 from modeldeploy.errors import ConfigurationError, InvalidRequestError, UnsupportedError
 from modeldeploy.spi import Identity
+from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.metrics import Window
@@ -36,6 +38,7 @@ from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Pay
 from modeldeploy.values.ticket import Action, Phase, Ticket
 
 if TYPE_CHECKING:
+    from modeldeploy.backends.sagemaker.batch import TransformBatch
     from modeldeploy.backends.sagemaker.rehearsal import Rehearsal
     from modeldeploy.packaging.bundle import Bundle
 
@@ -169,12 +172,35 @@ class SageMaker:
             self._provider.refuse_foreign(seen)
         return Ticket(Action.DROP_ENDPOINT, endpoint)
 
+    # Batch jobs
+
+    @functools.cached_property
+    def batch(self) -> TransformBatch:
+        """The batch family, by Batch Transform; its ``terms`` say how."""
+        from modeldeploy.backends.sagemaker.batch import TransformBatch
+
+        return TransformBatch(self._home or config.load().home, self._provider, pace=self._pace)
+
+    def put_job(self, job: BatchSpec) -> Ticket:
+        """Ask for a table to be scored."""
+        return self.batch.put_job(job)
+
+    def observe_job(self, name: str) -> BatchState | None:
+        """Read a job as it is now."""
+        return self.batch.observe_job(name)
+
+    def jobs(self) -> Iterable[str]:
+        """Name every job of this state directory."""
+        return self.batch.jobs()
+
     # Moving on
 
     def advance(self, ticket: Ticket) -> Ticket:
         """Do the next step of a ticket."""
         if ticket.phase.ended:
             return ticket
+        if ticket.action is Action.PUT_JOB:
+            return self.batch.advance(ticket)
         return self._change(ticket).advance()
 
     def _change(self, ticket: Ticket) -> Change:
@@ -188,9 +214,11 @@ class SageMaker:
         return kinds[ticket.action](self._tools, ticket)
 
     def cancel(self, ticket: Ticket) -> Ticket:
-        """Stop a revision that the service was not asked for yet; its update cannot be stopped."""
+        """Stop a batch job, or a revision that the service was not asked for yet; its update cannot be stopped."""
         if ticket.phase.ended:
             return ticket
+        if ticket.action is Action.PUT_JOB:
+            return self.batch.cancel(ticket)
         if ticket.action is not Action.PUT_REVISION:
             message = f"{ticket.action.value} cannot be stopped"
             raise UnsupportedError(message, capability="cancel", hint=_WAITS)

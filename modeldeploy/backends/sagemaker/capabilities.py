@@ -20,6 +20,7 @@ CAPABILITIES = Capabilities(
     meters=True,
     meter_resolution=60.0,
     logs=True,
+    batch=True,
     scale_to_zero=True,
     why_not={
         "split": f"an endpoint has at most {MOST_VARIANTS} production variants; drop revisions that are not needed",
