@@ -42,6 +42,8 @@ class State:
 
     run: str = ""
     """Names the work in the bucket: the same for the same files and the same job."""
+    most: int = 0
+    """The most bytes that a row may have."""
     model: str = ""
     """The Model at the service, once this run has seen it there."""
     sent: dict[int, Done] = attrs.field(factory=dict[int, Done])
@@ -94,7 +96,7 @@ class State:
     # One reader for each kind of row.
 
     def _read_run(self, row: Mapping[str, Any]) -> None:
-        self.run = row["id"]
+        self.run, self.most = row["id"], row["most"]
 
     def _read_begin(self, row: Mapping[str, Any]) -> None:
         self.model, self.attempts = "", []

@@ -94,7 +94,8 @@ class Work:
 
     @property
     def _most(self) -> int:
-        return self._terms.resources.max_payload_mb * _MEBIBYTE
+        # As it was when the first part was sent: what was refused then is refused when it is read again.
+        return self.state.most
 
     @property
     def place(self) -> str:
@@ -114,7 +115,8 @@ class Work:
             path.unlink()
         if not self.state.run:
             files = [f"{file.path} {file.size} {file.mtime_ns}" for file in self._plan.files]
-            self._note("run", id=short_hash(content(self._asked.spec), *files))
+            most = self._terms.resources.max_payload_mb * _MEBIBYTE
+            self._note("run", id=short_hash(content(self._asked.spec), *files), most=most)
         for part, done in list(self.state.done.items()):
             if not self._whole(done):
                 self._note("lost", part=part)
@@ -180,7 +182,7 @@ class Work:
 
     def send(self, part: Part) -> None:
         """Write a part down as lines and bring it to the bucket; OperationFailed when too many of its rows are bad."""
-        path = temporary(self._job.parts, f"part-{part.number:05}.jsonl", self._mark)
+        path = temporary(self._job.parts, f"part-{part.number:05}.sent", self._mark)
         with durable.removing(path):
             with path.open("wb") as out:
                 sender = Sender(self._asked.spec.model.signature, out, most=self._most)
@@ -233,7 +235,9 @@ class Work:
 
     def _request(self, attempt: Attempt) -> dict[str, Any]:
         resources = attrs.evolve(
-            self._terms.resources, instances=max(1, min(self._asked.spec.workers, len(attempt.slices)))
+            self._terms.resources,
+            instances=max(1, min(self._asked.spec.workers, len(attempt.slices))),
+            max_payload_mb=max(self._terms.resources.max_payload_mb, self.state.most // _MEBIBYTE),
         )
         return request(
             attempt.name,
@@ -254,7 +258,7 @@ class Work:
             self._check_tries()
             return
         if self._allowed(-1) == 0:
-            raise self._gave_up(last, "with max_bad_rows= the rows that make it fail are found and set aside")
+            raise self._gave_up(last, "if rows make it fail, max_bad_rows= lets them be found and set aside")
         if not any(each.fruit for each in self.state.attempts[-2:]) and len(self.state.attempts) > 1:
             raise self._gave_up(last, "no row at all was scored: does the model run in this image?")
         for each in [each for each in last.slices if each in self.state.pending()]:
