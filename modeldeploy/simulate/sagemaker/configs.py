@@ -31,7 +31,7 @@ class Configs:
         if shadows and (len(production), len(shadows)) != (1, 1):
             raise invalid("Shadow variants need exactly one production variant and one shadow variant.")
         for variant in (*production, *shadows):
-            self._check_variant(variant, alone=len(names) == 1)
+            self._check_variant(variant, request, alone=len(names) == 1)
         if "AsyncInferenceConfig" in request:
             self._check_async(request)
 
@@ -40,13 +40,17 @@ class Configs:
             raise invalid("Shadow variants are not supported with asynchronous inference.")
         if any("ServerlessConfig" in each for each in request["ProductionVariants"]):
             raise invalid("Serverless variants are not supported with asynchronous inference.")
+        if "NotificationConfig" in request["AsyncInferenceConfig"]["OutputConfig"]:
+            raise not_simulated("NotificationConfig of asynchronous inference")
+        if "S3OutputPath" not in request["AsyncInferenceConfig"]["OutputConfig"]:
+            raise invalid("S3OutputPath is required for asynchronous inference.")
 
-    def _check_variant(self, variant: Json, *, alone: bool) -> None:
+    def _check_variant(self, variant: Json, request: Json, *, alone: bool) -> None:
         if "ModelName" not in variant:
             raise not_simulated("endpoint configurations for inference components")
         self.models.get(variant["ModelName"])
         if "ServerlessConfig" in variant:
-            _check_serverless(variant, alone=alone)
+            _check_serverless(variant, alone=alone, captured="DataCaptureConfig" in request)
         elif "InstanceType" not in variant and "InstancePools" not in variant:
             raise invalid(f"InstanceType is required for production variant {variant['VariantName']}.")
         elif "InitialInstanceCount" not in variant:
@@ -88,7 +92,9 @@ class Configs:
         }
 
 
-def _check_serverless(variant: Json, *, alone: bool) -> None:
+def _check_serverless(variant: Json, *, alone: bool, captured: bool) -> None:
+    if captured:
+        raise invalid("Data capture is not supported for serverless variants.")
     if not alone:
         raise invalid("Endpoint configurations with a serverless variant must have no other variant.")
     if "InstanceType" in variant or "InitialInstanceCount" in variant:

@@ -19,6 +19,7 @@ from modeldeploy.simulate.sagemaker.endpoint import (
     Pending,
 )
 from modeldeploy.simulate.sagemaker.fleets import NO_CAPACITY, Fleet, ProvisionError, Variant, Yard
+from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.routing import Route
 from modeldeploy.simulate.sagemaker.world import Json, Shelf, World
 
@@ -36,6 +37,7 @@ class Deployments:
     world: World
     yard: Yard
     alarms: Alarms
+    logbook: Logbook
     shelf: Shelf[Endpoint]
 
     def create(self, endpoint: Endpoint) -> None:
@@ -157,6 +159,8 @@ class Deployments:
             self._settle(endpoint, IN_SERVICE, "" if faults.silent_rollback else reason)
 
     def _settle(self, endpoint: Endpoint, status: str, reason: str) -> None:
+        # Whoever sees the new status finds the lines that led to it.
+        self.logbook.flush()
         with self.world.lock:
             endpoint.pending, endpoint.reason = None, reason
             self._touch(endpoint, status)

@@ -79,7 +79,7 @@ def _add_fleet(answer: Json, endpoint: Endpoint) -> None:
 
 
 def _add_settings(answer: Json, endpoint: Endpoint) -> None:
-    capture = endpoint.config.get("DataCaptureConfig")
+    capture = endpoint.fleet.capture
     if capture is not None:
         answer["DataCaptureConfig"] = _capture(capture)
     if "AsyncInferenceConfig" in endpoint.config:

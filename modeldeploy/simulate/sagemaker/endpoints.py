@@ -114,6 +114,7 @@ class Endpoints:
             config,
             self._variants(config, "ProductionVariants"),
             self._variants(config, "ShadowProductionVariants"),
+            config.request.get("DataCaptureConfig"),
         )
 
     def _variants(self, config: Record, member: str) -> list[Variant]:
@@ -162,6 +163,8 @@ def _want(variant: Variant, change: Json) -> None:
 
 def _retain(old: Fleet, new: Fleet, excluded: list[Json]) -> None:
     left_out = {each["VariantPropertyType"] for each in excluded}
+    if "DataCaptureConfig" not in left_out:
+        new.capture = old.capture
     known = {variant.name: variant for variant in old.variants}
     for variant in new.variants:
         if variant.name in known:

@@ -18,7 +18,7 @@ from modeldeploy.simulate.sagemaker.images import Images, Program
 from modeldeploy.simulate.sagemaker.launcher import Launcher
 from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.models import container_of
-from modeldeploy.simulate.sagemaker.world import Json, Record, World
+from modeldeploy.simulate.sagemaker.world import Json, Record, StoppedError, World
 
 NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using a different ML "
@@ -42,8 +42,12 @@ class Variant:
     count: int
     desired_count: int
     containers: list[Container] = attrs.field(factory=list)
+    stream: str = ""
+    """The log stream of its latest container."""
     used: float = 0.0
     """When the last request came, for serverless variants."""
+    warming: bool = False
+    """Whether a container comes up for whoever asked while there was none."""
     _turn: itertools.count[int] = attrs.field(factory=itertools.count)
 
     @classmethod
@@ -75,6 +79,8 @@ class Fleet:
     config: Record
     variants: list[Variant]
     shadows: list[Variant] = attrs.field(factory=list)
+    capture: Json | None = None
+    """How data is captured."""
 
     @property
     def every(self) -> Iterable[Variant]:
@@ -95,6 +101,9 @@ class Yard:
     patience: Patience
     processes: int
     """How many processes stand for the instances of a variant at most."""
+    _live: set[Container] = attrs.field(factory=set, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def raise_fleet(self, fleet: Fleet, group: str, *, refused: Callable[[], None]) -> None:
         """Start every container of a fleet and wait until each is healthy; ProvisionError, with nothing left, otherwise."""
@@ -110,13 +119,13 @@ class Yard:
         """Bring the processes of a variant to the number that stands for its instances."""
         wanted = min(max(variant.desired_count, 1), self.processes)
         while len(variant.containers) > wanted:
-            variant.containers.pop().stop()
+            self.end(variant.containers.pop())
         fresh = [self._start(variant, group) for _number in range(len(variant.containers), wanted)]
         try:
             self._await(variant, fresh)
         except ProvisionError:
             for each in fresh:
-                each.stop()
+                self.end(each)
             raise
         variant.containers = [*variant.containers, *fresh]
 
@@ -125,10 +134,25 @@ class Yard:
         for variant in variants:
             containers, variant.containers = variant.containers, []
             for container in containers:
-                container.stop()
+                self.end(container)
+
+    def end(self, container: Container) -> None:
+        """Stop one container."""
+        container.stop()
+        with self._lock:
+            self._live.discard(container)
+
+    def close(self) -> None:
+        """Stop every container there is, and start no other."""
+        with self._lock:
+            self._closed = True
+            live = list(self._live)
+        for container in live:
+            self.end(container)
 
     def _start(self, variant: Variant, group: str) -> Container:
-        log = self.logbook.writer(group, f"{variant.name}/i-{uuid.uuid4().hex[:17]}")
+        variant.stream = f"{variant.name}/i-{uuid.uuid4().hex[:17]}"
+        log = self.logbook.writer(group, variant.stream)
         try:
             return self.start(variant.model, log, {})
         except archives.DownloadError as error:
@@ -149,12 +173,16 @@ class Yard:
         settings = container_of(model)
         directory = Path(tempfile.mkdtemp(prefix="c", dir=self.directory))
         container = Container(self.launcher, directory, log)
+        with self._lock:
+            if self._closed:
+                raise StoppedError
+            self._live.add(container)
         try:
             archives.fetch(self.cloud, settings, directory / "model")
             program = self.images.program(settings["Image"]) or Program(())
             container.start(program, {**self._role(), **settings.get("Environment", {}), **environment})
         except BaseException:
-            container.stop()
+            self.end(container)
             raise
         return container
 

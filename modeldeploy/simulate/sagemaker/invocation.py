@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -37,6 +38,8 @@ class Invocation:
     given: Mapping[str, Any]
     body: bytes
     container_headers: Mapping[str, str]
+    begun: float = attrs.field(factory=time.perf_counter)
+    """When it was read, by ``time.perf_counter``."""
 
     @property
     def target_variant(self) -> str | None:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import attrs
 
-from modeldeploy.simulate.sagemaker import answers
+from modeldeploy.simulate.sagemaker import answers, streaming
 from modeldeploy.simulate.sagemaker.answers import Answer
-from modeldeploy.simulate.sagemaker.containers import Container
+from modeldeploy.simulate.sagemaker.asking import Asking, Target
+from modeldeploy.simulate.sagemaker.asynchronous import Asynchronous
+from modeldeploy.simulate.sagemaker.capture import Captures
 from modeldeploy.simulate.sagemaker.endpoint import Endpoint
 from modeldeploy.simulate.sagemaker.errors import ServiceError
 from modeldeploy.simulate.sagemaker.fleets import Variant
 from modeldeploy.simulate.sagemaker.invocation import Invocation
 from modeldeploy.simulate.sagemaker.routing import choose, pinned
-from modeldeploy.simulate.sagemaker.wire import Reply, UnreachableError
+from modeldeploy.simulate.sagemaker.shadowing import Shadows
+from modeldeploy.simulate.sagemaker.wire import Reply
 from modeldeploy.simulate.sagemaker.world import Shelf, World
 
-_OK, _BAD, _SERVER = 200, 400, 500
-_MODEL_ERROR = 424
-_SHOWN = 2_000
+_OK = 200
 _VALIDATION = "ValidationError"
+_SERVERLESS_BODY = 4 * 1024 * 1024
+_ASYNC = "InvokeEndpointAsync"
+_STREAM = "InvokeEndpointWithResponseStream"
+_RETURNED = (
+    "x-amzn-sagemaker-custom-attributes",
+    "x-amzn-sagemaker-new-session-id",
+    "x-amzn-sagemaker-closed-session-id",
+)
+_UNKNOWN = ("TargetModel", "TargetContainerHostname", "InferenceComponentName", "EnableExplanations")
 
 
 @attrs.define(eq=False)
@@ -30,7 +39,10 @@ class Runtime:
 
     world: World
     endpoints: Shelf[Endpoint]
-    timeout_s: float
+    asking: Asking
+    shadows: Shadows
+    captures: Captures
+    asynchronous: Asynchronous
 
     def answer(self, invocation: Invocation) -> Answer:
         """Answer one invocation."""
@@ -40,53 +52,55 @@ class Runtime:
             return answers.runtime_error(error)
 
     def _invoke(self, invocation: Invocation) -> Answer:
-        endpoint, variant = self._find(invocation)
-        reply = self._ask(endpoint, variant, invocation)
-        if reply.status >= _BAD:
-            raise self._model_error(endpoint, variant, reply.status, reply.body.decode("utf-8", "replace"))
-        return _answered(variant, reply)
+        target = self._find(invocation)
+        _check_kind(target, invocation)
+        if invocation.operation == _ASYNC:
+            return self.asynchronous.accept(target, invocation)
+        if target.fleet.shadows:
+            self.shadows.copy(target, invocation)
+        if invocation.operation == _STREAM:
+            return self._stream(target, invocation)
+        reply = self.asking.ask(target, invocation)
+        self.captures.take(target, invocation, reply)
+        return _answered(target.variant, reply)
 
-    def _find(self, invocation: Invocation) -> tuple[Endpoint, Variant]:
+    def _stream(self, target: Target, invocation: Invocation) -> Answer:
+        headers, parts = self.asking.stream(target, invocation)
+        told = {
+            "Content-Type": streaming.CONTENT_TYPE,
+            "X-Amzn-SageMaker-Content-Type": headers.get("content-type", "application/octet-stream"),
+            "x-Amzn-Invoked-Production-Variant": target.variant.name,
+            "x-amzn-RequestId": answers.request_id(),
+        }
+        return Answer(_OK, {**told, **_returned(headers)}, parts=streaming.events(parts))
+
+    def _find(self, invocation: Invocation) -> Target:
         name = invocation.endpoint
         endpoint = self.endpoints.items.get(name.lower())
         fleet = None if endpoint is None else endpoint.route.fleet()
         if endpoint is None or fleet is None:
             raise ServiceError(_VALIDATION, f"Endpoint {name} of account {self.world.site.account} not found.")
-        target = invocation.target_variant
-        variant = choose(fleet) if target is None else pinned(fleet, target)
+        wanted = invocation.target_variant
+        variant = choose(fleet) if wanted is None else pinned(fleet, wanted)
         if variant is None:
-            raise ServiceError(_VALIDATION, f"Variant {target} not found for endpoint {name}.")
-        return endpoint, variant
+            raise ServiceError(_VALIDATION, f"Variant {wanted} not found for endpoint {name}.")
+        return Target(endpoint, fleet, variant)
 
-    def _ask(self, endpoint: Endpoint, variant: Variant, invocation: Invocation) -> Reply:
-        container = variant.next()
-        if container is None:
-            raise ServiceError("ServiceUnavailable", "No instance is available.", status=503)
-        try:
-            return self._post(container, invocation)
-        except TimeoutError as error:
-            text = "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
-            raise self._model_error(endpoint, variant, 0, text) from error
-        except UnreachableError as error:
-            raise self._model_error(endpoint, variant, _SERVER, str(error)) from error
 
-    def _post(self, container: Container, invocation: Invocation) -> Reply:
-        return container.line.ask("POST", "/invocations", invocation.container_headers, invocation.body, self.timeout_s)
-
-    def _model_error(self, endpoint: Endpoint, variant: Variant, status: int, said: str) -> ServiceError:
-        site = self.world.site
-        side = "server" if status >= _SERVER or not status else "client"
-        console = f"https://{site.region}.console.aws.amazon.com/cloudwatch/home?region={site.region}#logEventViewer:group={endpoint.log_group}"
-        text = (
-            f'Received {side} error ({status}) from primary with message "{said[:_SHOWN]}". See {console} in account {site.account} for '
-            "more information."
+def _check_kind(target: Target, invocation: Invocation) -> None:
+    unknown = next((name for name in _UNKNOWN if name in invocation.given), None)
+    if unknown is not None:
+        raise ServiceError(_VALIDATION, f"{unknown} is not supported by endpoint {target.endpoint.name}.")
+    later = "AsyncInferenceConfig" in target.fleet.config.request
+    if later != (invocation.operation == _ASYNC):
+        kind = "asynchronous" if later else "real-time"
+        raise ServiceError(
+            _VALIDATION, f"{invocation.operation} is not supported by the {kind} endpoint {target.endpoint.name}."
         )
-        members: dict[str, str | int] = {
-            "OriginalStatusCode": status,
-            "OriginalMessage": said[:_SHOWN],
-            "LogStreamArn": site.log_stream_arn(endpoint.log_group, variant.name),
-        }
-        return ServiceError("ModelError", text, status=_MODEL_ERROR, members=members)
+    if target.variant.serverless and len(invocation.body) > _SERVERLESS_BODY:
+        raise ServiceError(
+            _VALIDATION, f"The body is larger than the {_SERVERLESS_BODY} bytes that a serverless endpoint takes."
+        )
 
 
 def _answered(variant: Variant, reply: Reply) -> Answer:
@@ -95,15 +109,9 @@ def _answered(variant: Variant, reply: Reply) -> Answer:
         "x-Amzn-Invoked-Production-Variant": variant.name,
         "x-amzn-RequestId": answers.request_id(),
     }
-    return Answer(_OK, {**headers, **returned(reply.headers)}, reply.body)
+    return Answer(_OK, {**headers, **_returned(reply.headers)}, reply.body)
 
 
-def returned(headers: Mapping[str, str]) -> dict[str, str]:
-    """Give the headers of a container that reach the caller."""
-    name = "x-amzn-sagemaker-custom-attributes"
-    return {name: headers[name]} if name in headers else {}
-
-
-def now() -> float:
-    """Tell the time for latencies."""
-    return time.perf_counter()
+def _returned(headers: Mapping[str, str]) -> dict[str, str]:
+    """Give the headers of a container that reach the caller; no others do."""
+    return {name: headers[name] for name in _RETURNED if name in headers}

@@ -71,19 +71,19 @@ class Cloud:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
-    def model(self, name: str, **environment: str) -> str:
+    def model(self, model: str, *, url: str = "", name: str = "", **environment: str) -> str:
         container = {
             "Image": ECHO,
-            "ModelDataUrl": f"s3://{self.simulator.bucket}/model.tar.gz",
-            "Environment": {"NAME": name, **environment},
+            "ModelDataUrl": url or f"s3://{self.simulator.bucket}/model.tar.gz",
+            "Environment": {"NAME": name or model, **environment},
         }
-        self.sm.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=self.simulator.role)
-        return name
+        self.sm.create_model(ModelName=model, PrimaryContainer=container, ExecutionRoleArn=self.simulator.role)
+        return model
 
-    def config(self, name: str, *models: str, shadow: str = "", **more: Any) -> str:
-        variants = [variant(each, each) for each in models]
-        shadows = {"ShadowProductionVariants": [variant(shadow, shadow)]} if shadow else {}
-        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **shadows, **more)
+    def config(self, name: str, *models: str, more: dict[str, Any] | None = None, **named: str) -> str:
+        """Make a configuration of models that give their names to their variants, or that are named."""
+        variants = [variant(each, model) for each, model in ({each: each for each in models} | named).items()]
+        self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **(more or {}))
         return name
 
     def endpoint(self, name: str, config: str, **more: Any) -> dict[str, Any]:
@@ -96,6 +96,18 @@ class Cloud:
         self.config(name, name)
         assert self.endpoint(name, name)["EndpointStatus"] == "InService"
         return name
+
+    def weigh(self, name: str, **weights: float) -> None:
+        self.sm.update_endpoint_weights_and_capacities(
+            EndpointName=name,
+            DesiredWeightsAndCapacities=[
+                {"VariantName": variant, "DesiredWeight": weight} for variant, weight in weights.items()
+            ],
+        )
+
+    def lines(self, group: str) -> str:
+        events = self.simulator.client("logs").filter_log_events(logGroupName=group)["events"]
+        return "\n".join(each["message"] for each in events)
 
     def status(self, name: str) -> str:
         return self.sm.describe_endpoint(EndpointName=name)["EndpointStatus"]
