@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy import config
-from modeldeploy.backends.sagemaker import images, logs, metrics, names, scaling, settings, traffic, translate
+from modeldeploy.backends.sagemaker import images, logs, metrics, names, scaling, translate
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES, MOST_VARIANTS
 from modeldeploy.backends.sagemaker.change import START, Change, Tools
 from modeldeploy.backends.sagemaker.client import Access, Client
-from modeldeploy.backends.sagemaker.described import Config, Seen
+from modeldeploy.backends.sagemaker.described import Config, Seen, Status
 from modeldeploy.backends.sagemaker.drop import DropEndpoint, DropRevision, refuse_used
 from modeldeploy.backends.sagemaker.invoke import Caller
 from modeldeploy.backends.sagemaker.options import SageMakerEndpointOptions, SageMakerOptions
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.put import MODEL, SHIP, PutRevision, refuse_impostor
+from modeldeploy.backends.sagemaker.settings import arguments, network
 from modeldeploy.backends.sagemaker.steps import Step
-from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there
+from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_table
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
 from modeldeploy.errors import ConfigurationError, InvalidRequestError, UnsupportedError
 from modeldeploy.spi import Identity
@@ -78,16 +79,16 @@ class SageMaker:
         self.capabilities = attrs.evolve(capabilities, meter_resolution=self._pace.slot)
         self._home = Path(home) if home is not None else None
         self._client = Client(Access(region, profile, session, endpoint_url))
-        defaults = Defaults(role, bucket, instance_type, image, kms_key, settings.vpc(vpc), dict(tags or {}))
+        defaults = Defaults(role, bucket, instance_type, image, kms_key, network(vpc), dict(tags or {}))
         self._provider = Provider(self._client, defaults)
         self._tail = logs.Tail(self._client, self._pace.grace)
         self._tools = Tools(self._provider, self._pace, self._tail.of)
         self._caller = Caller(self._client, self._tail.of, self._is_idempotent)
 
     @classmethod
-    def configure(cls, home: Path, settings_: Mapping[str, str]) -> Self:
+    def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
         """Make one from settings: ``region``, ``role``, ``bucket``, ``profile``, ``instance_type``, ``image``, ``kms_key`` and others."""
-        found = settings.read(settings_)
+        found = arguments(settings)
         if found.pop("rehearsal", False):
             from modeldeploy.backends.sagemaker.rehearsal import shared
 
@@ -151,12 +152,12 @@ class SageMaker:
         digest = revision.model.digest
         return (digest,) if digest in Store(home / "store").trusted() else ()
 
-    def set_traffic(self, endpoint: str, traffic_: Traffic, *, expect: str | None = None) -> Ticket:
+    def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
         """Ask for a whole new table."""
-        self.capabilities.check_traffic(traffic_, backend=self.name)
+        self.capabilities.check_traffic(traffic, backend=self.name)
         _seen, found = self._existing(endpoint)
-        traffic.refuse(endpoint, traffic_, found)
-        return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic_), "expect": expect})
+        refuse_table(endpoint, traffic, found)
+        return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
 
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:
         """Ask for a revision to be gone; the last one takes the endpoint along."""
@@ -168,7 +169,7 @@ class SageMaker:
     def drop_endpoint(self, endpoint: str) -> Ticket:
         """Ask for an endpoint to be gone, and all that was made for it."""
         seen = self._provider.seen(endpoint)
-        if seen is not None:
+        if seen is not None and seen.status is not Status.DELETING:
             self._provider.refuse_foreign(seen)
         return Ticket(Action.DROP_ENDPOINT, endpoint)
 

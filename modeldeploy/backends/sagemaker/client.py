@@ -19,6 +19,7 @@ _READ_S, _CONNECT_S = 70, 10
 _PAGE = 100
 _PATIENT = ("s3",)
 """Services whose calls botocore may repeat by itself: what they do twice is as if done once."""
+_REFUSED = 300
 _READS = ("Describe", "List", "Get", "Head", "Filter", "InvokeEndpoint")
 
 
@@ -40,7 +41,7 @@ class Client:
         self._made: dict[tuple[str, int], Any] = {}
         self._lock = threading.RLock()
         self.writes = 0
-        """Requests sent so far that change something at the provider."""
+        """Requests so far that changed something at the provider, each as often as it was sent and not refused."""
 
     @functools.cached_property
     def session(self) -> Any:
@@ -79,14 +80,13 @@ class Client:
         config = Config(connect_timeout=_CONNECT_S, read_timeout=read_s, max_pool_connections=32, **attempts, **style)
         with translated(service=name):
             made = self.session.client(name, region_name=region, endpoint_url=self._access.endpoint_url, config=config)
-        made.meta.events.register(f"provide-client-params.{name}.*", self._before)
+        made.meta.events.register(f"provide-client-params.{name}.*", _check)
+        made.meta.events.register(f"after-call.{name}.*", self._count)
         return made
 
-    def _before(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
-        """Check a request and count it if it changes something."""
-        if model.service_model.service_name == "sagemaker" and model.input_shape is not None:
-            shapes.check(model.input_shape, params, model.name)
-        if not model.name.startswith(_READS):
+    def _count(self, http_response: Any, model: Any, **_: Any) -> None:
+        done = http_response.status_code < _REFUSED
+        if done and not model.name.startswith(_READS):
             self.writes += 1
 
     def call(self, service: str, operation: str, /, **parameters: Any) -> dict[str, Any]:
@@ -131,6 +131,11 @@ class Client:
             for made in self._made.values():
                 made.close()
             self._made.clear()
+
+
+def _check(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+    if model.service_model.service_name == "sagemaker" and model.input_shape is not None:
+        shapes.check(model.input_shape, params, model.name)
 
 
 def wait_for(ready: Callable[[], Any], *, until: float, every: float) -> Any:

@@ -35,9 +35,9 @@ class DropEndpoint(Change):
         seen = self._provider.seen(self.name)
         if seen is None:
             return self._unless_begun()
-        self._provider.refuse_foreign(seen)
         if seen.status is Status.DELETING:
             return moved(self.ticket, Step(GONE, at=seen.changed))
+        self._provider.refuse_foreign(seen)
         if not seen.status.settled:
             return self._busy(seen)
         for slot in (*seen.production, *seen.shadow):

@@ -18,8 +18,8 @@ class Pace:
 
     @property
     def slot(self) -> float:
-        """Length of the slots in which CloudWatch keeps the metrics of endpoints."""
-        return 60.0 / self.speed
+        """Length of the slots in which CloudWatch keeps the metrics of endpoints; it is not asked for less than a second."""
+        return max(1.0, 60.0 / self.speed)
 
     @property
     def settling(self) -> float:

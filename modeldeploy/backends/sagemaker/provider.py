@@ -17,6 +17,7 @@ from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import Revision
 
 RECORD = "revision.json"
+_SPEC = "modeldeploy-spec"
 _FOREIGN = "delete it by the tool that made it, or give yours another name"
 
 
@@ -67,7 +68,9 @@ class Provider:
 
     def refuse_foreign(self, seen: Seen) -> None:
         """Refuse to touch an endpoint that does not bear our tag."""
-        if self.tags(seen.arn).get(names.TAG_ENDPOINT) != seen.name:
+        mine = self.tags(seen.arn).get(names.TAG_ENDPOINT) == seen.name
+        # One that went while we looked has no tags any more.
+        if not mine and self.seen(seen.name) is not None:
             message = f"there is an endpoint {seen.name!r} that modeldeploy did not make"
             raise ConflictError(message, hint=_FOREIGN)
 
@@ -181,8 +184,10 @@ class Provider:
         """Write down what a revision is, and say where."""
         key = f"{names.place(endpoint, revision.id)}{RECORD}"
         text = json.dumps(to_json(revision), sort_keys=True, separators=(",", ":"))
-        storage = self.storage
-        storage.put(key, text.encode(), kind="application/json")
+        storage, mark = self.storage, {_SPEC: names.spec(revision)}
+        found = storage.find(key)
+        if found is None or found.metadata.get(_SPEC) != mark[_SPEC]:
+            storage.put(key, text.encode(), kind="application/json", metadata=mark)
         return storage.url(key)
 
     def revision(self, variant: Variant) -> Revision:

@@ -13,7 +13,7 @@ _YES = frozenset({"true", "yes", "1", "on"})
 _KNOWN = (*_TEXTS, *_LISTS, "tags", "rehearsal")
 
 
-def read(given: Mapping[str, str]) -> dict[str, Any]:
+def arguments(given: Mapping[str, str]) -> dict[str, Any]:
     """Make arguments of settings; ConfigurationError names one that is not known."""
     unknown = sorted(set(given) - set(_KNOWN))
     if unknown:
@@ -30,7 +30,7 @@ def read(given: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def vpc(given: Mapping[str, Iterable[str]] | None) -> dict[str, tuple[str, ...]] | None:
+def network(given: Mapping[str, Iterable[str]] | None) -> dict[str, tuple[str, ...]] | None:
     """Check a network: it needs subnets and security groups."""
     if given is None:
         return None

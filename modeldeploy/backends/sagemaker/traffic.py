@@ -33,7 +33,7 @@ class SetTraffic(Change):
         seen, config = self._look()
         if seen is None or config is None:
             raise not_there(self.name)
-        refuse(self.name, self._table, config)
+        refuse_table(self.name, self._table, config)
         if not seen.status.settled:
             # Repeated after an answer was lost: it is this very table that is on its way.
             own = seen.aimed.same_as(self._table) or self._brings(seen)
@@ -76,7 +76,7 @@ class SetTraffic(Change):
     def _wanted(self, seen: Seen | None, config: Config | None) -> Config | None:
         if seen is None or config is None:
             raise not_there(self.name)
-        refuse(self.name, self._table, config)
+        refuse_table(self.name, self._table, config)
         if seen.traffic.same_as(self._table):
             return None
         self._refuse_other_version(seen)
@@ -100,7 +100,7 @@ def not_there(endpoint: str) -> NotFoundError:
     return NotFoundError(message, hint="Endpoint.list() names those that there are", context={"backend": "sagemaker"})
 
 
-def refuse(endpoint: str, table: Traffic, config: Config) -> None:
+def refuse_table(endpoint: str, table: Traffic, config: Config) -> None:
     """Refuse a table that this endpoint cannot hold, before anything is sent."""
     known = [each.name for each in config.variants]
     unknown = sorted({*table.live, *table.copies} - set(known))

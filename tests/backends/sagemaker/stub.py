@@ -1,66 +1,64 @@
-"""A container by the contract, in the standard library alone: it answers who it is, and does as its environment says.
+"""A container by the contract, with as few imports as it takes: it answers who it is, and does as its kind says.
 
-Run as a program by the simulator; ready in a few tens of milliseconds, where a model server takes a second.
+The simulator runs it as a program, with the interpreter's flags ``-I -S``: ready in a few hundredths of a second, where a model server takes
+one.
 """
 
-from __future__ import annotations
-
-import json
 import os
+import socket
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from _thread import start_new_thread
 
 KIND = sys.argv[1] if len(sys.argv) > 1 else ""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
-
-    def do_GET(self):
-        self.answer(500 if KIND == "sick" else 200, b"")
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if KIND == "broken" or b"fail" in body:
-            say("Traceback: the model broke")
-            self.answer(500, b'{"error": "the model broke"}')
-        elif b"wrong" in body:
-            self.answer(422, b'{"error": "column \'x\' is missing", "field": "x"}')
-        elif b"slow" in body:
-            time.sleep(1.5)
-            self.answer(200, b"{}")
-        else:
-            said = {"revision": os.environ.get("MODELDEPLOY_REVISION"), "type": self.headers.get("content-type")}
-            self.answer(200, json.dumps(said).encode())
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-    def log_message(self, *_):
-        pass
-
-
-def say(text):
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def main():
     if KIND == "dies":
         say("libgpu: no device found")
         sys.exit(7)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    say(json.dumps({"port": server.server_port}))
-    say("the container is up")
-    server.serve_forever()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        say(f'{{"port": {server.getsockname()[1]}}}')
+        say("the container is up")
+        while True:
+            start_new_thread(serve, (server.accept()[0],))
+
+
+def serve(connection):
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection, connection.makefile("rb") as stream:
+        while line := stream.readline():
+            headers = dict(read_headers(stream))
+            body = stream.read(int(headers.get("content-length", 0)))
+            status, answer = ping() if line.startswith(b"GET") else predict(headers, body)
+            head = f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+            connection.sendall(head.encode() + answer.encode())
+
+
+def read_headers(stream):
+    while line := stream.readline().strip():
+        name, _, value = line.decode().partition(":")
+        yield name.lower(), value.strip()
+
+
+def ping():
+    return (500 if KIND == "sick" else 200), ""
+
+
+def predict(headers, body):
+    if KIND == "broken" or b"fail" in body:
+        say("Traceback: the model broke")
+        return 500, '{"error": "the model broke"}'
+    if b"wrong" in body:
+        return 422, '{"error": "column x is missing", "field": "x"}'
+    if b"slow" in body:
+        time.sleep(1.5)
+    return 200, f'{{"revision": "{os.environ.get("MODELDEPLOY_REVISION")}", "type": "{headers.get("content-type")}"}}'
+
+
+def say(text):
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
