@@ -14,8 +14,10 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from modeldeploy import BatchJob
 from modeldeploy.backends.sagemaker.backend import SageMaker
 from modeldeploy.backends.sagemaker.batch_work import Terms
+from modeldeploy.errors import OperationFailed
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 from modeldeploy.values.batch import BatchSpec
@@ -152,6 +154,17 @@ def test_a_job_is_stopped_and_goes_on(rehearse, finish, fragile, tmp_path):
     assert backend.native.list_transform_jobs()["TransformJobSummaries"][0]["TransformJobStatus"] == "Stopped"
     assert finish(backend, backend.put_job(spec)).phase is Phase.SUCCEEDED
     assert pq.read_table(tmp_path / "out.parquet").column("prediction").to_pylist() == [2.0 * at for at in range(160)]
+
+
+def test_the_call_that_runs_here_runs_there_with_one_argument_more(rehearse, fragile, tmp_path):
+    """By the handle, whose engine waits, repeats and journals."""
+    backend = rehearse(trust=[fragile.digest])
+    source = _table(tmp_path, {9: 666.0})
+    done = BatchJob.run(fragile.model_version(), source, tmp_path / "out.parquet", max_bad_rows=1, backend=backend)
+    assert (done.status, done.progress.rows_done, done.progress.bad_rows) == ("succeeded", 160, 1)
+    assert done.result().num_rows == 159
+    with pytest.raises(OperationFailed, match="more than 0 bad rows"):
+        BatchJob.run(fragile.model_version(), source, tmp_path / "strict.parquet", backend=backend)
 
 
 _DRIVER = """
