@@ -262,11 +262,11 @@ class TransformBatch:
 
     def _moved(self, ticket: Ticket, job: Job, work: Work, note: str, step: Step | None = None) -> Ticket:
         progress = _show(job, work, note)
-        return moved(ticket, step or Step(_WORK), note=asking.describe(progress), fraction=progress.fraction)
+        return moved(ticket, step or _step(work), note=asking.describe(progress), fraction=progress.fraction)
 
     def _waiting(self, ticket: Ticket, job: Job, work: Work, note: str, age: float) -> Ticket:
         progress = _show(job, work, note)
-        there = attrs.evolve(ticket, step=str(Step(_WORK)), fraction=progress.fraction)
+        there = attrs.evolve(ticket, step=str(_step(work)), fraction=progress.fraction)
         return waiting(there, self._pace.poll(age), f"{asking.describe(progress)}; {note}")
 
     # Stopping
@@ -318,6 +318,11 @@ class TransformBatch:
         folder = self._home / "sagemaker" / "batch"
         found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         return [name for name in found if self._job(name).exists()]
+
+
+def _step(work: Work) -> Step:
+    """Give a step that differs after each act, which tells the engine that looking again at once is useful."""
+    return Step(_WORK, str(work.acts))
 
 
 def _show(job: Job, work: Work, note: str) -> Progress:

@@ -93,6 +93,11 @@ class Work:
         self.state = State.of(self._ledger.rows)
 
     @property
+    def acts(self) -> int:
+        """How many acts the ledger holds."""
+        return len(self._ledger.rows)
+
+    @property
     def _most(self) -> int:
         # As it was when the first part was sent: what was refused then is refused when it is read again.
         return self.state.most
