@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from modeldeploy.simulate.sagemaker import answers, invocation, signature
+from modeldeploy.simulate.sagemaker import answers, invocation, others, signature
 from modeldeploy.simulate.sagemaker.answers import Answer
 from modeldeploy.simulate.sagemaker.control import Control
 from modeldeploy.simulate.sagemaker.errors import LostAnswerError, ServiceError
@@ -44,8 +44,7 @@ class App:
         elif scope is None and _is_ours(environ):
             answer = _no(environ, signature.unsigned())
         else:
-            # So that two simulators in one process do not see each other's things.
-            environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account
+            others.address(environ, self.account)
             return self.others(environ, start_response)
         return _send(answer, start_response)
 
@@ -119,11 +118,3 @@ def _reason(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:  # 530 is AWS's own
         return "Error"
-
-
-def others() -> Any:
-    """Make the application that answers for all other services."""
-    from moto.moto_server.werkzeug_app import create_backend_app
-    from moto.server import DomainDispatcherApplication
-
-    return DomainDispatcherApplication(create_backend_app)

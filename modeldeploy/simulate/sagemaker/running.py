@@ -6,7 +6,7 @@ import contextlib
 
 import orjson
 
-from modeldeploy.simulate.sagemaker import app, cloudwatch
+from modeldeploy.simulate.sagemaker import app, cloudwatch, others
 from modeldeploy.simulate.sagemaker.control import Control
 from modeldeploy.simulate.sagemaker.housekeeping import Housekeeping
 from modeldeploy.simulate.sagemaker.launcher import Launcher
@@ -30,7 +30,7 @@ class Running:
 
     def __init__(self, settings: Settings) -> None:
         with contextlib.ExitStack() as stack:
-            stack.callback(cloudwatch.remove, settings.site)
+            stack.callback(others.forget, settings.site)
             server = Server()
             stack.callback(server.close)
             launcher = Launcher()
@@ -70,7 +70,7 @@ def _app(parts: Parts) -> app.App:
         settings.faults,
         settings.credentials,
         settings.site.account,
-        app.others(),
+        others.application(),
         settings.max_body,
     )
 

@@ -40,6 +40,18 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(5)
         if body.startswith(b"fail"):
             return self.answer(int(body.split()[1]), b"the model says no")
+        if body == b"break":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.wfile.flush()
+            self.close_connection = True
+            return self.connection.shutdown(2)
+        if body == b"environment":
+            return self.answer(200, json.dumps(dict(os.environ)).encode())
+        if body == b"files":
+            return self.answer(200, json.dumps(os.listdir(os.environ["SAGEMAKER_BASE_DIR"] + "/model")).encode())
         if body == b"headers":
             return self.answer(200, json.dumps(dict(self.headers.items())).encode(), Content_Type="application/json")
         lines = body.decode().splitlines()
@@ -70,6 +82,12 @@ class Cloud:
     def get(self, uri: str) -> bytes:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def find(self, uri: str) -> bytes | None:
+        try:
+            return self.get(uri)
+        except self.s3.exceptions.NoSuchKey:
+            return None
 
     def model(self, model: str, *, url: str = "", name: str = "", **environment: str) -> str:
         container = {
@@ -146,7 +164,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     script = tmp_path_factory.mktemp("echo") / "echo.py"
     script.write_text(SERVER, encoding="utf-8")
     images = {"echo": (sys.executable, "-S", str(script), "{port}")}
-    with Simulator(speed=1000, images=images, health_check_s=3.0, invocation_timeout_s=1.0) as simulator:
+    with Simulator(speed=1000, images=images, health_check_s=3.0, invocation_timeout_s=1.0, max_body_mb=1) as simulator:
         yield simulator
 
 

@@ -1,0 +1,192 @@
+"""The control plane: requests are held against the service's own model, and signatures are verified."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+import boto3
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+UNCHECKED = Config(parameter_validation=False)
+
+
+@pytest.fixture(scope="module")
+def unchecked(simulator):
+    """A client that sends what it is given."""
+    return simulator.client("sagemaker", config=UNCHECKED)
+
+
+def refusal(call, **request):
+    with pytest.raises(ClientError) as caught:
+        call(**request)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def test_a_name_that_does_not_fit_is_refused_in_the_services_words(cloud):
+    code, message = refusal(cloud.sm.create_model, ModelName="bad_name!", ExecutionRoleArn=cloud.simulator.role)
+    assert code == "ValidationException"
+    assert message == (
+        "1 validation error detected: Value 'bad_name!' at 'modelName' failed to satisfy constraint: Member must satisfy regular expression "
+        "pattern: [a-zA-Z0-9]([\\-a-zA-Z0-9]*[a-zA-Z0-9])?"
+    )
+
+
+def test_every_fault_of_a_request_is_named(unchecked):
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.none", "InitialInstanceCount": 0}
+    code, message = refusal(unchecked.create_endpoint_config, ProductionVariants=[variant])
+    assert code == "ValidationException"
+    assert message.startswith("3 validation errors detected: ")
+    assert "Value null at 'endpointConfigName' failed to satisfy constraint: Member must not be null" in message
+    assert "Value '0' at 'productionVariants.1.member.initialInstanceCount'" in message
+    assert "Value 'ml.none' at 'productionVariants.1.member.instanceType'" in message
+    assert "Member must satisfy enum value set: [" in message
+
+
+def test_too_many_of_something_is_refused(unchecked):
+    variants = [
+        {"VariantName": f"v{n}", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+        for n in range(11)
+    ]
+    _code, message = refusal(unchecked.create_endpoint_config, EndpointConfigName="c", ProductionVariants=variants)
+    assert (
+        "at 'productionVariants' failed to satisfy constraint: Member must have length less than or equal to 10"
+        in message
+    )
+
+
+def raw(simulator, operation, body, *, secret="", key="", target="SageMaker."):
+    """Send a request that no client of botocore's would send."""
+    credentials = Credentials(key or simulator.credentials.access_key, secret or simulator.credentials.secret_key)
+    headers = {"X-Amz-Target": f"{target}{operation}", "Content-Type": "application/x-amz-json-1.1"}
+    request = AWSRequest("POST", f"{simulator.url}/", headers=headers, data=body)
+    SigV4Auth(credentials, "sagemaker", simulator.region).add_auth(request)
+    return send(simulator, "POST", "/", body, dict(request.headers.items()))
+
+
+def send(simulator, method, path, body, headers):
+    connection = http.client.HTTPConnection(simulator.url.removeprefix("http://"))
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param('{"ModelName": 3}', "SerializationException", id="type"),
+        pytest.param("not json", "SerializationException", id="no-json"),
+        pytest.param("[]", "SerializationException", id="no-structure"),
+        pytest.param('{"ModelName": "m", "Colour": "blue"}', "ValidationException", id="unknown-member"),
+        pytest.param('{"ModelName": null}', "ValidationException", id="null"),
+    ],
+)
+def test_what_no_client_would_send_is_refused(simulator, body, code):
+    status, answer = raw(simulator, "DescribeModel", body)
+    assert (status, answer["__type"]) == (400, code)
+
+
+def test_an_operation_that_the_service_does_not_have_is_unknown(simulator):
+    assert raw(simulator, "DescribeWeather", "{}")[1]["__type"] == "UnknownOperationException"
+
+
+def test_an_operation_that_is_not_simulated_is_refused_by_its_name(cloud):
+    code, message = refusal(cloud.sm.list_training_jobs)
+    assert (code, message) == (
+        "ValidationException",
+        "The rehearsal of SageMaker does not simulate ListTrainingJobs.",
+    )
+
+
+def test_another_secret_is_refused(simulator):
+    status, answer = raw(simulator, "ListModels", "{}", secret="wrong")
+    assert (status, answer["__type"]) == (403, "InvalidSignatureException")
+
+
+def test_another_key_is_refused(simulator):
+    status, answer = raw(simulator, "ListModels", "{}", key="AKIAOTHER")
+    assert (status, answer["__type"]) == (403, "UnrecognizedClientException")
+
+
+def test_a_request_without_a_signature_is_refused(simulator):
+    status, answer = send(simulator, "POST", "/", "{}", {"X-Amz-Target": "SageMaker.ListModels"})
+    assert (status, answer["__type"]) == (403, "MissingAuthenticationTokenException")
+
+
+def test_the_runtime_verifies_signatures_too(simulator):
+    session = boto3.Session("AKIAOTHER", "wrong", region_name=simulator.region)
+    runtime = session.client("sagemaker-runtime", endpoint_url=simulator.url)
+    code, _message = refusal(runtime.invoke_endpoint, EndpointName="any", Body=b"")
+    assert code == "UnrecognizedClientException"
+
+
+@pytest.mark.parametrize(
+    ("container", "text"),
+    [
+        pytest.param({"Image": "none:1"}, "Requested image none:1 not found", id="image"),
+        pytest.param({"ModelDataUrl": "s3://b/k"}, "You must provide an Image", id="no-image"),
+        pytest.param(
+            {"Image": "echo:1", "ModelDataUrl": "s3://nobody/k"},
+            "Could not find model data at s3://nobody/k",
+            id="data",
+        ),
+        pytest.param({"Image": "echo:1", "Mode": "MultiModel"}, "does not simulate multi-model containers", id="multi"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(cloud, container, text):
+    _code, message = refusal(
+        cloud.sm.create_model, ModelName="impossible", PrimaryContainer=container, ExecutionRoleArn=cloud.simulator.role
+    )
+    assert text in message
+
+
+def test_a_model_is_described_as_it_was_made(cloud):
+    cloud.model("told", COLOUR="blue")
+    found = cloud.sm.describe_model(ModelName="told")
+    assert found["PrimaryContainer"]["Environment"] == {"NAME": "told", "COLOUR": "blue"}
+    assert found["PrimaryContainer"]["Mode"] == "SingleModel"
+    assert found["ModelArn"].endswith(":model/told")
+
+
+def test_model_data_may_lie_in_storage_as_it_is(cloud):
+    uri = cloud.put("plain/weights", b"1").removesuffix("weights")
+    source = {"S3DataSource": {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}}
+    container = {"Image": "echo:1", "ModelDataSource": source, "Environment": {"NAME": "plain"}}
+    cloud.sm.create_model(ModelName="plain", PrimaryContainer=container, ExecutionRoleArn=cloud.simulator.role)
+    cloud.config("plain", "plain")
+    assert cloud.endpoint("plain", "plain")["EndpointStatus"] == "InService"
+    assert json.loads(cloud.ask("plain", b"files")) == ["weights"]
+
+
+def test_a_configuration_needs_its_models(cloud):
+    _code, message = refusal(
+        cloud.sm.create_endpoint_config,
+        EndpointConfigName="without",
+        ProductionVariants=[
+            {"VariantName": "v", "ModelName": "none", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+        ],
+    )
+    assert message.startswith('Could not find model "arn:aws:sagemaker:')
+
+
+def test_a_weight_that_was_not_given_is_one_and_zero_stays_zero(cloud):
+    cloud.model("weighed")
+    variant = {"ModelName": "weighed", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    cloud.sm.create_endpoint_config(
+        EndpointConfigName="weighed",
+        ProductionVariants=[
+            {"VariantName": "a", **variant},
+            {"VariantName": "b", "InitialVariantWeight": 0.0, **variant},
+        ],
+    )
+    found = cloud.sm.describe_endpoint_config(EndpointConfigName="weighed")["ProductionVariants"]
+    assert [each["InitialVariantWeight"] for each in found] == [1.0, 0.0]
