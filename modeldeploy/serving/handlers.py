@@ -6,7 +6,6 @@ wrong request gets the status that our own server gives it where the toolkit let
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -39,28 +38,47 @@ def predict_fn(request: Request, app: App, context: object = None) -> tuple[App,
     return app, request
 
 
-def output_fn(prediction: tuple[App, Request], accept: str, context: object = None) -> tuple[bytes, str]:
-    """Predict and write the answer in the form that the caller accepts; an error with its status for one that cannot be answered."""
+def output_fn(prediction: tuple[App, Request], accept: str, context: object = None) -> Any:
+    """Predict and write the answer in the form that the caller accepts: bytes and their type.
+
+    A request that cannot be answered has the status of our own server where the image lets a function say so: its library's error in the
+    newer ones, its library's response in the scikit-learn ones. Elsewhere it is a plain error, for which an image answers 500.
+    """
     del context
     app, request = prediction
     request.headers["accept"] = accept or ""
     (response,) = app.respond_many([request])
     if response.status >= _FAILED:
-        raise _refused(response)
-    return response.body, response.headers.get("content-type", "application/json")
+        return _refused(response)
+    return response.body, _type_of(response)
 
 
-def _refused(response: Response) -> Exception:
+def _refused(response: Response) -> Any:
+    answer = _response_class()
+    if answer is not None:
+        return answer(response=response.body, status=response.status, mimetype=_type_of(response))
     error: Exception = _error_class()(response.body.decode("utf-8", "replace"))
     error.status_code, error.message, error.phrase = response.status, str(error), str(error)  # type: ignore[attr-defined]  # the toolkit's names
-    return error
+    raise error
 
 
-@functools.cache
-def _error_class() -> Any:
-    """Find the toolkit's own class, whose ``status_code`` it sends; any other error is a 500 there."""
+def _type_of(response: Response) -> str:
+    return response.headers.get("content-type", "application/json").partition(";")[0]
+
+
+def _response_class() -> Any:
+    """Find the response of ``sagemaker-containers``, the host of the scikit-learn images; None in others."""
     try:
-        from sagemaker_inference.errors import BaseInferenceToolkitError  # type: ignore[import-not-found,unused-ignore]
+        from sagemaker_containers.beta.framework import worker
+    except ImportError:
+        return None
+    return worker.Response
+
+
+def _error_class() -> Any:
+    """Find the error of ``sagemaker-inference``, whose ``status_code`` that host sends; any other error is a 500 there."""
+    try:
+        from sagemaker_inference.errors import BaseInferenceToolkitError
     except ImportError:
         return RuntimeError
     return type("RefusedError", (BaseInferenceToolkitError,), {"__init__": Exception.__init__})

@@ -84,14 +84,21 @@ def test_a_wrong_request_has_its_status_where_the_toolkit_is(model_dir, monkeypa
     errors.BaseInferenceToolkitError = type("BaseInferenceToolkitError", (Exception,), {})
     monkeypatch.setitem(sys.modules, "sagemaker_inference", types.ModuleType("sagemaker_inference"))
     monkeypatch.setitem(sys.modules, "sagemaker_inference.errors", errors)
-    handlers._error_class.cache_clear()
-    try:
-        with pytest.raises(errors.BaseInferenceToolkitError, match="'y'") as caught:
-            transform(handlers.model_fn(model_dir), b'{"instances": [{"x": 1, "y": 2}]}', "application/json", "*/*")
-    finally:
-        handlers._error_class.cache_clear()
+    with pytest.raises(errors.BaseInferenceToolkitError, match="'y'") as caught:
+        transform(handlers.model_fn(model_dir), b'{"instances": [{"x": 1, "y": 2}]}', "application/json", "*/*")
     assert caught.value.status_code == 422
     assert "'y'" in caught.value.message
+
+
+def test_a_wrong_request_has_its_status_in_the_older_host_too(model_dir, monkeypatch):
+    framework = types.ModuleType("sagemaker_containers.beta.framework")
+    framework.worker = types.SimpleNamespace(Response=lambda **said: said)
+    for name in ("sagemaker_containers", "sagemaker_containers.beta"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "sagemaker_containers.beta.framework", framework)
+    found = transform(handlers.model_fn(model_dir), b'{"instances": [{"x": 1, "y": 2}]}', "application/json", "*/*")
+    assert (found["status"], found["mimetype"]) == (422, "application/json")
+    assert b"'y'" in found["response"]
 
 
 def test_a_wrong_request_is_an_error_without_the_toolkit_too(model_dir):

@@ -41,6 +41,7 @@ from modeldeploy.values.ticket import Action, Phase, Ticket
 if TYPE_CHECKING:
     from modeldeploy.backends.sagemaker.batch import TransformBatch
     from modeldeploy.backends.sagemaker.rehearsal import Rehearsal
+    from modeldeploy.backends.sagemaker.terms import Terms
     from modeldeploy.packaging.bundle import Bundle
 
 _WAITS = "SageMaker has no call that stops an update; it ends by itself, and the opposite can be asked for then"
@@ -52,7 +53,8 @@ class SageMaker:
     ``region``, ``profile`` and ``session`` (of boto3, or of the sagemaker package) say who asks and where, by the caller's own chain of
     credentials; keys are never taken. ``role`` is the ARN of the execution role, ``bucket`` where models go (default: the account's
     ``sagemaker-REGION-ACCOUNT``). ``instance_type``, ``image``, ``kms_key``, ``vpc`` (``{"Subnets": [...], "SecurityGroupIds": [...]}``) and
-    ``tags`` are for all that is made; ``instance_type`` and ``image`` are also options of a revision.
+    ``tags`` are for all that is made; ``instance_type`` and ``image`` are also options of a revision. ``batch_terms`` says how batch jobs
+    are done.
     """
 
     name = "sagemaker"
@@ -74,10 +76,12 @@ class SageMaker:
         home: Path | str | None = None,
         pace: Pace | None = None,
         capabilities: Capabilities = CAPABILITIES,
+        batch_terms: Terms | None = None,
     ) -> None:
         self._pace = pace or Pace()
         self.capabilities = attrs.evolve(capabilities, meter_resolution=self._pace.slot)
         self._home = Path(home) if home is not None else None
+        self._batch_terms = batch_terms
         self._client = Client(Access(region, profile, session, endpoint_url))
         defaults = Defaults(role, bucket, instance_type, image, kms_key, network(vpc), dict(tags or {}))
         self._provider = Provider(self._client, defaults)
@@ -177,10 +181,11 @@ class SageMaker:
 
     @functools.cached_property
     def batch(self) -> TransformBatch:
-        """The batch family, by Batch Transform; its ``terms`` say how."""
+        """The batch family, by Batch Transform."""
         from modeldeploy.backends.sagemaker.batch import TransformBatch
 
-        return TransformBatch(self._home or config.load().home, self._provider, pace=self._pace)
+        home = self._home or config.load().home
+        return TransformBatch(home, self._provider, terms=self._batch_terms, pace=self._pace)
 
     def put_job(self, job: BatchSpec) -> Ticket:
         """Ask for a table to be scored."""

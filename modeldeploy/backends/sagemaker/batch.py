@@ -13,13 +13,14 @@ from pathlib import Path
 import attrs
 
 from modeldeploy.backends.sagemaker import images, names
-from modeldeploy.backends.sagemaker.batch_work import Terms, Work
+from modeldeploy.backends.sagemaker.batch_work import Work
 from modeldeploy.backends.sagemaker.described import tag_list
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.ship import Position, Shipment, Shipper
 from modeldeploy.backends.sagemaker.steps import Step, moved, waiting
-from modeldeploy.backends.sagemaker.transform import Transforms
+from modeldeploy.backends.sagemaker.terms import Terms
+from modeldeploy.backends.sagemaker.transform import Setting, Transforms
 from modeldeploy.errors import ConfigurationError, ConflictError, ModelDeployError, UnsupportedError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.store import Store
@@ -70,7 +71,6 @@ class TransformBatch:
         request = self._request(job)
         planning.inspect(job)
         asking.check_output(job)
-        self._terms.resources.check()
         if not self._provider.defaults.role:
             message = "a batch job needs an execution role"
             raise ConfigurationError(message, hint="pass role=; docs/backends/sagemaker.md has its policy")
@@ -84,9 +84,13 @@ class TransformBatch:
     def _request(self, spec: BatchSpec) -> Request:
         return asking.request(spec, {*self._trust, *Store(self._home / "store").trusted()})
 
+    @property
+    def _instance_type(self) -> str:
+        return self._terms.instance_type or self._provider.defaults.instance_type
+
     def _image(self, bundle: Bundle) -> images.Image:
         defaults = self._provider.defaults
-        gpu = self._terms.resources.instance_type.removeprefix("ml.")[0] in "gp"
+        gpu = self._instance_type.removeprefix("ml.")[:1] in {"g", "p"}
         return images.choose(
             bundle.manifest,
             region=self._provider.client.region,
@@ -143,8 +147,9 @@ class TransformBatch:
     def _work(self, job: Job, asked: Request) -> Work:
         provider = self._provider
         defaults = provider.defaults
-        terms = attrs.evolve(self._terms, kms_key=defaults.kms_key, tags={**defaults.tags, "modeldeploy:job": job.name})
-        return Work(job, asked, provider.storage, self._transforms, terms=terms, place=PLACE)
+        tags = {**defaults.tags, "modeldeploy:job": job.name}
+        setting = Setting(self._terms, self._instance_type, kms_key=defaults.kms_key, tags=tags)
+        return Work(job, asked, provider.storage, self._transforms, setting=setting, place=PLACE)
 
     def _go_on(self, ticket: Ticket, job: Job, asked: Request) -> Ticket:
         return self._guarded(ticket, job, lambda: self._step(ticket, job, asked))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import orjson
 from modeldeploy.backends.sagemaker.batch_state import TAKEN, Attempt, State
 from modeldeploy.backends.sagemaker.shards import Receiver, Sender, Slice, read_answers, refusal
 from modeldeploy.backends.sagemaker.storage import Storage
-from modeldeploy.backends.sagemaker.transform import Resources, Seen, Transforms, request
+from modeldeploy.backends.sagemaker.transform import Seen, Setting, Transforms, request
 from modeldeploy.errors import ConflictError, OperationFailed
 from modeldeploy.scoring import durable, publish
 from modeldeploy.scoring import plan as planning
@@ -42,29 +42,18 @@ _MEBIBYTE = 1 << 20
 _LISTS, _IN, _OUT = "lists", "in", "out"
 
 
-@attrs.frozen
-class Terms:
-    """How jobs are done, whatever the job."""
-
-    resources: Resources = attrs.field(factory=Resources)
-    parts_per_job: int = 16
-    """Parts that one transform job scores; what a stopped one had scored is lost."""
-    rows_per_part: int = 65_536
-    kms_key: str = ""
-    tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
-
-
 class Work:
     """One job, as it stands now."""
 
     def __init__(
-        self, job: Job, asked: Request, storage: Storage, transforms: Transforms, *, terms: Terms, place: str
+        self, job: Job, asked: Request, storage: Storage, transforms: Transforms, *, setting: Setting, place: str
     ) -> None:
         self._job = job
         self._asked = asked
         self._storage = storage
         self._transforms = transforms
-        self._terms = terms
+        self._setting = setting
+        self._terms = setting.terms
         self._prefix = place
         self._ledger = job.ledger()
         self._plan = self._planned()
@@ -120,7 +109,7 @@ class Work:
             path.unlink()
         if not self.state.run:
             files = [f"{file.path} {file.size} {file.mtime_ns}" for file in self._plan.files]
-            most = self._terms.resources.max_payload_mb * _MEBIBYTE
+            most = self._terms.max_payload_mb * _MEBIBYTE
             self._note("run", id=short_hash(content(self._asked.spec), *files), most=most)
         for part, done in list(self.state.done.items()):
             if not self._whole(done):
@@ -239,20 +228,14 @@ class Work:
         return self._key(_LISTS, f"{short_hash(*(each.name for each in slices))}.json")
 
     def _request(self, attempt: Attempt) -> dict[str, Any]:
-        resources = attrs.evolve(
-            self._terms.resources,
+        payload = max(self._terms.max_payload_mb, self.state.most // _MEBIBYTE)
+        setting = attrs.evolve(
+            self._setting,
+            terms=attrs.evolve(self._terms, max_payload_mb=payload),
             instances=max(1, min(self._asked.spec.workers, len(attempt.slices))),
-            max_payload_mb=max(self._terms.resources.max_payload_mb, self.state.most // _MEBIBYTE),
         )
-        return request(
-            attempt.name,
-            self.state.model,
-            source=self._storage.url(self._list(attempt.slices)),
-            output=self._storage.url(self._key(_OUT)),
-            resources=resources,
-            kms_key=self._terms.kms_key,
-            tags=self._terms.tags,
-        )
+        source, output = self._storage.url(self._list(attempt.slices)), self._storage.url(self._key(_OUT))
+        return request(attempt.name, self.state.model, source=source, output=output, setting=setting)
 
     def _learn(self) -> None:
         """Learn from the last transform job what to do differently; OperationFailed when there is nothing."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from modeldeploy.backends.sagemaker.terms import TERMS, Terms
 from modeldeploy.errors import ConfigurationError
 
 _TEXTS = ("region", "role", "bucket", "profile", "endpoint_url", "instance_type", "image", "kms_key")
 _LISTS = {"subnets": "Subnets", "security_groups": "SecurityGroupIds"}
 _YES = frozenset({"true", "yes", "1", "on"})
-_KNOWN = (*_TEXTS, *_LISTS, "tags", "rehearsal")
+_BATCH = "batch_"
+_KNOWN = (*_TEXTS, *_LISTS, "tags", "rehearsal", *(f"{_BATCH}{name}" for name in TERMS))
 
 
 def arguments(given: Mapping[str, str]) -> dict[str, Any]:
@@ -25,6 +27,9 @@ def arguments(given: Mapping[str, str]) -> dict[str, Any]:
         found["vpc"] = network
     if given.get("rehearsal", "").lower() in _YES:
         found["rehearsal"] = True
+    terms = {name.removeprefix(_BATCH): value for name, value in given.items() if name.startswith(_BATCH) and value}
+    if terms:
+        found["batch_terms"] = Terms.read(terms)
     if given.get("tags"):
         found["tags"] = dict(_pair(part) for part in _list(given["tags"]))
     return found

@@ -10,6 +10,7 @@ import attrs
 
 from modeldeploy.backends.sagemaker.client import Client
 from modeldeploy.backends.sagemaker.errors import AlreadyThereError
+from modeldeploy.backends.sagemaker.terms import Terms
 from modeldeploy.errors import ConflictError, InvalidRequestError, ModelDeployError, NotFoundError
 from modeldeploy.serving.lines import SWITCH
 from modeldeploy.serving.payloads import LINES_TYPE
@@ -53,40 +54,26 @@ class Seen:
 
 
 @attrs.frozen
-class Resources:
-    """With what, and how, a transform job works."""
+class Setting:
+    """In what surroundings a transform job works."""
 
-    instance_type: str = "ml.m5.large"
+    terms: Terms
+    instance_type: str
     instances: int = 1
-    max_payload_mb: int = 6
-    """The most that one request to the container holds, 1 to 100."""
-    concurrency: int = 4
-    """Requests to one container at the same time; times ``max_payload_mb`` at most 100."""
-    timeout: int = 3600
-    """Seconds that one request may take."""
-
-    def check(self) -> None:
-        """Raise InvalidRequestError for what the service refuses."""
-        if not 1 <= self.max_payload_mb <= _MOST_MB or not 1 <= self.concurrency * self.max_payload_mb <= _MOST_MB:
-            message = f"max_payload_mb is {self.max_payload_mb} and concurrency {self.concurrency}"
-            raise InvalidRequestError(message, hint="each, and the two multiplied, must be from 1 to 100")
+    kms_key: str = ""
+    tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
-_MOST_MB = 100
-
-
-def request(
-    name: str, model: str, *, source: str, output: str, resources: Resources, kms_key: str = "", tags: Mapping[str, str]
-) -> dict[str, Any]:
+def request(name: str, model: str, *, source: str, output: str, setting: Setting) -> dict[str, Any]:
     """Write the parameters of CreateTransformJob for JSON Lines that lie in the objects which ``source`` lists."""
-    key, volume = ({"KmsKeyId": kms_key}, {"VolumeKmsKeyId": kms_key}) if kms_key else ({}, {})
+    terms, key = setting.terms, setting.kms_key
     return {
         "TransformJobName": name,
         "ModelName": model,
-        "MaxConcurrentTransforms": resources.concurrency,
-        "MaxPayloadInMB": resources.max_payload_mb,
+        "MaxConcurrentTransforms": terms.concurrency,
+        "MaxPayloadInMB": terms.max_payload_mb,
         "BatchStrategy": "MultiRecord",
-        "ModelClientConfig": {"InvocationsTimeoutInSeconds": resources.timeout, "InvocationsMaxRetries": 1},
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": terms.timeout, "InvocationsMaxRetries": 1},
         "Environment": {SWITCH: "true"},
         "TransformInput": {
             "DataSource": {"S3DataSource": {"S3DataType": "ManifestFile", "S3Uri": source}},
@@ -94,9 +81,18 @@ def request(
             "CompressionType": "None",
             "SplitType": "Line",
         },
-        "TransformOutput": {"S3OutputPath": output, "Accept": LINES_TYPE, "AssembleWith": "Line", **key},
-        "TransformResources": {"InstanceType": resources.instance_type, "InstanceCount": resources.instances, **volume},
-        "Tags": [{"Key": each, "Value": value} for each, value in tags.items()],
+        "TransformOutput": {
+            "S3OutputPath": output,
+            "Accept": LINES_TYPE,
+            "AssembleWith": "Line",
+            **({"KmsKeyId": key} if key else {}),
+        },
+        "TransformResources": {
+            "InstanceType": setting.instance_type,
+            "InstanceCount": setting.instances,
+            **({"VolumeKmsKeyId": key} if key else {}),
+        },
+        "Tags": [{"Key": each, "Value": value} for each, value in setting.tags.items()],
     }
 
 

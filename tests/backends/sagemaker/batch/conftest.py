@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeldeploy.backends.sagemaker.batch import TransformBatch
-from modeldeploy.backends.sagemaker.batch_work import Terms
 from modeldeploy.backends.sagemaker.client import Access, Client
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
+from modeldeploy.backends.sagemaker.terms import Terms
 from modeldeploy.backends.sagemaker.transform import Seen, Status
 from modeldeploy.backends.sagemaker.translate import Defaults
 from modeldeploy.errors import ConflictError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modeldeploy.backends.sagemaker.backend import SageMaker
-from modeldeploy.backends.sagemaker.batch_work import Terms
+from modeldeploy.backends.sagemaker.terms import Terms
 from modeldeploy.engine.drivers import RealClock
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modeldeploy import BatchJob
 from modeldeploy.backends.sagemaker.backend import SageMaker
-from modeldeploy.backends.sagemaker.batch_work import Terms
+from modeldeploy.backends.sagemaker.terms import Terms
 from modeldeploy.errors import OperationFailed
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
@@ -170,7 +170,7 @@ def test_the_call_that_runs_here_runs_there_with_one_argument_more(rehearse, fra
 _DRIVER = """
 import sys
 from modeldeploy.backends.sagemaker.backend import SageMaker
-from modeldeploy.backends.sagemaker.batch_work import Terms
+from modeldeploy.backends.sagemaker.terms import Terms
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.codec import from_json
