@@ -82,6 +82,11 @@ def accepted(accept: str, content_type: str) -> str:
     )
 
 
+def read_rows(rows: Sequence[Any], signature: Signature) -> Raw:
+    """Read rows that were taken out of JSON: objects, lists of values in the model's order, or the values of its only input."""
+    return _from_rows(list(rows), signature)
+
+
 # JSON.
 
 

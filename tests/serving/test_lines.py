@@ -56,9 +56,9 @@ def test_a_row_that_fails_says_why_beside_the_others():
         ({"x": 1.0, "n": 1.5}, "column 'n' holds float values, expected int64"),
         ({"x": "a", "n": 1}, "column 'x' holds 'a' (str), expected float64"),
         ({"x": 1.0}, "column 'n' is missing"),
-        (b"[1]\n", "the line holds list, expected an object"),
+        (b"[1]\n", "row 0 has 1 values for 2 columns"),
     ],
-    ids=["float", "text", "missing", "list"],
+    ids=["float", "text", "missing", "short"],
 )
 def test_a_wrong_row_is_named_by_the_signature(row, reason):
     first, second = ask([row, {"x": 2.0, "n": 2}])
@@ -69,6 +69,10 @@ def test_a_wrong_row_is_named_by_the_signature(row, reason):
 def test_a_line_that_is_no_json_is_a_row_like_any():
     (found,) = ask([b"{nonsense\n"])
     assert found["modeldeploy_error"].startswith("the line is not JSON")
+
+
+def test_rows_may_be_lists_in_the_models_order():
+    assert ask([[0.5, 4], [1.5, 2]]) == [2.0, 3.0]
 
 
 def test_infinities_go_both_ways_and_nan_is_null():
@@ -105,3 +109,32 @@ def test_an_app_answers_so_only_when_it_is_asked_to():
 @pytest.mark.parametrize(("value", "wanted"), [("1", True), ("true", True), ("0", False), ("", False)])
 def test_the_environment_switches_it_on(value, wanted):
     assert lines.wanted({lines.SWITCH: value}) is wanted
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": np.array([0.1, np.nan, 3e300])},
+        {"a": np.array([0.1, 2.5], dtype=np.float32), "b": np.array([7, 8], dtype=np.float32)},
+        {"a": np.array([2**63 - 1, -5]), "b": np.array([1, 2])},
+        {"a": np.array([[1.5, 2.5], [3.5, 4.5]])},
+        {"a": np.array([True, False])},
+        {"a": np.array([0.5, 1.5], dtype=np.float16)},
+        {"a": np.array(["],[", "x,y"], dtype=object), "b": np.array([np.inf, 1.0])},
+        {"a": np.array([[["p", "q"]], [["r", "s"]]], dtype=object)},
+    ],
+    ids=["nan", "floats", "whole", "vectors", "flags", "halves", "texts", "deep"],
+)
+@pytest.mark.parametrize("objects", [False, True], ids=["lists", "objects"])
+def test_what_is_dumped_is_loaded_exactly(columns, objects):
+    found = lines.load(lines.dump(columns, objects=objects))
+    assert len(found) == len(next(iter(columns.values())))
+    for at, (name, array) in enumerate(columns.items()):
+        values = found if len(columns) == 1 else [row[name if objects else at] for row in found]
+        got = np.array(lines.numbers(values) if array.dtype.kind == "f" else values, dtype=array.dtype)
+        assert np.array_equal(got.reshape(array.shape), array, equal_nan=array.dtype.kind == "f")
+
+
+def test_nothing_is_no_line():
+    assert lines.dump({"a": np.empty(0)}, objects=False) == b""
+    assert lines.load(b"\n\n") == []

@@ -8,12 +8,11 @@ the same words, and what is kept of the input never leaves this machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import attrs
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from modeldeploy.errors import InvalidRequestError, PredictionError
@@ -35,26 +34,22 @@ class Sender:
         self._signature = signature
         self._out = out
         self._most = most
+        self._bounded = _may_be_large(signature, most)
         self.rows = 0
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Write the rows down; gives answers that mean nothing."""
-        written = list(_lines(inputs))
-        _check_sizes(written, self._most)
-        self._out.writelines(written)
-        self.rows += len(written)
-        return {field.name: _blank(field, len(written)) for field in self._signature.outputs}
+        written = lines.dump(inputs, objects=False)
+        if self._bounded:
+            _check_sizes(written, self._most)
+        rows = count_rows(inputs)
+        self._out.write(written)
+        self.rows += rows
+        return {field.name: _blank(field, rows) for field in self._signature.outputs}
 
 
-def _lines(inputs: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
-    columns = [lines.plain(array) for array in inputs.values()]
-    names = list(inputs)
-    for row in zip(*columns, strict=True):
-        yield orjson.dumps(dict(zip(names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _check_sizes(written: Sequence[bytes], most: int) -> None:
-    longest = max(map(len, written))
+def _check_sizes(written: bytes, most: int) -> None:
+    longest = max(map(len, written.split(b"\n"))) + 1
     if longest > most:
         message = f"the row takes {longest:,} bytes as JSON, and one request may have {most:,}"
         raise InvalidRequestError(message, hint="raise max_payload_mb, up to 100")
@@ -65,7 +60,7 @@ def _may_be_large(signature: Signature, most: int) -> bool:
     fields = signature.inputs
     if any(field.dtype is DType.STRING or None in field.shape for field in fields):
         return True
-    return sum(_NUMBER * math.prod(size or 0 for size in field.shape) + len(field.name) * 6 for field in fields) > most
+    return sum(_NUMBER * math.prod(size or 0 for size in field.shape) for field in fields) > most
 
 
 def _blank(field: Field, rows: int) -> NDArray[Any]:
@@ -91,7 +86,7 @@ class Receiver:
         rows = count_rows(inputs)
         if self._most:
             # What was refused when the rows were sent is refused again.
-            _check_sizes(list(_lines(inputs)), self._most)
+            _check_sizes(lines.dump(inputs, objects=False), self._most)
         found = self._answers[self.taken : self.taken + rows]
         if len(found) < rows:
             self.short = True
@@ -122,15 +117,10 @@ class Receiver:
 
 def read_answers(data: bytes) -> list[Any]:
     """Read the lines of an answer; a line that is no JSON is the reason why its row has none."""
-    return [_read_line(line) for line in data.split(b"\n") if line.strip()]
-
-
-def _read_line(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        shown = line[:60].decode("utf-8", "backslashreplace")
-        return refusal(f"the container's answer is no JSON: {shown!r}")
+    found = lines.load(data)
+    return [
+        refusal("the container's answer is no JSON") if isinstance(each, lines.UnreadError) else each for each in found
+    ]
 
 
 def refusal(reason: str) -> dict[str, str]:

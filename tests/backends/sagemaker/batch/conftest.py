@@ -133,7 +133,7 @@ class Service:
 
     def _score(self, key, wanted):
         body = self.storage.get(key)
-        if self.kills and any(orjson.loads(line)["x"] == KILLS for line in body.splitlines()):
+        if self.kills and any(orjson.loads(line)[0] == KILLS for line in body.splitlines()):
             return False
         assert wanted["Environment"] == {lines.SWITCH: "true"}
         folder = self._key(wanted["TransformOutput"]["S3OutputPath"])

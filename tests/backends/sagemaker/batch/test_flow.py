@@ -350,10 +350,11 @@ def test_mistakes_are_refused_before_anything_is_sent(lab, change, error, said):
 def test_a_row_that_is_larger_than_a_request_may_be_is_a_bad_row(lab, monkeypatch):
     from modeldeploy.backends.sagemaker import batch_work
 
-    monkeypatch.setattr(batch_work, "_MEBIBYTE", 3)
+    monkeypatch.setattr(batch_work, "_MEBIBYTE", 1)
+    lab.terms = attrs.evolve(lab.terms, max_payload_mb=11)
     table = lab.table(50)
     lab.succeed(lab.spec(lab.write(table), max_bad_rows=None))
     reasons = {each["reason"] for each in lab.quarantine()}
     assert reasons
-    assert all("bytes as JSON, and one request may have 18" in reason for reason in reasons)
+    assert all("bytes as JSON, and one request may have 11" in reason for reason in reasons)
     assert pq.read_metadata(lab.folder / "out.parquet").num_rows + len(lab.quarantine()) == 50
