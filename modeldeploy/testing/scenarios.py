@@ -56,7 +56,8 @@ class Scenario:
             "meters": able.meters,
             "shadow": able.shadow is not None and able.shadow.max_percent >= COPIES,
             "compares": able.compares,
-            "sticky": able.sticky,
+            # Where the router keeps no keys, whoever asks names the revision of its key.
+            "sticky": able.sticky or able.pinned_invoke,
             "pinned_invoke": able.pinned_invoke,
             "broken": harness.broken is not None,
         }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+_LEAST_S = 0.03
+"""To look more often than this would only take the time of what is looked at, which a rehearsal runs on the same machine."""
+
 
 @attrs.frozen
 class Pace:
@@ -33,4 +36,4 @@ class Pace:
 
     def poll(self, age: float) -> float:
         """Say when to look again at work that was begun ``age`` seconds ago: every 5 s at first, every 30 s later."""
-        return min(30.0 / self.speed, max(5.0 / self.speed, age / 10))
+        return max(_LEAST_S, min(30.0 / self.speed, max(5.0 / self.speed, age / 10)))

@@ -90,7 +90,7 @@ class Town:
         while not ticket.phase.ended:
             assert time.monotonic() < deadline, ticket
             ticket = self.backend.advance(ticket)
-            time.sleep(min(ticket.poll_after or 0.002, 0.05))
+            time.sleep(ticket.poll_after or 0.002)
         return ticket
 
     def succeed(self, ticket: Ticket) -> Ticket:
@@ -147,6 +147,8 @@ def harness(rehearsal, shelf):
         payload=Payload(b"{}", JSON),
         broken=Revision.of(models[2], options={"image": "stub-broken"}),
         clock=RealClock(),
+        beat=1.0,
+        seconds=60.0,
         writes=lambda: rehearsal._client.writes,
         reopen=lambda: Rehearsal(simulator, image="stub", home=home),
     )

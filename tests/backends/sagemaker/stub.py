@@ -10,6 +10,7 @@ import sys
 import time
 from _thread import start_new_thread
 
+COUNTS = []
 KIND = sys.argv[1] if len(sys.argv) > 1 else ""
 
 
@@ -53,7 +54,13 @@ def predict(headers, body):
         return 422, '{"error": "column x is missing", "field": "x"}'
     if b"slow" in body:
         time.sleep(1.5)
-    return 200, f'{{"revision": "{os.environ.get("MODELDEPLOY_REVISION")}", "type": "{headers.get("content-type")}"}}'
+    COUNTS.append(len(COUNTS))
+    said = {
+        "revision": os.environ.get("MODELDEPLOY_REVISION"),
+        "type": headers.get("content-type"),
+        "asked": len(COUNTS),
+    }
+    return 200, str(said).replace("'", '"').replace("None", "null")
 
 
 def say(text):
