@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +10,7 @@ import attrs
 from modeldeploy.simulate.sagemaker.containers import Container
 from modeldeploy.simulate.sagemaker.endpoint import Endpoint
 from modeldeploy.simulate.sagemaker.errors import ServiceError
-from modeldeploy.simulate.sagemaker.fleets import Fleet, ProvisionError, Variant, Yard
+from modeldeploy.simulate.sagemaker.fleets import Fleet, Variant, Yard
 from modeldeploy.simulate.sagemaker.invocation import Invocation
 from modeldeploy.simulate.sagemaker.metrics import Sample, Store
 from modeldeploy.simulate.sagemaker.wire import Reply, UnreachableError
@@ -92,20 +91,7 @@ class Asking:
 
     def _warm(self, target: Target) -> None:
         """Begin to bring a container up for those who ask later."""
-        with self.world.lock:
-            if target.variant.warming:
-                return
-            target.variant.warming = True
-        self.world.go(f"cold start {target.variant.name}", functools.partial(self._grow, target))
-
-    def _grow(self, target: Target) -> None:
-        try:
-            self.world.wait(self.world.timings.cold_start)
-            self.yard.grow(target.variant, target.endpoint.log_group)
-        except ProvisionError:
-            return  # the next request begins another try
-        finally:
-            target.variant.warming = False
+        self.yard.regrow(target.variant, target.endpoint.log_group, after_s=self.world.timings.cold_start)
 
     @staticmethod
     def _post(container: Container, invocation: Invocation, timeout_s: float) -> Reply:

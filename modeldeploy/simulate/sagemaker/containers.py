@@ -77,7 +77,7 @@ class Container:
         while (status := self.ping()) != _OK:
             now = time.monotonic()
             refused = (refused or now) if status else None
-            if self._process is None or self._process.poll() is not None:
+            if self.ended:
                 raise StartError(exited=True)
             late = now - begun > limits.silent_s or (refused is not None and now - refused > limits.unwell_s)
             if late or stop.wait(_PING_EVERY_S):
@@ -90,6 +90,11 @@ class Container:
         with contextlib.suppress(OSError):
             return self._line.ask("GET", "/ping", {}, b"", _PING_TIMEOUT_S).status
         return 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     @property
     def line(self) -> Line:

@@ -6,7 +6,7 @@ import itertools
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -46,8 +46,12 @@ class Variant:
     """The log stream of its latest container."""
     used: float = 0.0
     """When the last request came, for serverless variants."""
-    warming: bool = False
-    """Whether a container comes up for whoever asked while there was none."""
+    growing: bool = False
+    """Whether containers come up beside what callers ask for."""
+    retired: bool = False
+    """Whether it has been stopped for good."""
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    """Held by whoever changes its containers."""
     _turn: itertools.count[int] = attrs.field(factory=itertools.count)
 
     @classmethod
@@ -118,23 +122,59 @@ class Yard:
     def grow(self, variant: Variant, group: str) -> None:
         """Bring the processes of a variant to the number that stands for its instances."""
         wanted = min(max(variant.desired_count, 1), self.processes)
-        while len(variant.containers) > wanted:
-            self.end(variant.containers.pop())
-        fresh = [self._start(variant, group) for _number in range(len(variant.containers), wanted)]
+        with variant.lock:
+            if variant.retired:
+                return
+            fresh = self._fresh(variant, group, wanted - len(variant.containers))
+            containers = [*variant.containers, *fresh]
+            variant.containers, surplus = containers[:wanted], containers[wanted:]
+        for container in surplus:
+            self.end(container)
+
+    def _fresh(self, variant: Variant, group: str, count: int) -> list[Container]:
+        fresh = [self._start(variant, group) for _number in range(count)]
         try:
             self._await(variant, fresh)
         except ProvisionError:
             for each in fresh:
                 self.end(each)
             raise
-        variant.containers = [*variant.containers, *fresh]
+        return fresh
+
+    def regrow(self, variant: Variant, group: str, *, after_s: float = 0.0) -> None:
+        """Begin to bring the processes of a variant to their number again; a try that fails leaves room for another."""
+        with self.world.lock:
+            if variant.growing:
+                return
+            variant.growing = True
+
+        def grow() -> None:
+            try:
+                self.world.wait(after_s)
+                self.grow(variant, group)
+            except ProvisionError:
+                return
+            finally:
+                variant.growing = False
+
+        self.world.go(f"grow {variant.name}", grow)
 
     def stop(self, variants: Iterable[Variant]) -> None:
-        """Stop all containers of some variants."""
+        """Stop some variants for good."""
         for variant in variants:
-            containers, variant.containers = variant.containers, []
+            variant.retired = True
+            with variant.lock:
+                containers, variant.containers = variant.containers, []
             for container in containers:
                 self.end(container)
+
+    def end_of(self, variant: Variant, containers: Sequence[Container]) -> None:
+        """Stop some containers of a variant that goes on."""
+        ended = list(containers)
+        with variant.lock:
+            variant.containers = [each for each in variant.containers if each not in ended]
+        for container in ended:
+            self.end(container)
 
     def end(self, container: Container) -> None:
         """Stop one container."""

@@ -9,7 +9,7 @@ import attrs
 from modeldeploy.simulate.sagemaker.alarms import Alarms
 from modeldeploy.simulate.sagemaker.capture import Captures
 from modeldeploy.simulate.sagemaker.endpoint import Endpoint
-from modeldeploy.simulate.sagemaker.fleets import Yard
+from modeldeploy.simulate.sagemaker.fleets import Variant, Yard
 from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.world import Shelf, World
 
@@ -35,18 +35,29 @@ class Housekeeping:
             try:
                 self.logbook.flush()
                 self.captures.flush()
-                self._cool()
+                self._tend()
                 if self.world.clock.now() >= due:
                     due = self.world.clock.after(self.world.timings.metrics)
                     self.alarms.judge()
             except Exception:  # noqa: BLE001 - it is in the log; the next round may go well
                 _log.exception("a round of housekeeping failed")
 
-    def _cool(self) -> None:
-        """Let the containers of serverless variants go that nobody has asked for long."""
+    def _tend(self) -> None:
+        """Start again what ended by itself, and let serverless variants go that nobody has asked for long."""
+        for endpoint in list(self.endpoints.items.values()):
+            for variant in endpoint.fleet.every if endpoint.route.fleets else ():
+                self._replace(endpoint, variant)
+                if variant.serverless and self._is_idle(variant):
+                    self.yard.end_of(variant, variant.containers)
+
+    def _replace(self, endpoint: Endpoint, variant: Variant) -> None:
+        dead = [each for each in variant.containers if each.ended]
+        if dead:
+            self.yard.end_of(variant, dead)
+        if dead or not (variant.containers or variant.serverless):
+            self.yard.regrow(variant, endpoint.log_group, after_s=self.world.timings.watch)
+
+    def _is_idle(self, variant: Variant) -> bool:
         world = self.world
         idle = world.clock.after(world.timings.idle) - world.clock.now()
-        for endpoint in list(self.endpoints.items.values()):
-            for variant in endpoint.fleet.variants:
-                if variant.serverless and variant.used and world.clock.now() - variant.used > idle:
-                    self.yard.stop([variant])
+        return bool(variant.used) and world.clock.now() - variant.used > idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import socket
 import tempfile
 import threading
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from werkzeug.serving import BaseWSGIServer
 
+_log = logging.getLogger(__name__)
 _SPOOL = 16 * 1024 * 1024
 _NO_BODY = frozenset({204, 304})
 _CHUNK = 1024 * 1024
@@ -94,14 +96,16 @@ def _handler() -> type[Any]:
             if self.headers.get("Expect", "").lower() == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.wfile.flush()
-            environ = self.make_environ()
+            try:
+                self._exchange(self.make_environ())
+            except ConnectionError:
+                self.close_connection = True
+                _shut(self.connection)
+
+        def _exchange(self, environ: WSGIEnvironment) -> None:
             with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as body:
                 _read_whole(environ, cast("IO[bytes]", body))
-                try:
-                    _respond(self, self.server.app, environ)
-                except ConnectionError:
-                    self.close_connection = True
-                    _shut(self.connection)
+                _respond(self, self.server.app, environ)
 
     return Handler
 
@@ -132,13 +136,24 @@ def _respond(handler: BaseHTTPRequestHandler, app: WSGIApplication, environ: WSG
         begun.append((status, headers))
         return _no_write
 
-    parts = app(environ, cast("StartResponse", start_response))
+    parts = _call(app, environ, cast("StartResponse", start_response))
     try:
         _write(handler, begun, parts)
     finally:
         close = getattr(parts, "close", None)
         if close is not None:
             close()
+
+
+def _call(app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    try:
+        return app(environ, start_response)
+    except ConnectionError:
+        raise
+    except Exception:  # noqa: BLE001 - a caller gets an answer, the log the trace
+        _log.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        start_response("500 Internal Server Error", [("Content-Length", "0")])
+        return []
 
 
 def _no_write(_data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -33,15 +32,17 @@ class Line:
     def __init__(self, port: int) -> None:
         self._port = port
         self._idle: list[_Connection] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
         """Send a request and read the answer whole; TimeoutError or UnreachableError when there is none."""
         connection = self._send(method, path, headers, body, timeout)
-        data = b"".join(connection.parts())
-        reply = Reply(connection.status, connection.headers, data)
-        self._give_back(connection)
-        return reply
+        try:
+            data = b"".join(connection.parts())
+            return Reply(connection.status, connection.headers, data)
+        finally:
+            self._give_back(connection)
 
     def stream(
         self, path: str, headers: Mapping[str, str], body: bytes, timeout: float
@@ -51,8 +52,9 @@ class Line:
         return connection.status, connection.headers, self._parts(connection)
 
     def close(self) -> None:
-        """Let go of all connections that nobody uses now."""
+        """Close the connections that nobody uses now, and later the others."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for each in idle:
             each.close()
@@ -65,20 +67,22 @@ class Line:
 
     def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> _Connection:
         data = _request(method, path, headers, body)
-        kept = self._take()
-        if kept is not None:
-            # The container may have closed it while it was idle; nothing was lost then, so a fresh one may carry the request.
-            with contextlib.suppress(UnreachableError):
-                return kept.send(data, timeout)
-        return _Connection(self._port).send(data, timeout)
+        return (self._take() or _Connection(self._port)).send(data, timeout)
 
     def _take(self) -> _Connection | None:
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+        """Take a connection that is open still: once a request is sent on one it is not sent again, for it may have been acted on."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if connection.is_open():
+                return connection
+            connection.close()
 
     def _give_back(self, connection: _Connection) -> None:
         with self._lock:
-            keep = connection.reusable and len(self._idle) < _KEPT
+            keep = connection.reusable and not self._closed and len(self._idle) < _KEPT
             if keep:
                 self._idle.append(connection)
         if not keep:
@@ -123,7 +127,7 @@ class _Connection:
             self._socket.sendall(data)
             while not self._headed:
                 self._read()
-        except TimeoutError:
+        except (TimeoutError, UnreachableError):
             self.close()
             raise
         except OSError as error:
@@ -141,7 +145,19 @@ class _Connection:
                 return
             self._read()
 
+    def is_open(self) -> bool:
+        """Say whether the other end has not closed it while nobody asked; nothing may be there to be read then."""
+        self._socket.settimeout(0.0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def close(self) -> None:
+        """Close it."""
         self._socket.close()
 
     def _read(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,7 @@ from modeldeploy.simulate.sagemaker.faults import Faults
 from modeldeploy.simulate.sagemaker.site import Site
 
 Json = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -124,6 +126,8 @@ class World:
                 work()
             except StoppedError:
                 return
+            except Exception:  # noqa: BLE001 - it is in the log, and nobody waits for it
+                _log.exception("%s failed", name)
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self.lock:

@@ -48,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             return self.connection.shutdown(2)
+        if body == b"die":
+            os._exit(1)
         if body == b"environment":
             return self.answer(200, json.dumps(dict(os.environ)).encode())
         if body == b"files":

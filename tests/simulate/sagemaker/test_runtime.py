@@ -206,3 +206,17 @@ def test_a_container_sees_its_environment_and_the_role_but_nothing_of_ours(cloud
     assert environment["AWS_SECRET_ACCESS_KEY"] == cloud.simulator.credentials.secret_key
     assert "MY_TOKEN" not in environment
     assert json.loads(cloud.ask("seen", b"files")) == ["weights"]
+
+
+def test_a_container_that_dies_is_started_again(cloud, wait_until):
+    cloud.serve("mortal")
+    with pytest.raises(cloud.runtime.exceptions.ModelError, match="the container closed the connection"):
+        cloud.ask("mortal", b"die")
+
+    def answered():
+        try:
+            return cloud.ask("mortal") == "mortal:x\n"
+        except ClientError:
+            return False
+
+    wait_until(answered, 20, what="a new container answers")
