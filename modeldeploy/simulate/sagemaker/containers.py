@@ -25,6 +25,7 @@ _PING_TIMEOUT_S = 2.0
 _PING_EVERY_S = 0.05
 _GRACE_S = 5.0
 _OK = 200
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has but one
 # What a process of this machine needs to run at all; of everything else a container knows nothing.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
 
@@ -162,9 +163,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
-        _signal(process, signal.SIGKILL)
+        _signal(process, _KILL)
     finally:
-        _signal(process, signal.SIGKILL)
+        _signal(process, _KILL)
         process.wait()
 
 

@@ -26,13 +26,9 @@ class Server:
     """Bound to a port of the loopback device that the operating system chooses; serves from ``start`` to ``close``."""
 
     def __init__(self) -> None:
-        from werkzeug.serving import ThreadedWSGIServer
-
-        self._inner: BaseWSGIServer = ThreadedWSGIServer("127.0.0.1", 0, _nothing, handler=_handler())
+        self._connections = Connections()
+        self._inner = _bound(self._connections)
         self.port: int = self._inner.server_port
-        self._connections: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        setattr(self._inner, "watch", self._watch)  # noqa: B010 - the handler finds it on its server
         self._thread = threading.Thread(target=self._inner.serve_forever, args=(0.05,), name="rehearsal", daemon=True)
 
     def start(self, app: WSGIApplication) -> None:
@@ -46,16 +42,31 @@ class Server:
             self._inner.shutdown()
             self._thread.join()
         self._inner.server_close()
-        with self._lock:
-            for connection in self._connections:
-                _shut(connection)
+        self._connections.close()
 
-    def _watch(self, connection: socket.socket, *, there: bool) -> None:
+
+class Connections:
+    """Those that are open now."""
+
+    def __init__(self) -> None:
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def add(self, connection: socket.socket) -> None:
+        """Know a connection that was taken."""
         with self._lock:
-            if there:
-                self._connections.add(connection)
-            else:
-                self._connections.discard(connection)
+            self._open.add(connection)
+
+    def discard(self, connection: socket.socket) -> None:
+        """Forget one that has ended."""
+        with self._lock:
+            self._open.discard(connection)
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            for connection in self._open:
+                _shut(connection)
 
 
 def _nothing(_environ: WSGIEnvironment, _start_response: StartResponse) -> Iterable[bytes]:
@@ -70,7 +81,19 @@ def _shut(connection: socket.socket) -> None:
         return
 
 
-def _handler() -> type[Any]:
+def _bound(connections: Connections) -> BaseWSGIServer:
+    from werkzeug.serving import ThreadedWSGIServer
+
+    class Bound(ThreadedWSGIServer):
+        """Keeps silent about callers who went away, as a library must; the log has the others."""
+
+        def handle_error(self, _request: object, client_address: object) -> None:
+            _log.debug("a connection from %s failed", client_address, exc_info=True)
+
+    return Bound("127.0.0.1", 0, _nothing, handler=_handler(connections))
+
+
+def _handler(connections: Connections) -> type[Any]:
     from werkzeug.serving import WSGIRequestHandler
 
     class Handler(WSGIRequestHandler):
@@ -83,10 +106,10 @@ def _handler() -> type[Any]:
 
         def setup(self) -> None:
             super().setup()
-            cast("Any", self.server).watch(self.connection, there=True)
+            connections.add(self.connection)
 
         def finish(self) -> None:
-            cast("Any", self.server).watch(self.connection, there=False)
+            connections.discard(self.connection)
             super().finish()
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
