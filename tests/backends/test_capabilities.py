@@ -1,16 +1,22 @@
-"""The table of capabilities in the documents is the one that the backends declare."""
+"""The tables of capabilities in the documents are the ones that the backends declare."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import attrs
+import pytest
 
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.memory import EVERYTHING
+from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES
 from modeldeploy.values.capability import Capabilities
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "backends" / "local.md"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "backends"
+TABLES = {
+    "local.md": {"local": LocalBackend.capabilities, "memory": EVERYTHING},
+    "sagemaker.md": {"sagemaker": CAPABILITIES, "local": LocalBackend.capabilities},
+}
 
 
 def _cell(declared: Capabilities, name: str) -> str:
@@ -19,15 +25,26 @@ def _cell(declared: Capabilities, name: str) -> str:
         return "no"
     if type(value) is float:
         return f"{value:g} s" if value else "any"
-    return str(value) if type(value) is int else "yes"
+    return f"{value:,}" if type(value) is int else "yes"
 
 
-def _table() -> str:
+def _table(backends: dict[str, Capabilities]) -> str:
     names = [field.name for field in attrs.fields(Capabilities) if field.name != "why_not"]
-    rows = [f"| `{name}` | {_cell(LocalBackend.capabilities, name)} | {_cell(EVERYTHING, name)} |" for name in names]
-    return "\n".join(["| capability | `local` | `memory` |", "|---|---|---|", *rows])
+    head = "".join(f" `{backend}` |" for backend in backends)
+    rows = [f"| `{name}` |" + "".join(f" {_cell(each, name)} |" for each in backends.values()) for name in names]
+    return "\n".join([f"| capability |{head}", "|" + "---|" * (1 + len(backends)), *rows])
 
 
-def test_the_page_has_the_capabilities_that_are_declared():
-    table = _table()
-    assert table in PAGE.read_text(encoding="utf-8"), f"put this table into {PAGE.name}:\n{table}"
+@pytest.mark.parametrize("page", TABLES)
+def test_the_page_has_the_capabilities_that_are_declared(page):
+    table = _table(TABLES[page])
+    assert table in (PAGES / page).read_text(encoding="utf-8"), f"put this table into {page}:\n{table}"
+
+
+def test_what_sagemaker_refuses_is_refused_with_a_reason():
+    refused = [
+        field.name
+        for field in attrs.fields(Capabilities)
+        if not getattr(CAPABILITIES, field.name) and field.name not in {"why_not", "max_request_bytes"}
+    ]
+    assert [name for name in refused if name not in CAPABILITIES.why_not] == []

@@ -351,10 +351,10 @@ def test_a_row_that_is_larger_than_a_request_may_be_is_a_bad_row(lab, monkeypatc
     from modeldeploy.backends.sagemaker import batch_work
 
     monkeypatch.setattr(batch_work, "_MEBIBYTE", 1)
-    lab.terms = attrs.evolve(lab.terms, max_payload_mb=11)
+    lab.terms = attrs.evolve(lab.terms, max_payload_mb=10)
     table = lab.table(50)
     lab.succeed(lab.spec(lab.write(table), max_bad_rows=None))
     reasons = {each["reason"] for each in lab.quarantine()}
     assert reasons
-    assert all("bytes as JSON, and one request may have 11" in reason for reason in reasons)
+    assert all("bytes as JSON, and one request may have 10" in reason for reason in reasons)
     assert pq.read_metadata(lab.folder / "out.parquet").num_rows + len(lab.quarantine()) == 50
