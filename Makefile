@@ -46,8 +46,8 @@ help:  ## Say what there is
 
 dev: $(DEV)/.stamp  ## Make .venv: editable, with every tool
 
-quickstart: $(QUICK)/.stamp  ## Run the main job on this machine: make quickstart [BACKEND=local]
-	@MODELDEPLOY_BACKEND="$(BACKEND)" $(QUICK)/bin/python examples/quickstart.py
+quickstart: $(QUICK)/.stamp $(if $(filter sagemaker,$(BACKEND)),$(QUICK)/.rehearsal)  ## Run the main job on this machine: make quickstart [BACKEND=local|sagemaker]
+	@MODELDEPLOY_BACKEND="$(BACKEND)" MODELDEPLOY_SAGEMAKER_REHEARSAL=1 $(QUICK)/bin/python examples/quickstart.py
 
 lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/ruff check .
@@ -99,6 +99,12 @@ $(QUICK)/.stamp: $(RECIPE)
 	@$(FIND_PYTHON); [ -x $(QUICK)/bin/python ] || "$$found" -m venv $(QUICK)
 	@echo "make: installing into $(QUICK) (the first time takes about a minute)"
 	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch]' pandas
+	@touch $@
+
+# A cloud without an account: the simulator, and the service's own model of its requests.
+$(QUICK)/.rehearsal: $(QUICK)/.stamp
+	@echo "make: installing the rehearsal into $(QUICK) (the first time takes about a minute)"
+	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch,rehearsal]'
 	@touch $@
 
 lock:  ## Refresh constraints.txt: the newest versions that fit, all together

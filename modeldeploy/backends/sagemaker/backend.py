@@ -25,11 +25,12 @@ from modeldeploy.backends.sagemaker.options import SageMakerEndpointOptions, Sag
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.put import MODEL, SHIP, PutRevision, refuse_impostor
+from modeldeploy.backends.sagemaker.queue import Queue
 from modeldeploy.backends.sagemaker.settings import arguments, network
 from modeldeploy.backends.sagemaker.steps import Step
 from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_table
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
-from modeldeploy.errors import ConfigurationError, InvalidRequestError, UnsupportedError
+from modeldeploy.errors import AccessDeniedError, ConfigurationError, InvalidRequestError, UnsupportedError
 from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
@@ -87,6 +88,8 @@ class SageMaker:
         self._provider = Provider(self._client, defaults)
         self._tail = logs.Tail(self._client, self._pace.grace)
         self._tools = Tools(self._provider, self._pace, self._tail.of)
+        self._queue = Queue(self._provider, self._pace)
+        self._asynchronous: dict[str, bool] = {}
         self._caller = Caller(self._client, self._tail.of, self._is_idempotent)
 
     @classmethod
@@ -172,6 +175,7 @@ class SageMaker:
 
     def drop_endpoint(self, endpoint: str) -> Ticket:
         """Ask for an endpoint to be gone, and all that was made for it."""
+        self._asynchronous.pop(endpoint, None)
         seen = self._provider.seen(endpoint)
         if seen is not None and seen.status is not Status.DELETING:
             self._provider.refuse_foreign(seen)
@@ -286,7 +290,23 @@ class SageMaker:
         if not timeout > 0:
             message = f"timeout is {timeout!r}"
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
+        if self._is_asynchronous(endpoint):
+            return self._queue.call(endpoint, payload, revision=revision, timeout=timeout)
         return self._caller.call(endpoint, payload, revision=revision, timeout=timeout)
+
+    def _is_asynchronous(self, endpoint: str) -> bool:
+        """Whether requests go by way of the queue, which an endpoint is made for; whoever may only invoke is taken not to know."""
+        known = self._asynchronous.get(endpoint)
+        if known is None:
+            try:
+                seen = self._provider.seen(endpoint)
+                found = self._provider.config(seen.config) if seen else None
+            except AccessDeniedError:
+                found = None
+            known = found is not None and found.asynchronous
+            if found is not None:
+                self._asynchronous[endpoint] = known
+        return known
 
     def _is_idempotent(self, endpoint: str, revision: str | None) -> bool:
         """Whether every model that may have had a request allows it to be sent once more."""

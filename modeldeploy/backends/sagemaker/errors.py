@@ -70,7 +70,7 @@ TABLE = (
     Rule(AlreadyThereError, _VALIDATION, r"already exist"),
     Rule(BusyError, _VALIDATION, r"in-progress|in progress|is being|currently (?:in|updating|creating|deleting)"),
     Rule(InvalidRequestError, _VALIDATION),
-    Rule(NotFoundError, ("ResourceNotFound", "ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404")),
+    Rule(NotFoundError, ("ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException", "NoSuchKey", "NoSuchBucket", "404")),
     Rule(AlreadyThereError, ("ResourceInUse", "ResourceInUseException", "ConflictException")),
     Rule(QuotaError, ("ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"), hint=_QUOTA),
     Rule(

@@ -47,6 +47,13 @@ class Rehearsal(SageMaker):
         super().close()
         self.simulator.stop()
 
+    def shutdown(self) -> None:
+        """End all of it, as ``modeldeploy stop`` asks; whoever names the backend next begins with an empty account."""
+        with _lock:
+            for home in [home for home, made in _shared.items() if made is self]:
+                del _shared[home]
+        self.close()
+
 
 def start(
     *, speed: float = SPEED, image: str = IMAGE, home: Path | str | None = None, tags: Any = None, **options: Any

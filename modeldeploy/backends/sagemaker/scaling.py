@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modeldeploy.backends.sagemaker import names
@@ -74,8 +74,19 @@ class Scaling:
         """Take the scaling of a variant away, its policies, alarms and schedule with it; before the variant goes."""
         if self._find(endpoint, revision) is None:
             return
+        target = self._target(endpoint, revision)
+        for each in self._all("describe_scaling_policies", "ScalingPolicies", target):
+            self._forget("delete_scaling_policy", **target, PolicyName=each["PolicyName"])
+        for each in self._all("describe_scheduled_actions", "ScheduledActions", target):
+            self._forget("delete_scheduled_action", **target, ScheduledActionName=each["ScheduledActionName"])
+        self._forget("deregister_scalable_target", **target)
+
+    def _all(self, operation: str, key: str, target: Mapping[str, str]) -> list[dict[str, Any]]:
+        return list(self._client.pages(_SERVICE, operation, key, **target))
+
+    def _forget(self, operation: str, **parameters: str) -> None:
         try:
-            self._client.call(_SERVICE, "deregister_scalable_target", **self._target(endpoint, revision))
+            self._client.call(_SERVICE, operation, **parameters)
         except NotFoundError:
             return
 
