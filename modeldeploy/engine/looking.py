@@ -72,7 +72,7 @@ class Looker:
         evidence = self._cursor.evidence
         if self._policy.analysis.method is Method.THRESHOLD:
             return evidence
-        start, end = max(evidence.upto, self._slot(since, up=not self._by_share)), self._slot(at)
+        start, end = max(evidence.upto, self._slot(since, up=not self._by_share)), self._known(at)
         if end <= start:
             return evidence
         evidence = yield from self._late(evidence, end, since)
@@ -114,6 +114,10 @@ class Looker:
         if not length:
             return at
         return length * (math.ceil(at / length) if up else math.floor(at / length))
+
+    def _known(self, at: float) -> float:
+        """Give the end of the last slot that does not grow any more."""
+        return self._slot(at - self._backend.capabilities.meter_delay)
 
     def _interval(self, start: float, end: float, since: float) -> Flow[Interval]:
         cursor, stable = self._cursor, self._cursor.stable
@@ -162,7 +166,7 @@ class Looker:
         cursor = self._cursor
         copies = 0 if not cursor.percent else None
         start = self._slot(since, up=True)
-        end = max(start, self._slot(at))
+        end = max(start, self._known(at))
         new = yield from self._window(cursor.revision.id, start, end, share=copies)
         if cursor.stable is None:
             return new, None

@@ -157,7 +157,8 @@ class RolloutWalk(RolloutBase):
         if not (bake and self.cursor.policy.gates):
             return bake
         # The slot that is not over; and the first one, where it cannot be told from what was before.
-        return bake + capabilities.meter_resolution * (1 if capabilities.meters_by_share else 2)
+        slots = 1 if capabilities.meters_by_share else 2
+        return bake + capabilities.meter_resolution * slots + capabilities.meter_delay
 
     @property
     def _is_last(self) -> bool:

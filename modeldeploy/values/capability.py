@@ -48,6 +48,8 @@ class Capabilities:
     """Whether it can tell what the traffic table gave to a revision under each share."""
     meter_resolution: float = 0.0
     """Length in seconds of the time slots that metrics are kept in; only whole slots are asked for. 0: any moment."""
+    meter_delay: float = 0.0
+    """For how many seconds after its end such a slot may still grow; it is asked for only then, for it is counted once."""
     logs: bool = False
     batch: bool = False
     edge: bool = False

@@ -119,6 +119,19 @@ def test_nothing_is_asked_within_a_slot_that_is_not_over(slotted, v2):
     assert scene.events("rollout.verdict")[0].at - scene.events("rollout.step")[0].at >= 60
 
 
+@pytest.mark.parametrize("analysis", ["sequential", "threshold"])
+def test_nothing_is_asked_that_may_still_grow(slotted, v2, analysis):
+    scene, backend = slotted(1.0, by_share=False)
+    backend.capabilities = attrs.evolve(backend.capabilities, meter_delay=30.0)
+    record = scene.rollout(v2, canary(ERRORS, soak=10.0, interval=1.0, analysis=analysis))
+    assert scene.drive(record, backend=backend).phase is Phase.SUCCEEDED
+    began, ended = scene.events("rollout.step")[0].at, scene.events("rollout.verdict")[0].at
+    # Of what this table gave nothing is known before the delay is over; then there is a verdict at once.
+    assert 31 <= ended - began <= 60
+    new = [until for revision, _since, until, _share in backend.asked if revision == v2.id]
+    assert max(new) <= scene.clock.now() - 30
+
+
 def test_where_shares_are_told_only_the_tables_own_requests_count(serving, v2):
     serving.after(30, lambda: serving.backend._samples.add("iris", pinned(serving, v2)))
     record = serving.rollout(v2, canary("error_rate <= 50%", steps=(50,)))

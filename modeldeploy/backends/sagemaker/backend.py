@@ -80,7 +80,8 @@ class SageMaker:
         batch_terms: Terms | None = None,
     ) -> None:
         self._pace = pace or Pace()
-        self.capabilities = attrs.evolve(capabilities, meter_resolution=self._pace.slot)
+        slot, settling = self._pace.slot, self._pace.settling
+        self.capabilities = attrs.evolve(capabilities, meter_resolution=slot, meter_delay=settling)
         self._home = Path(home) if home is not None else None
         self._batch_terms = batch_terms
         self._client = Client(Access(region, profile, session, endpoint_url))

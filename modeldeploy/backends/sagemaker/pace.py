@@ -26,8 +26,8 @@ class Pace:
 
     @property
     def settling(self) -> float:
-        """How long after its end a slot may still grow."""
-        return 60.0 / self.speed
+        """How long after its end a slot may still grow: what was measured reaches CloudWatch a minute or two later."""
+        return max(1.0, 120.0 / self.speed)
 
     @property
     def patience(self) -> float:

@@ -49,7 +49,7 @@ class Queue:
                 self._provider.storage.delete([key])
 
     def _refuse_pin(self, endpoint: str, revision: str) -> None:
-        """A request to the queue cannot name its variant; that matters only where there are several."""
+        """Refuse to name one of several variants: a request to the queue cannot."""
         seen = self._provider.seen(endpoint)
         if seen is None or seen.traffic.live != {revision: 100}:
             message = (
