@@ -42,11 +42,14 @@ def check_output(spec: BatchSpec) -> None:
         raise ConfigurationError(message, hint=_ELSEWHERE)
 
 
-def begins_anew(job: Job, asked: Request) -> bool:
-    """Whether nothing of an earlier run is of use; ConflictError when something would be lost without ``overwrite``."""
+def begins_anew(job: Job, asked: Request, *, ours: bool = False) -> bool:
+    """Whether nothing of an earlier run is of use; ConflictError when something would be lost without ``overwrite``.
+
+    ``ours`` says that the job's lease is held by whoever asks.
+    """
     known = job.exists()
     if known and content(job.request().spec) != content(asked.spec):
-        return _replaces(job, asked)
+        return _replaces(job, asked, ours=ours)
     publish.check_free(job, asked)
     if not known:
         return True
@@ -62,8 +65,8 @@ def begins_anew(job: Job, asked: Request) -> bool:
     return False
 
 
-def _replaces(job: Job, asked: Request) -> bool:
-    if asked.overwrite and not Lease.held(job.lease):
+def _replaces(job: Job, asked: Request, *, ours: bool) -> bool:
+    if asked.overwrite and (ours or not Lease.held(job.lease)):
         return True
     message = f"batch job {job.name!r} exists with other content"
     raise ConflictError(message, hint="choose another name=, or replace it with overwrite=True once it has ended")

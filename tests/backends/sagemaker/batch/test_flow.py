@@ -102,6 +102,22 @@ def test_rows_that_do_not_fit_the_signature_are_not_sent_at_all(lab):
     assert len(lab.quarantine()) >= 5
 
 
+def test_a_table_without_rows_is_a_table_without_rows(lab):
+    lab.succeed(lab.spec(lab.write(lab.table(0))))
+    assert lab.result().column_names == ["id", "x", "y", "prediction"]
+    assert lab.result().num_rows == 0
+    assert lab.service.asked == []
+
+
+def test_a_wide_table_is_cut_into_smaller_parts(lab, monkeypatch):
+    from modeldeploy.backends.sagemaker import batch_parts
+
+    monkeypatch.setattr(batch_parts, "_MOST_PART", 20 * 2 * 4)
+    lab.succeed(lab.spec(lab.write(lab.table(12))))
+    lab.check(lab.table(12))
+    assert sum(len(parts) for parts in scored(lab)) == 3
+
+
 def test_a_part_without_a_good_row_needs_no_transform_job(lab):
     table = lab.table(100, dict.fromkeys(range(50), np.nan))
     lab.succeed(lab.spec(lab.write(table), max_bad_rows=None))
@@ -350,7 +366,7 @@ def test_mistakes_are_refused_before_anything_is_sent(lab, change, error, said):
 def test_a_row_that_is_larger_than_a_request_may_be_is_a_bad_row(lab, monkeypatch):
     from modeldeploy.backends.sagemaker import batch_work
 
-    monkeypatch.setattr(batch_work, "_MEBIBYTE", 1)
+    monkeypatch.setattr(batch_work, "MEBIBYTE", 1)
     lab.terms = attrs.evolve(lab.terms, max_payload_mb=10)
     table = lab.table(50)
     lab.succeed(lab.spec(lab.write(table), max_bad_rows=None))
