@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy import config
-from modeldeploy.backends.sagemaker import images, logs, metrics, names, scaling, translate
+from modeldeploy.backends.sagemaker import guarded, images, logs, metrics, names, scaling, translate
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES, MOST_VARIANTS
 from modeldeploy.backends.sagemaker.change import START, Change, Tools
 from modeldeploy.backends.sagemaker.client import Access, Client
 from modeldeploy.backends.sagemaker.described import Config, Seen, Status
 from modeldeploy.backends.sagemaker.drop import DropEndpoint, DropRevision, refuse_used
+from modeldeploy.backends.sagemaker.guard import GUARDED, ServerGuard, refuse_unguarded
 from modeldeploy.backends.sagemaker.invoke import Caller
 from modeldeploy.backends.sagemaker.options import SageMakerEndpointOptions, SageMakerOptions
 from modeldeploy.backends.sagemaker.pace import Pace
@@ -28,7 +29,7 @@ from modeldeploy.backends.sagemaker.put import MODEL, SHIP, PutRevision, refuse_
 from modeldeploy.backends.sagemaker.queue import Queue
 from modeldeploy.backends.sagemaker.settings import arguments, network
 from modeldeploy.backends.sagemaker.steps import Step
-from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_table
+from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_guarded, refuse_table
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
 from modeldeploy.errors import AccessDeniedError, ConfigurationError, InvalidRequestError, UnsupportedError
 from modeldeploy.spi import Identity
@@ -74,19 +75,22 @@ class SageMaker:
         kms_key: str = "",
         vpc: Mapping[str, Iterable[str]] | None = None,
         tags: Mapping[str, str] | None = None,
+        guard: ServerGuard | None = None,
         home: Path | str | None = None,
         pace: Pace | None = None,
-        capabilities: Capabilities = CAPABILITIES,
+        durable: bool = True,
         batch_terms: Terms | None = None,
     ) -> None:
         self._pace = pace or Pace()
         slot, settling = self._pace.slot, self._pace.settling
-        self.capabilities = attrs.evolve(capabilities, meter_resolution=slot, meter_delay=settling)
+        able = attrs.evolve(GUARDED if guard else CAPABILITIES, durable=durable)
+        self.capabilities: Capabilities = attrs.evolve(able, meter_resolution=slot, meter_delay=settling)
         self._home = Path(home) if home is not None else None
         self._batch_terms = batch_terms
         self._client = Client(Access(region, profile, session, endpoint_url))
         defaults = Defaults(role, bucket, instance_type, image, kms_key, network(vpc), dict(tags or {}))
         self._provider = Provider(self._client, defaults)
+        self._guard = guard
         self._tail = logs.Tail(self._client, self._pace.grace)
         self._tools = Tools(self._provider, self._pace, self._tail.of)
         self._queue = Queue(self._provider, self._pace)
@@ -130,7 +134,12 @@ class SageMaker:
         found = self._provider.config_of(seen) if seen else None
         asynchronous = found.asynchronous if found else wanted_endpoint.asynchronous
         scaling.refuse(revision, asynchronous=asynchronous)
-        if found is not None:
+        if self._guard is not None:
+            refuse_unguarded(revision, translate.instance_type(revision, self._provider.defaults))
+            if found is not None:
+                guarded.refuse_beside(self._provider, endpoint.name, found, revision)
+        elif found is not None:
+            refuse_guarded(endpoint.name, found)
             refuse_impostor(found, revision, endpoint.name)
             _refuse_neighbours(endpoint.name, found, revision, serverless=options.serverless)
         trusted = list(self._trusted(revision))
@@ -164,14 +173,18 @@ class SageMaker:
         """Ask for a whole new table."""
         self.capabilities.check_traffic(traffic, backend=self.name)
         _seen, found = self._existing(endpoint)
-        refuse_table(endpoint, traffic, found)
+        if self._guard is None:
+            refuse_guarded(endpoint, found)
+            refuse_table(endpoint, traffic, found)
+        else:
+            guarded.refuse_unknown(self._provider, endpoint, found, traffic)
         return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
 
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:
         """Ask for a revision to be gone; the last one takes the endpoint along."""
-        seen = self._provider.seen(endpoint)
-        if seen is not None and seen.status.serves:
-            refuse_used(endpoint, seen.traffic, revision)
+        state = self.observe(endpoint)
+        if state is not None:
+            refuse_used(endpoint, state.traffic, revision)
         return Ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
 
     def drop_endpoint(self, endpoint: str) -> Ticket:
@@ -215,6 +228,8 @@ class SageMaker:
         return self._change(ticket).advance()
 
     def _change(self, ticket: Ticket) -> Change:
+        if self._guard is not None:
+            return self._guarded(ticket, self._guard)
         if ticket.action is Action.PUT_REVISION:
             return PutRevision(self._tools, ticket, self._image)
         kinds = {
@@ -223,6 +238,13 @@ class SageMaker:
             Action.DROP_ENDPOINT: DropEndpoint,
         }
         return kinds[ticket.action](self._tools, ticket)
+
+    def _guarded(self, ticket: Ticket, guard: ServerGuard) -> Change:
+        if ticket.action is Action.PUT_REVISION:
+            return guarded.GuardedPut(self._tools, ticket, self._image)
+        if ticket.action is Action.SET_TRAFFIC:
+            return guarded.GuardedTraffic(self._tools, ticket, guard)
+        return (guarded.GuardedDrop if ticket.action is Action.DROP_REVISION else DropEndpoint)(self._tools, ticket)
 
     def cancel(self, ticket: Ticket) -> Ticket:
         """Stop a batch job, or a revision that the service was not asked for yet; its update cannot be stopped."""
@@ -256,6 +278,9 @@ class SageMaker:
         if seen is None:
             return None
         found = self._provider.config_of(seen)
+        if self._guard is not None:
+            return guarded.state(self._provider, seen, found, url=self._url(endpoint))
+        refuse_guarded(endpoint, found)
         return translate.state(seen, found, self._provider.revisions(found), url=self._url(endpoint))
 
     def _url(self, endpoint: str) -> str:
@@ -274,12 +299,14 @@ class SageMaker:
 
     def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:  # noqa: ARG002 - it cannot tell
         """Count what the revision answered, as CloudWatch has it: by the minute, a minute or two late, pinned calls included."""
+        self.capabilities.require("meters", backend=self.name)
         if not (names.is_name(endpoint) and names.is_name(revision)):
             return Window(revision, since, until)
         return metrics.window(self._client, endpoint, revision, since, until, slot=self._pace.slot)
 
     def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
         """Give the last lines that the containers of a revision wrote."""
+        self.capabilities.require("logs", backend=self.name)
         if not (names.is_name(endpoint) and names.is_name(revision)):
             return []
         return logs.read(self._client, endpoint, revision, since=since, limit=limit)
@@ -291,6 +318,8 @@ class SageMaker:
         if not timeout > 0:
             message = f"timeout is {timeout!r}"
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
+        if revision is not None:
+            self.capabilities.require("pinned_invoke", backend=self.name)
         if self._is_asynchronous(endpoint):
             return self._queue.call(endpoint, payload, revision=revision, timeout=timeout)
         return self._caller.call(endpoint, payload, revision=revision, timeout=timeout)

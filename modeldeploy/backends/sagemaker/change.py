@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 
@@ -37,6 +38,9 @@ class Tools:
 
 class Change:
     """One kind of change; a subclass says what configuration it wants and when it holds."""
+
+    at_once: ClassVar[bool] = False
+    """Whether the service is asked in the step that makes the configuration: a table that was begun must not wait for its moment."""
 
     def __init__(self, tools: Tools, ticket: Ticket) -> None:
         self._tools = tools
@@ -88,7 +92,10 @@ class Change:
             name = self._provider.put_config(self.name, wanted)
         except NotFoundError:
             return self._not_yet(step)
-        return moved(self.ticket, Step(CONFIG, name, time.time()), note="made the endpoint's configuration")
+        made = Step(CONFIG, name, time.time())
+        if self.at_once:
+            return self._request_or_wait(seen, made)
+        return moved(self.ticket, made, note="made the endpoint's configuration")
 
     def _not_yet(self, step: Step) -> Ticket:
         """Wait for what we have just made: the service may not find it for a while."""
@@ -116,7 +123,8 @@ class Change:
         except AlreadyThereError:
             return waiting(self.ticket, self._tools.pace.poll(0), "the endpoint is there and is not shown yet")
         except NotFoundError:
-            if self._provider.config(step.about) is None:
+            if not self._provider.has_config(step.about):
+                # Somebody tidied up meanwhile.
                 return moved(self.ticket, Step(PREPARE, at=step.at))
             return self._not_yet(step)
         return self._ask(step.about)

@@ -131,11 +131,14 @@ class DropRevision(DropEndpoint):
             return super()._tidy(step)
         if config.find(self._revision) is not None:
             return self.ticket.failed(f"revision {self._revision!r} is there again: somebody put it back")
+        self._remove_revision()
+        return self.ticket.done()
+
+    def _remove_revision(self) -> None:
         self._delete_unused()
         for name in list(self._provider.models_of(self.name, self._revision)):
             self._provider.delete_model(name)
         self._provider.sweep(names.place(self.name, self._revision))
-        return self.ticket.done()
 
 
 def refuse_used(endpoint: str, traffic: Traffic, revision: str) -> None:

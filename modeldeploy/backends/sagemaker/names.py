@@ -16,6 +16,9 @@ _PREFIX = "modeldeploy"
 _CONFIG_HASH, _MODEL_HASH = 12, 8
 _REVISION_CHARS = 20
 
+PRIMARY = "primary"
+"""The variant of an endpoint that the service guards."""
+
 TAG_ENDPOINT = f"{_PREFIX}:endpoint"
 TAG_REVISION = f"{_PREFIX}:revision"
 TAG_SPEC = f"{_PREFIX}:spec"

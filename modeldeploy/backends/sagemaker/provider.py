@@ -10,6 +10,7 @@ from modeldeploy.backends.sagemaker import names
 from modeldeploy.backends.sagemaker.client import Client
 from modeldeploy.backends.sagemaker.described import Config, Seen, Variant
 from modeldeploy.backends.sagemaker.errors import AlreadyThereError, translated
+from modeldeploy.backends.sagemaker.guard import alarm_name
 from modeldeploy.backends.sagemaker.storage import Storage
 from modeldeploy.backends.sagemaker.translate import Defaults
 from modeldeploy.errors import ConflictError, IntegrityError, ModelDeployError, NotFoundError
@@ -98,6 +99,11 @@ class Provider:
             self._configs[name] = found
         return found
 
+    def has_config(self, name: str) -> bool:
+        """Look whether a configuration is there now."""
+        self._configs.pop(name, None)
+        return self.config(name) is not None
+
     def config_of(self, seen: Seen) -> Config:
         """Read the configuration that an endpoint has; ConflictError when it is not one of ours."""
         found = self.config(seen.config)
@@ -134,6 +140,10 @@ class Provider:
 
     def delete_config(self, name: str) -> None:
         """Delete a configuration; one that is gone already is fine. Never call this for one that an endpoint uses."""
+        found = self.config(name)
+        if found is not None and found.find(names.PRIMARY) is not None:
+            # The alarm that watched it; CloudWatch does not mind one that is not there.
+            self.client.call("cloudwatch", "delete_alarms", AlarmNames=[alarm_name(name)])
         try:
             self.client.sagemaker("delete_endpoint_config", EndpointConfigName=name)
         except NotFoundError:
@@ -231,6 +241,8 @@ def _at(storage: Storage, bucket: str, client: Client) -> Storage:
 
 
 def _is_ours(endpoint: str, variant: Variant) -> bool:
+    if variant.name == names.PRIMARY:
+        return variant.model.startswith(f"{endpoint}-")
     return names.may_be_model(variant.model, endpoint, variant.name)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from modeldeploy.backends.sagemaker.backend import SageMaker
-from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES
 from modeldeploy.backends.sagemaker.pace import Pace
 
 if TYPE_CHECKING:
+    from modeldeploy.backends.sagemaker.guard import ServerGuard
     from modeldeploy.simulate.sagemaker import Simulator
 
 SPEED = 60.0
@@ -36,7 +35,7 @@ class Rehearsal(SageMaker):
             image=image,
             pace=Pace(simulator.speed),
             # Nothing of it outlives this process, so neither does the journal.
-            capabilities=attrs.evolve(CAPABILITIES, durable=False),
+            durable=False,
             **options,
         )
         self.simulator = simulator
@@ -56,14 +55,20 @@ class Rehearsal(SageMaker):
 
 
 def start(
-    *, speed: float = SPEED, image: str = IMAGE, home: Path | str | None = None, tags: Any = None, **options: Any
+    *,
+    speed: float = SPEED,
+    image: str = IMAGE,
+    home: Path | str | None = None,
+    tags: Mapping[str, str] | None = None,
+    guard: ServerGuard | None = None,
+    **options: Any,
 ) -> Rehearsal:
     """Start a simulator and give a backend on it; ``options`` are the simulator's."""
     from modeldeploy.simulate.sagemaker import Simulator
 
     simulator = Simulator(speed=speed, **options).start()
     try:
-        return Rehearsal(simulator, image=image, home=home, tags=tags)
+        return Rehearsal(simulator, image=image, home=home, tags=tags, guard=guard)
     except BaseException:
         simulator.stop()
         raise

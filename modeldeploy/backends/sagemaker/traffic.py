@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modeldeploy.backends.sagemaker import translate
+from modeldeploy.backends.sagemaker import names, translate
 from modeldeploy.backends.sagemaker.change import START, Change, Tools, refuse_failed
 from modeldeploy.backends.sagemaker.described import Config, Seen
 from modeldeploy.backends.sagemaker.errors import BusyError
@@ -20,6 +20,8 @@ _ROOM = "drop the revisions that take no traffic first (keep=0 in the rollout be
 
 class SetTraffic(Change):
     """Bring a table to an endpoint."""
+
+    at_once = True
 
     def __init__(self, tools: Tools, ticket: Ticket) -> None:
         super().__init__(tools, ticket)
@@ -98,6 +100,13 @@ def not_there(endpoint: str) -> NotFoundError:
     """Say that there is no such endpoint."""
     message = f"there is no endpoint {endpoint!r}"
     return NotFoundError(message, hint="Endpoint.list() names those that there are", context={"backend": "sagemaker"})
+
+
+def refuse_guarded(endpoint: str, config: Config) -> None:
+    """Refuse an endpoint that was made with a guard: it has one variant, and its revisions are not variants."""
+    if config.find(names.PRIMARY) is not None:
+        message = f"endpoint {endpoint!r} was made with a guard"
+        raise ConflictError(message, hint="use a backend with guard= for it, or deploy under another endpoint name")
 
 
 def refuse_table(endpoint: str, table: Traffic, config: Config) -> None:

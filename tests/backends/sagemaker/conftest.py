@@ -131,8 +131,14 @@ class Town:
 
 
 @pytest.fixture
-def town(rehearsal, shelf):
-    made = Town(rehearsal, shelf[1])
+def town_of(shelf):
+    """Give ``town_of(backend)``."""
+    return lambda backend: Town(backend, shelf[1])
+
+
+@pytest.fixture
+def town(rehearsal, town_of):
+    made = town_of(rehearsal)
     yield made
     made.clear()
 
