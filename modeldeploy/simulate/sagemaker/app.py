@@ -34,6 +34,8 @@ class App:
     credentials: Credentials
     account: str
     others: WSGIApplication
+    asked: Callable[[str], None]
+    """Told the name of each other service before it answers."""
     max_body: int
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -44,6 +46,7 @@ class App:
         elif scope is None and _is_ours(environ):
             answer = _no(environ, signature.unsigned())
         else:
+            self.asked("" if scope is None else scope.service)
             others.address(environ, self.account)
             return self.others(environ, start_response)
         return _send(answer, start_response)

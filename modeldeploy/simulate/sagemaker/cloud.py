@@ -13,6 +13,16 @@ from modeldeploy.simulate.sagemaker.site import Site
 
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound", "403", "AccessDenied"})
 
+_making = threading.Lock()
+
+
+@functools.cache
+def _session() -> Any:
+    """Make the session of all simulators of this process: it keeps the services' models, and nothing of anybody."""
+    from botocore.session import Session
+
+    return Session()
+
 
 @attrs.define(eq=False)
 class Cloud:
@@ -21,12 +31,11 @@ class Cloud:
     url: str
     site: Site
     credentials: Credentials
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
     _clients: dict[str, Any] = attrs.field(factory=dict)
 
     def client(self, service: str) -> Any:
         """Give the client of a service; making one takes a tenth of a second, so each is kept."""
-        with self._lock:
+        with _making:
             if service not in self._clients:
                 self._clients[service] = self._make(service)
             return self._clients[service]
@@ -41,7 +50,7 @@ class Cloud:
 
         # Not one retry: the other end is in this process, and where it fails it shall be seen.
         config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-        return self._session.create_client(
+        return _session().create_client(
             service,
             region_name=self.site.region,
             endpoint_url=self.url,
@@ -49,12 +58,6 @@ class Cloud:
             aws_secret_access_key=self.credentials.secret_key,
             config=config,
         )
-
-    @functools.cached_property
-    def _session(self) -> Any:
-        from botocore.session import Session
-
-        return Session()
 
     def size(self, bucket: str, key: str) -> int | None:
         """Tell an object's size; None when it is not there or may not be read."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-import orjson
-
 from modeldeploy.simulate.sagemaker import app, cloudwatch, others
 from modeldeploy.simulate.sagemaker.control import Control
+from modeldeploy.simulate.sagemaker.furniture import Furniture
 from modeldeploy.simulate.sagemaker.housekeeping import Housekeeping
 from modeldeploy.simulate.sagemaker.launcher import Launcher
 from modeldeploy.simulate.sagemaker.operations import operations
@@ -15,14 +14,6 @@ from modeldeploy.simulate.sagemaker.parts import Parts
 from modeldeploy.simulate.sagemaker.runtime import Runtime
 from modeldeploy.simulate.sagemaker.server import Server
 from modeldeploy.simulate.sagemaker.settings import Settings
-
-_FIRST_REGION = "us-east-1"
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"},
-    ],
-}
 
 
 class Running:
@@ -38,9 +29,10 @@ class Running:
             self.url = f"http://127.0.0.1:{server.port}"
             self._parts = Parts.make(settings, self.url, launcher)
             stack.callback(self._end)
-            server.start(_app(self._parts))
+            furniture = Furniture(self._parts.cloud)
+            server.start(_app(self._parts, furniture))
             cloudwatch.install(settings.site, settings.clock, self._parts.store)
-            _furnish(self._parts)
+            furniture.bucket()
             self._parts.world.go("housekeeping", _housekeeping(self._parts).run)
             self._stack = stack.pop_all()
 
@@ -61,7 +53,7 @@ class Running:
         parts.cloud.close()
 
 
-def _app(parts: Parts) -> app.App:
+def _app(parts: Parts, furniture: Furniture) -> app.App:
     settings = parts.settings
     runtime = Runtime(parts.world, parts.endpoints, parts.asking, parts.shadows, parts.captures, parts.asynchronous)
     return app.App(
@@ -71,21 +63,10 @@ def _app(parts: Parts) -> app.App:
         settings.credentials,
         settings.site.account,
         others.application(),
+        furniture.asked,
         settings.max_body,
     )
 
 
 def _housekeeping(parts: Parts) -> Housekeeping:
     return Housekeeping(parts.world, parts.logbook, parts.alarms, parts.captures, parts.yard, parts.endpoints)
-
-
-def _furnish(parts: Parts) -> None:
-    """Make what an account has before anybody does anything: the default bucket and the execution role."""
-    site = parts.world.site
-    place = {} if site.region == _FIRST_REGION else {"CreateBucketConfiguration": {"LocationConstraint": site.region}}
-    parts.cloud.client("s3").create_bucket(Bucket=site.bucket, **place)
-    parts.cloud.client("iam").create_role(
-        RoleName=site.role.rpartition("/")[2],
-        AssumeRolePolicyDocument=orjson.dumps(_TRUST).decode(),
-        Description="What rehearsed models and jobs act as.",
-    )

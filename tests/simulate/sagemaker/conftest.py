@@ -18,6 +18,7 @@ import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 if os.environ.get("CRASH"):
     sys.exit("the model cannot be loaded")
+time.sleep(float(os.environ.get("LATE", "0")))
 NAME = os.environ.get("NAME", "model")
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -37,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         print(f"{NAME} got {len(body)} bytes", flush=True)
         if body == b"slow":
-            time.sleep(5)
+            time.sleep(30)
         if body.startswith(b"fail"):
             return self.answer(int(body.split()[1]), b"the model says no")
         if body == b"break":
@@ -166,7 +167,9 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     script = tmp_path_factory.mktemp("echo") / "echo.py"
     script.write_text(SERVER, encoding="utf-8")
     images = {"echo": (sys.executable, "-S", str(script), "{port}")}
-    with Simulator(speed=1000, images=images, health_check_s=3.0, invocation_timeout_s=1.0, max_body_mb=1) as simulator:
+    with Simulator(
+        speed=1000, images=images, health_check_s=30.0, invocation_timeout_s=3.0, max_body_mb=1
+    ) as simulator:
         yield simulator
 
 

@@ -13,6 +13,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+INSTANCE = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+PLAIN = {"S3DataSource": {"S3Uri": "s3://b/k/", "S3DataType": "S3Prefix", "CompressionType": "None"}}
+ASYNC = {"OutputConfig": {"S3OutputPath": "s3://b/k"}}
 UNCHECKED = Config(parameter_validation=False)
 
 
@@ -140,6 +143,10 @@ def test_the_runtime_verifies_signatures_too(simulator):
             id="data",
         ),
         pytest.param({"Image": "echo:1", "Mode": "MultiModel"}, "does not simulate multi-model containers", id="multi"),
+        pytest.param({"ModelPackageName": "p"}, "does not simulate models from model packages", id="package"),
+        pytest.param(
+            {"Image": "echo:1", "ModelDataUrl": "s3://b/k", "ModelDataSource": PLAIN}, "only one of them", id="both"
+        ),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(cloud, container, text):
@@ -149,44 +156,93 @@ def test_a_model_that_cannot_be_is_refused(cloud, container, text):
     assert text in message
 
 
-def test_a_model_is_described_as_it_was_made(cloud):
-    cloud.model("told", COLOUR="blue")
-    found = cloud.sm.describe_model(ModelName="told")
-    assert found["PrimaryContainer"]["Environment"] == {"NAME": "told", "COLOUR": "blue"}
-    assert found["PrimaryContainer"]["Mode"] == "SingleModel"
-    assert found["ModelArn"].endswith(":model/told")
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        pytest.param({"PrimaryContainer": {"Image": "echo:1"}}, "ExecutionRoleArn is required", id="role"),
+        pytest.param(
+            {"PrimaryContainer": {"Image": "echo:1"}, "Containers": [{"Image": "echo:1"}]},
+            "only one of them",
+            id="both",
+        ),
+        pytest.param(
+            {"Containers": [{"Image": "echo:1"}] * 2}, "does not simulate models of more than one", id="several"
+        ),
+    ],
+)
+def test_a_model_of_no_container_or_several_is_refused(cloud, request_, text):
+    role = {} if "role" in text.lower() else {"ExecutionRoleArn": cloud.simulator.role}
+    _code, message = refusal(cloud.sm.create_model, ModelName="impossible", **request_, **role)
+    assert text in message
 
 
-def test_model_data_may_lie_in_storage_as_it_is(cloud):
-    uri = cloud.put("plain/weights", b"1").removesuffix("weights")
-    source = {"S3DataSource": {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}}
-    container = {"Image": "echo:1", "ModelDataSource": source, "Environment": {"NAME": "plain"}}
-    cloud.sm.create_model(ModelName="plain", PrimaryContainer=container, ExecutionRoleArn=cloud.simulator.role)
-    cloud.config("plain", "plain")
-    assert cloud.endpoint("plain", "plain")["EndpointStatus"] == "InService"
-    assert json.loads(cloud.ask("plain", b"files")) == ["weights"]
+def test_a_model_may_be_a_list_of_one_container_without_data(cloud):
+    cloud.sm.create_model(ModelName="bare", Containers=[{"Image": "echo:1"}], ExecutionRoleArn=cloud.simulator.role)
+    assert cloud.sm.describe_model(ModelName="bare")["Containers"] == [
+        {"Image": "echo:1", "Mode": "SingleModel", "Environment": {}}
+    ]
+    cloud.config("bare", "bare")
+    assert cloud.endpoint("bare", "bare")["EndpointStatus"] == "InService"
+    assert json.loads(cloud.ask("bare", b"files")) == []
 
 
-def test_a_configuration_needs_its_models(cloud):
+@pytest.mark.parametrize(
+    ("variant", "more", "text"),
+    [
+        pytest.param({"InstanceType": "ml.m5.large"}, {}, "InitialInstanceCount is required", id="count"),
+        pytest.param({"InitialInstanceCount": 1}, {}, "InstanceType is required", id="type"),
+        pytest.param({"ServerlessConfig": {"MemorySizeInMB": 1500, "MaxConcurrency": 1}}, {}, "a multiple of 1024", id="memory"),
+        pytest.param(
+            {"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}, "InitialInstanceCount": 1}, {},
+            "Instance settings are not allowed", id="serverless-instances",
+        ),
+        pytest.param(
+            {"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, {"AsyncInferenceConfig": ASYNC},
+            "not supported with asynchronous", id="serverless-later",
+        ),
+        pytest.param(
+            INSTANCE, {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/k", "NotificationConfig": {}}}},
+            "does not simulate NotificationConfig", id="notified",
+        ),
+        pytest.param(
+            INSTANCE, {"ShadowProductionVariants": [{"VariantName": "t", "ModelName": "c", **INSTANCE}] * 2},
+            "must be unique", id="twice",
+        ),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_cannot_be_is_refused(cloud, variant, more, text):
+    try:
+        cloud.sm.describe_model(ModelName="c")
+    except ClientError:
+        cloud.model("c")
+    production = [{"VariantName": "v", "ModelName": "c", **variant}]
     _code, message = refusal(
-        cloud.sm.create_endpoint_config,
-        EndpointConfigName="without",
-        ProductionVariants=[
-            {"VariantName": "v", "ModelName": "none", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-        ],
+        cloud.sm.create_endpoint_config, EndpointConfigName="impossible", ProductionVariants=production, **more
     )
-    assert message.startswith('Could not find model "arn:aws:sagemaker:')
+    assert text in message
 
 
-def test_a_weight_that_was_not_given_is_one_and_zero_stays_zero(cloud):
-    cloud.model("weighed")
-    variant = {"ModelName": "weighed", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    cloud.sm.create_endpoint_config(
-        EndpointConfigName="weighed",
-        ProductionVariants=[
-            {"VariantName": "a", **variant},
-            {"VariantName": "b", "InitialVariantWeight": 0.0, **variant},
-        ],
+def test_two_shadows_are_refused(cloud):
+    cloud.model("sun")
+    shadows = [{"VariantName": name, "ModelName": "sun", **INSTANCE} for name in ("s", "t")]
+    _code, message = refusal(
+        cloud.sm.create_endpoint_config, EndpointConfigName="sun", ShadowProductionVariants=shadows,
+        ProductionVariants=[{"VariantName": "v", "ModelName": "sun", **INSTANCE}],
+    )  # fmt: skip
+    assert "exactly one production variant and one shadow variant" in message
+
+
+def test_a_page_that_was_not_given_out_is_refused(cloud):
+    assert refusal(cloud.sm.list_models, NextToken="nonsense")[1] == "Invalid next token."
+
+
+def test_more_tags_than_fifty_are_refused(cloud):
+    cloud.model("many")
+    arn = cloud.sm.describe_model(ModelName="many")["ModelArn"]
+    for start in (0, 25):
+        cloud.sm.add_tags(ResourceArn=arn, Tags=[{"Key": f"k{n}", "Value": ""} for n in range(start, start + 25)])
+    assert (
+        "must not be more than 50" in refusal(cloud.sm.add_tags, ResourceArn=arn, Tags=[{"Key": "k", "Value": ""}])[1]
     )
-    found = cloud.sm.describe_endpoint_config(EndpointConfigName="weighed")["ProductionVariants"]
-    assert [each["InitialVariantWeight"] for each in found] == [1.0, 0.0]
+    pages = list(cloud.sm.get_paginator("list_tags").paginate(ResourceArn=arn))
+    assert [len(page["Tags"]) for page in pages] == [50]

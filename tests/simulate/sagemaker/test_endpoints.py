@@ -31,7 +31,7 @@ def test_a_name_that_is_taken_is_refused_with_the_services_text(cloud):
 
 
 def test_an_endpoint_under_way_takes_no_change(cloud):
-    cloud.model("busy")
+    cloud.model("busy", LATE="1")
     cloud.config("busy", "busy")
     cloud.sm.create_endpoint(EndpointName="busy", EndpointConfigName="busy")
     for call in (

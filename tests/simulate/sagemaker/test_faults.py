@@ -106,7 +106,7 @@ def test_a_description_is_stale_for_a_while(cloud, faults, wait_until):
 
 def test_what_is_new_is_not_found_for_a_while(cloud, faults, wait_until):
     cloud.model("late")
-    faults.lag_s = 300.0
+    faults.lag_s = 1500.0
     cloud.config("late", "late")
     with pytest.raises(ClientError, match="Could not find endpoint configuration"):
         cloud.sm.create_endpoint(EndpointName="late", EndpointConfigName="late")

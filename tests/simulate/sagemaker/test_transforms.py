@@ -126,6 +126,52 @@ def test_a_manifest_names_the_objects(jobs):
     assert jobs.out("listed") == {"a.csv.out": b"m:1\n"}
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "more", "line"),
+    [
+        pytest.param("unpacked", {"a.gz": b"no"}, {"CompressionType": "Gzip"}, "is not compressed by gzip", id="gzip"),
+        pytest.param(
+            "too-large", {"a.csv": b"x" * 1_100_000}, {"SplitType": "Line"}, "larger than the payload limit", id="large"
+        ),
+    ],
+)
+def test_an_object_that_cannot_be_read_fails_the_job(jobs, name, files, more, line):
+    assert jobs.run(name, files, source=more, MaxPayloadInMB=1)["TransformJobStatus"] == "Failed"
+    assert line in jobs.log()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        pytest.param(b"{}", "The manifest file is not valid", id="invalid"),
+        pytest.param(None, "See job logs", id="missing"),
+    ],
+)
+def test_a_manifest_that_names_nothing_fails_the_job(jobs, manifest, reason):
+    name = f"manifest-{'invalid' if manifest else 'missing'}"
+    bucket = jobs.cloud.simulator.bucket
+    text = manifest or json.dumps([{"prefix": f"s3://{bucket}/nowhere/"}, "a.csv"]).encode()
+    where = {"S3DataType": "ManifestFile", "S3Uri": jobs.cloud.put(f"{name}/manifest", text)}
+    assert reason in jobs.run(name, {}, source={"DataSource": {"S3DataSource": where}})["FailureReason"]
+
+
+def test_no_capacity_fails_the_job(jobs):
+    jobs.cloud.simulator.faults.capacity = True
+    try:
+        found = jobs.run("no-capacity", {"a.csv": b"1"})
+    finally:
+        jobs.cloud.simulator.faults.capacity = False
+    assert "CapacityError" in found["FailureReason"]
+
+
+def test_data_that_is_gone_fails_the_job(jobs):
+    url = jobs.cloud.put("gone/model.tar.gz", b"1")
+    jobs.cloud.model("batch-gone", url=url)
+    jobs.cloud.s3.delete_object(Bucket=jobs.cloud.simulator.bucket, Key="gone/model.tar.gz")
+    found = jobs.run("gone", {"a.csv": b"1"}, model="batch-gone")
+    assert f"Failed to download model data from URL: {url}" in found["FailureReason"]
+
+
 def test_one_bad_object_fails_the_job_and_the_others_are_done(jobs):
     found = jobs.run("mixed", {"a.csv": b"1", "b.csv": b"fail 400", "c.csv": b"3"})
     assert (found["TransformJobStatus"], found["FailureReason"]) == (

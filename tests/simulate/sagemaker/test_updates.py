@@ -31,8 +31,8 @@ def served(cloud, request):
 
 
 def prepare(cloud, name):
-    for number in (1, 2):
-        cloud.model(f"{name}-{number}", name=f"v{number}")
+    for number, late in ((1, "0"), (2, "0.5")):
+        cloud.model(f"{name}-{number}", name=f"v{number}", LATE=late)
         cloud.config(f"{name}-{number}", primary=f"{name}-{number}")
     assert cloud.endpoint(name, f"{name}-1")["EndpointStatus"] == "InService"
     return name
