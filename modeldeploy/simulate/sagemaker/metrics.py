@@ -14,6 +14,7 @@ NAMESPACE = "AWS/SageMaker"
 _MICROSECONDS = 1_000_000
 _BAD, _SERVER = 400, 500
 _DIGITS = 3
+_KEPT = 20_000
 Dimensions = frozenset[tuple[str, str]]
 Values = Counter[float]
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100)")
@@ -49,32 +50,43 @@ class Store:
             for dimensions in _dimensions(sample):
                 for name, value in values.items():
                     slots = self._series.setdefault((name, dimensions), {})
-                    slots.setdefault(slot, Counter())[value] += 1
+                    if slot not in slots:
+                        slots[slot] = Counter()
+                        _forget(slots)
+                    slots[slot][value] += 1
 
     def series(self) -> list[tuple[str, Dimensions]]:
         """Name every metric with its dimensions."""
         with self._lock:
             return list(self._series)
 
-    def slots(self, name: str, dimensions: Dimensions, now: float) -> dict[int, Values]:
-        """Give the slots of a metric that have ended, by their numbers."""
-        last = math.floor(now / self.slot_s)
+    def slots(
+        self, name: str, dimensions: Dimensions, now: float, span: tuple[float, float] = (0.0, math.inf)
+    ) -> dict[int, Values]:
+        """Give the slots of a metric that have ended, by their numbers; ``span`` is from and until."""
+        first, last = math.floor(span[0] / self.slot_s), math.floor(min(now, span[1]) / self.slot_s)
         with self._lock:
-            return {
-                slot: Counter(each) for slot, each in self._series.get((name, dimensions), {}).items() if slot < last
-            }
+            slots = self._series.get((name, dimensions), {})
+            return {slot: Counter(each) for slot, each in slots.items() if first <= slot < last}
 
     def periods(
         self, name: str, dimensions: Dimensions, period_s: float, span: tuple[float, float], now: float
     ) -> dict[float, Values]:
         """Put the slots together to periods, which begin at whole multiples of their length; ``span`` is from and until."""
         found: dict[float, Values] = {}
-        for slot, values in sorted(self.slots(name, dimensions, now).items()):
+        whole = (span[0] - period_s, span[1] + period_s)
+        for slot, values in sorted(self.slots(name, dimensions, now, whole).items()):
             # Half a slot further in, so that no rounding puts one before its own beginning.
             begins = math.floor((slot + 0.5) * self.slot_s / period_s) * period_s
             if span[0] <= begins < span[1]:
                 found.setdefault(begins, Counter()).update(values)
         return found
+
+
+def _forget(slots: dict[int, Values]) -> None:
+    """Drop the oldest slot where there are more than anybody asks for; slots come in the order of time."""
+    if len(slots) > _KEPT:
+        del slots[next(iter(slots))]
 
 
 def _dimensions(sample: Sample) -> Iterator[Dimensions]:

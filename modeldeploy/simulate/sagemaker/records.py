@@ -24,7 +24,7 @@ class RecordError(Exception):
 def split(data: bytes, kind: str) -> list[bytes]:
     """Cut an object into its records; empty lines are none."""
     if kind == "Line":
-        return [line for line in data.splitlines() if line.strip()]
+        return [line for line in (each.rstrip(b"\r") for each in data.split(b"\n")) if line.strip()]
     return [data]
 
 

@@ -149,3 +149,13 @@ def test_a_slot_can_be_read_once_it_has_ended():
     assert store.slots("InvocationsPerInstance", dimensions, now=1010.0) == {100: Counter({0.5: 1})}
     assert store.periods("Invocations", dimensions, 60.0, (960.0, 1020.0), now=1020.0) == {960.0: Counter({1.0: 1})}
     assert store.periods("Invocations", dimensions, 60.0, (1020.0, 1080.0), now=1020.0) == {}
+
+
+def test_the_oldest_slots_are_forgotten(monkeypatch):
+    monkeypatch.setattr(metrics, "_KEPT", 2)
+    store = metrics.Store(1.0)
+    for at in (1.5, 2.5, 3.5):
+        store.record(metrics.Sample("e", "v", "c", 200, 0.001, 0.0001), at=at, instances=1)
+    dimensions = frozenset({("EndpointName", "e"), ("VariantName", "v")})
+    assert set(store.slots("Invocations", dimensions, now=9.0)) == {2, 3}
+    assert set(store.slots("Invocations", dimensions, 9.0, (3.0, 9.0))) == {3}

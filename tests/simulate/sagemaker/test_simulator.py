@@ -14,8 +14,9 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from modeldeploy.errors import ConfigurationError
+from modeldeploy.errors import ConfigurationError, MissingDependencyError
 from modeldeploy.simulate.sagemaker import Simulator
+from modeldeploy.simulate.sagemaker import simulator as simulator_module
 
 ROLE_POLICY = "sagemaker.amazonaws.com"
 
@@ -53,6 +54,12 @@ def test_it_can_be_started_again_and_is_empty_then():
 def test_a_pace_that_cannot_be_is_refused():
     with pytest.raises(ConfigurationError, match="speed is 0"):
         Simulator(speed=0)
+
+
+def test_what_is_not_installed_is_named_with_the_command(monkeypatch):
+    monkeypatch.setattr(simulator_module, "_NEEDED", ("boto3", "no_such_package"))
+    with pytest.raises(MissingDependencyError, match=r"no_such_package; pip install 'modeldeploy\[rehearsal\]'"):
+        Simulator().start()
 
 
 def test_stopping_in_the_middle_of_everything_ends_at_once(tmp_path, cloud):
