@@ -84,9 +84,9 @@ class Alarms:
     def _points(self, alarm: Mapping[str, Any], slots: int, count: int) -> list[float | None]:
         """Give the statistic of each of the latest periods, the newest last."""
         now = self.clock.now()
-        since = now - (slots * count + 2) * self.store.slot_s
+        since = now - self.store.late_s - (slots * count + 2) * self.store.slot_s
         found = self.store.slots(alarm["MetricName"], dimensions_of(alarm.get("Dimensions", [])), now, (since, now))
-        last = math.floor(now / self.store.slot_s) - 1
+        last = math.floor((now - self.store.late_s) / self.store.slot_s) - 1
         name = alarm.get("ExtendedStatistic") or alarm["Statistic"]
         points: list[float | None] = []
         for number in range(count - 1, -1, -1):

@@ -39,6 +39,8 @@ class Store:
     """Counts of values by metric, dimensions and slot. A slot can be read once it has ended, as minutes can."""
 
     slot_s: float
+    late_s: float = 0.0
+    """How long after its end a slot can be read."""
     _series: dict[tuple[str, Dimensions], dict[int, Values]] = attrs.field(factory=dict)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
@@ -64,7 +66,7 @@ class Store:
         self, name: str, dimensions: Dimensions, now: float, span: tuple[float, float] = (0.0, math.inf)
     ) -> dict[int, Values]:
         """Give the slots of a metric that have ended, by their numbers; ``span`` is from and until."""
-        first, last = math.floor(span[0] / self.slot_s), math.floor(min(now, span[1]) / self.slot_s)
+        first, last = math.floor(span[0] / self.slot_s), math.floor(min(now - self.late_s, span[1]) / self.slot_s)
         with self._lock:
             slots = self._series.get((name, dimensions), {})
             return {slot: Counter(each) for slot, each in slots.items() if first <= slot < last}

@@ -19,6 +19,9 @@ from modeldeploy.simulate.sagemaker.shadowing import Shadows
 from modeldeploy.simulate.sagemaker.transform_job import TransformJob
 from modeldeploy.simulate.sagemaker.world import Record, Shelf, World
 
+# What is counted at the very end of a slot is counted when it can be read.
+_COUNTING_S = 0.05
+
 
 @attrs.frozen(eq=False)
 class Parts:
@@ -47,7 +50,9 @@ class Parts:
         world = World(site, clock, settings.faults, settings.timings)
         cloud = Cloud(url, site, settings.credentials)
         logbook = Logbook(world, cloud)
-        store = Store(clock.after(settings.timings.metrics) - clock.now())
+        begun, timings = clock.now(), settings.timings
+        slot_s, late_s = clock.after(timings.metrics) - begun, clock.after(timings.late) - begun
+        store = Store(slot_s, late_s + _COUNTING_S)
         yard = _yard(settings, world, cloud, launcher, logbook)
         asking = Asking(world, yard, store, settings.invocation_timeout_s)
         return cls(

@@ -33,6 +33,8 @@ class Timings:
     """How long a serverless container is kept without a request."""
     metrics: float = 60.0
     """The length of one slot of the metrics."""
+    late: float = 0.0
+    """How long after its end a slot of the metrics can be read; the real one takes a minute or two."""
     watch: float = 10.0
     """How often alarms are looked at while a deployment bakes."""
 

@@ -159,3 +159,11 @@ def test_the_oldest_slots_are_forgotten(monkeypatch):
     dimensions = frozenset({("EndpointName", "e"), ("VariantName", "v")})
     assert set(store.slots("Invocations", dimensions, now=9.0)) == {2, 3}
     assert set(store.slots("Invocations", dimensions, 9.0, (3.0, 9.0))) == {3}
+
+
+def test_a_slot_may_come_late():
+    store = metrics.Store(10.0, late_s=5.0)
+    store.record(metrics.Sample("e", "v", "c", 200, 0.001, 0.0001), at=1005.0, instances=1)
+    dimensions = frozenset({("EndpointName", "e"), ("VariantName", "v")})
+    assert store.slots("Invocations", dimensions, now=1014.9) == {}
+    assert set(store.slots("Invocations", dimensions, now=1015.0)) == {100}
