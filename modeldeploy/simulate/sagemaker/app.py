@@ -46,10 +46,20 @@ class App:
         elif scope is None and _is_ours(environ):
             answer = _no(environ, signature.unsigned())
         else:
-            self.asked("" if scope is None else scope.service)
-            others.address(environ, self.account)
-            return self.others(environ, start_response)
+            return self._pass_on(scope, environ, start_response)
         return _send(answer, start_response)
+
+    def _pass_on(self, scope: Scope | None, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Let another service answer. What is not signed at all may be for everybody: that is for the service to say."""
+        if scope is not None:
+            try:
+                signature.verify(scope, environ, _signed_body(scope, environ), self.credentials)
+            except ServiceError as error:
+                storage, json = scope.service == signature.STORAGE, "HTTP_X_AMZ_TARGET" in environ
+                return _send(answers.refused(error, storage=storage, json=json), start_response)
+            self.asked(scope.service)
+        others.address(environ, self.account)
+        return self.others(environ, start_response)
 
     def _answer(self, scope: Scope, environ: WSGIEnvironment) -> Answer:
         body = environ["wsgi.input"].read()
@@ -86,6 +96,16 @@ class App:
         except Exception as error:  # noqa: BLE001 - the caller gets an answer, the log the trace
             _log.exception("the simulator failed")
             return _no(environ, ServiceError("InternalFailure", f"The simulator failed: {error}", status=500))
+
+
+def _signed_body(scope: Scope, environ: WSGIEnvironment) -> bytes:
+    """Read the body that was signed; storage signs its digest, which is in a header, and its bodies are large."""
+    if scope.service == signature.STORAGE:
+        return b""
+    source = environ["wsgi.input"]
+    body: bytes = source.read()
+    source.seek(0)
+    return body
 
 
 def _is_control(environ: WSGIEnvironment) -> bool:

@@ -13,6 +13,7 @@ from modeldeploy.simulate.sagemaker.errors import ServiceError
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+STORAGE = "s3"
 _FORBIDDEN = 403
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request, ?"
@@ -67,7 +68,7 @@ def unsigned() -> ServiceError:
 
 
 def _sign(scope: Scope, environ: WSGIEnvironment, body: bytes, credentials: Credentials) -> str:
-    from botocore.auth import SigV4Auth
+    from botocore.auth import S3SigV4Auth, SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials as Botocores
 
@@ -75,7 +76,9 @@ def _sign(scope: Scope, environ: WSGIEnvironment, body: bytes, credentials: Cred
     headers = {name: _header(environ, name) for name in scope.headers}
     request = AWSRequest(method=environ["REQUEST_METHOD"], url=url, data=body, headers=headers)
     request.context["timestamp"] = _header(environ, "x-amz-date")
-    signer = SigV4Auth(Botocores(credentials.access_key, credentials.secret_key), scope.service, scope.region)
+    # Storage signs paths as they are, and the digest of a body instead of the body.
+    kind = S3SigV4Auth if scope.service == STORAGE else SigV4Auth
+    signer = kind(Botocores(credentials.access_key, credentials.secret_key), scope.service, scope.region)
     text = signer.string_to_sign(request, signer.canonical_request(request))
     return str(signer.signature(text, request))
 

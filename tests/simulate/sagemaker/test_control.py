@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import urllib.request
 
 import boto3
 import pytest
@@ -130,6 +131,32 @@ def test_the_runtime_verifies_signatures_too(simulator):
     runtime = session.client("sagemaker-runtime", endpoint_url=simulator.url)
     code, _message = refusal(runtime.invoke_endpoint, EndpointName="any", Body=b"")
     assert code == "UnrecognizedClientException"
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "unknown", "wrong"),
+    [
+        ("sts", "get_caller_identity", "InvalidClientTokenId", "SignatureDoesNotMatch"),
+        ("s3", "list_buckets", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+        ("logs", "describe_log_groups", "UnrecognizedClientException", "InvalidSignatureException"),
+    ],
+)
+def test_other_services_verify_signatures_in_their_own_words(simulator, service, call, unknown, wrong):
+    key = simulator.credentials
+    for access, secret, code in (("AKIAOTHER", key.secret_key, unknown), (key.access_key, "wrong", wrong)):
+        session = boto3.Session(access, secret, region_name=simulator.region)
+        client = session.client(service, endpoint_url=simulator.url)
+        assert refusal(getattr(client, call))[0] == code
+
+
+def test_storage_takes_names_that_need_quoting(cloud):
+    key = "a b/ü+&=?.txt"
+    cloud.s3.put_object(Bucket=cloud.simulator.bucket, Key=key, Body=b"1")
+    listed = cloud.s3.list_objects_v2(Bucket=cloud.simulator.bucket, Prefix="a b/ü+", StartAfter="a b")["Contents"]
+    assert [each["Key"] for each in listed] == [key]
+    url = cloud.s3.generate_presigned_url("get_object", Params={"Bucket": cloud.simulator.bucket, "Key": key})
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.read() == b"1"
 
 
 @pytest.mark.parametrize(
