@@ -13,7 +13,7 @@ from modeldeploy.backends.sagemaker.errors import AlreadyThereError, translated
 from modeldeploy.backends.sagemaker.guard import alarm_name
 from modeldeploy.backends.sagemaker.storage import Storage
 from modeldeploy.backends.sagemaker.translate import Defaults
-from modeldeploy.errors import ConflictError, IntegrityError, ModelDeployError, NotFoundError
+from modeldeploy.errors import ConflictError, IntegrityError, ModelDeployError, NotFoundError, UnavailableError
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import Revision
 
@@ -163,7 +163,11 @@ class Provider:
         try:
             self.client.sagemaker("create_model", **request)
         except AlreadyThereError as error:
-            found = self.model(request["ModelName"]) or {}
+            found = self.model(request["ModelName"])
+            if found is None:
+                # Made a moment ago, by a call whose answer was lost, and not seen everywhere yet.
+                message = f"model {request['ModelName']!r} exists and is not seen yet"
+                raise UnavailableError(message) from error
             if not _same_container(found.get("PrimaryContainer", {}), request["PrimaryContainer"]):
                 message = f"there is a model {request['ModelName']!r} with another image or other content"
                 raise ConflictError(

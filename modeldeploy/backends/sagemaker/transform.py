@@ -11,7 +11,7 @@ import attrs
 from modeldeploy.backends.sagemaker.client import Client
 from modeldeploy.backends.sagemaker.errors import AlreadyThereError
 from modeldeploy.backends.sagemaker.terms import Terms
-from modeldeploy.errors import ConflictError, InvalidRequestError, ModelDeployError, NotFoundError
+from modeldeploy.errors import ConflictError, InvalidRequestError, ModelDeployError, NotFoundError, UnavailableError
 from modeldeploy.serving.lines import SWITCH
 from modeldeploy.serving.payloads import LINES_TYPE
 
@@ -109,7 +109,11 @@ class Transforms:
             self._client.sagemaker("create_transform_job", **wanted)
         except AlreadyThereError as error:
             found = self.see(name)
-            if found is None or found.source != _source(wanted):
+            if found is None:
+                # Asked for a moment ago, by a call whose answer was lost, and not seen everywhere yet.
+                message = f"transform job {name!r} exists and is not seen yet"
+                raise UnavailableError(message) from error
+            if found.source != _source(wanted):
                 message = f"there is a transform job {name!r} for other work"
                 raise ConflictError(message, hint="the next number is tried") from error
             return found
