@@ -31,7 +31,14 @@ from modeldeploy.backends.sagemaker.settings import arguments, network
 from modeldeploy.backends.sagemaker.steps import Step
 from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_guarded, refuse_table
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
-from modeldeploy.errors import AccessDeniedError, ConfigurationError, InvalidRequestError, UnsupportedError
+from modeldeploy.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
 from modeldeploy.spi import Identity
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
@@ -320,9 +327,19 @@ class SageMaker:
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
         if revision is not None:
             self.capabilities.require("pinned_invoke", backend=self.name)
-        if self._is_asynchronous(endpoint):
-            return self._queue.call(endpoint, payload, revision=revision, timeout=timeout)
-        return self._caller.call(endpoint, payload, revision=revision, timeout=timeout)
+        way = self._queue if self._is_asynchronous(endpoint) else self._caller
+        try:
+            return way.call(endpoint, payload, revision=revision, timeout=timeout)
+        except NotFoundError as error:
+            self._refuse_unready(endpoint, error)
+            raise
+
+    def _refuse_unready(self, endpoint: str, error: NotFoundError) -> None:
+        """Tell an endpoint that is not in service yet, of which the runtime says that there is none, from one that is not there."""
+        seen = self._provider.seen(endpoint)
+        if seen is not None and not (seen.status.serves and seen.production):
+            message = f"endpoint {endpoint!r} is {seen.status.value} and takes no requests"
+            raise UnavailableError(message, retry_after=self._pace.poll(0), context={"endpoint": endpoint}) from error
 
     def _is_asynchronous(self, endpoint: str) -> bool:
         """Whether requests go by way of the queue, which an endpoint is made for; whoever may only invoke is taken not to know."""

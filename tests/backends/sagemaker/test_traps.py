@@ -359,6 +359,18 @@ def test_an_unknown_revision_or_endpoint_is_not_found(town):
             town.ask(name, revision=revision)
 
 
+def test_an_endpoint_that_is_not_in_service_yet_is_unavailable_and_not_unknown(town):
+    """The runtime says of both that there is no such endpoint."""
+    ticket = town.backend.put_revision(EndpointSpec("soon"), town.revisions[0])
+    town.made.append("soon")
+    while town.backend.observe("soon") is None:
+        ticket = town.backend.advance(ticket)
+    with pytest.raises(UnavailableError, match="Creating"):
+        town.ask("soon")
+    town.succeed(ticket)
+    assert town.answered("soon") == town.revisions[0].id
+
+
 def test_a_record_that_was_changed_is_not_believed(town):
     """What a revision is stands in the bucket, and its hash at the service."""
     town.deploy("records", town.revisions[0])
