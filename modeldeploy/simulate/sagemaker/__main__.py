@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import orjson
 
 from modeldeploy.errors import ModelDeployError
+from modeldeploy.serving.lifeline import die_with_parent
 from modeldeploy.simulate.sagemaker.simulator import Simulator
 
 
@@ -19,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modeldeploy.simulate.sagemaker", description=__doc__)
     parser.add_argument("--speed", type=float, default=100.0, help="how many times as fast the service's time passes")
     parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started it ends (Linux)")
     asked = parser.parse_args(arguments)
+    if asked.with_parent:
+        die_with_parent(os.getppid())
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from modeldeploy.simulate.sagemaker import answers, streaming
+from modeldeploy.simulate.sagemaker import answers, shapes, streaming
 from modeldeploy.simulate.sagemaker.answers import Answer
 from modeldeploy.simulate.sagemaker.asking import Asking, Target
 from modeldeploy.simulate.sagemaker.asynchronous import Asynchronous
@@ -47,9 +47,12 @@ class Runtime:
     def answer(self, invocation: Invocation) -> Answer:
         """Answer one invocation."""
         try:
-            return self._invoke(invocation)
+            answer = self._invoke(invocation)
         except ServiceError as error:
             return answers.runtime_error(error)
+        model = shapes.load("sagemaker-runtime").operation_model(invocation.operation)
+        shapes.check_headers(invocation.operation, model.output_shape, answer.headers)
+        return answer
 
     def _invoke(self, invocation: Invocation) -> Answer:
         target = self._find(invocation)

@@ -58,7 +58,22 @@ def check_request(shape: Shape, value: object) -> None:
 
 def check_answer(operation: str, shape: Shape | None, value: Mapping[str, Any]) -> None:
     """Raise when an answer of ours is not one that the service could give: then the simulator is wrong, not its caller."""
-    faults = [] if shape is None else list(_faults(shape, dict(value), ""))
+    _check_ours(operation, [] if shape is None else list(_faults(shape, dict(value), "")))
+
+
+def check_headers(operation: str, shape: Any, headers: Mapping[str, str]) -> None:
+    """Raise when the headers of an answer are not the service's; a body is the container's own."""
+    given = {name.lower(): value for name, value in headers.items()}
+    faults: list[str] = []
+    for name, member in shape.members.items():
+        place = member.serialization
+        value = given.get(str(place.get("name", name)).lower()) if place.get("location") == "header" else None
+        if value is not None:
+            faults += _faults(member, value, _under("", name))
+    _check_ours(operation, faults)
+
+
+def _check_ours(operation: str, faults: list[str]) -> None:
     if faults:
         message = f"the simulated answer to {operation} is not one of the service's: {'; '.join(faults)}"
         raise AssertionError(message)

@@ -49,6 +49,13 @@ def test_an_answer_that_is_not_the_services_is_an_error_of_ours():
         shapes.check_answer("CreateModel", shape, {"ModelArn": "m", "Colour": "blue"})
 
 
+def test_the_headers_of_an_answer_are_held_too():
+    shape = shapes.load("sagemaker-runtime").operation_model("InvokeEndpoint").output_shape
+    shapes.check_headers("InvokeEndpoint", shape, {"content-type": "text/csv", "x-amzn-requestid": "any"})
+    with pytest.raises(AssertionError, match="at 'customAttributes'"):
+        shapes.check_headers("InvokeEndpoint", shape, {"x-amzn-sagemaker-custom-attributes": "x" * 1025})
+
+
 def test_only_operations_of_the_service_are_simulated(cloud):
     parts = cloud.simulator._running._parts
     assert set(operations(parts)) <= set(shapes.load("sagemaker").operation_names)

@@ -132,3 +132,20 @@ def test_containers_die_with_a_simulator_that_is_killed(wait_until):
         process.wait()
         _gone, alive = psutil.wait_procs(found, timeout=10)
         assert alive == []
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "modeldeploy.simulate.sagemaker", "--with-parent"])
+child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_it_can_end_with_the_process_that_started_it():
+    process, _said = started(["-c", PARENT])
+    with process:
+        simulators = psutil.Process(process.pid).children()
+        process.kill()
+        _gone, alive = psutil.wait_procs(simulators, timeout=10)
+        assert (len(simulators), alive) == (1, [])
