@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import secrets
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from modeldeploy.simulate.sagemaker.signature import Credentials
 from modeldeploy.simulate.sagemaker.site import Site
 from modeldeploy.simulate.sagemaker.world import Timings
 
+_PREFIX = "md-sagemaker-"
 _NEEDED = ("boto3", "moto", "werkzeug", "flask")
 
 
@@ -157,9 +159,30 @@ class Simulator:
 
 def _directory(within: Path, stack: contextlib.ExitStack) -> Path:
     within.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="md-sagemaker-", dir=within))
+    _sweep(within)
+    directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=within))
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     return directory
+
+
+def _sweep(within: Path) -> None:
+    """Remove what simulators left that were killed."""
+    for path in within.glob(f"{_PREFIX}*-*"):
+        owner = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not _lives(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere signal 0 is not harmless
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _check_installed() -> None:

@@ -96,8 +96,10 @@ sys.exit(entry.main(["--speed", "1000"]))
 """
 
 
-def started(arguments):
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, env=_environment())
+def started(arguments, folder):
+    """Start a simulator that has its directory in ``folder``, and read what it says first."""
+    environment = {**_environment(), "TMPDIR": str(folder)}
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())
 
@@ -108,8 +110,8 @@ def _environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
 
 
-def test_it_runs_as_a_process_of_its_own():
-    process, said = started(["-m", "modeldeploy.simulate.sagemaker", "--region", "eu-west-1"])
+def test_it_runs_as_a_process_of_its_own(tmp_path):
+    process, said = started(["-m", "modeldeploy.simulate.sagemaker", "--region", "eu-west-1"], tmp_path)
     with process:
         session = boto3.Session(said["access_key"], said["secret_key"], region_name=said["region"])
         assert session.client("sagemaker", endpoint_url=said["url"]).list_models()["Models"] == []
@@ -118,8 +120,8 @@ def test_it_runs_as_a_process_of_its_own():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-def test_containers_die_with_a_simulator_that_is_killed(wait_until):
-    process, said = started(["-c", SERVE])
+def test_containers_die_with_a_simulator_that_is_killed(wait_until, tmp_path):
+    process, said = started(["-c", SERVE], tmp_path)
     with process:
         session = boto3.Session(said["access_key"], said["secret_key"], region_name=said["region"])
         sm = session.client("sagemaker", endpoint_url=said["url"])
@@ -132,6 +134,11 @@ def test_containers_die_with_a_simulator_that_is_killed(wait_until):
         process.wait()
         _gone, alive = psutil.wait_procs(found, timeout=10)
         assert alive == []
+    assert len(list(tmp_path.iterdir())) == 1
+    with Simulator(state_dir=tmp_path):
+        (mine,) = tmp_path.iterdir()
+        assert str(os.getpid()) in mine.name
+    assert list(tmp_path.iterdir()) == []
 
 
 PARENT = """
@@ -142,8 +149,8 @@ child.wait()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-def test_it_can_end_with_the_process_that_started_it():
-    process, _said = started(["-c", PARENT])
+def test_it_can_end_with_the_process_that_started_it(tmp_path):
+    process, _said = started(["-c", PARENT], tmp_path)
     with process:
         simulators = psutil.Process(process.pid).children()
         process.kill()
