@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -140,6 +141,9 @@ class Simulator:
                 settings = attrs.evolve(self._settings, directory=_directory(self._settings.directory, stack))
                 self._running = Running(settings)
                 stack.callback(self._running.close)
+                # Whoever forgets to stop it leaves nothing either.
+                atexit.register(self.stop)
+                stack.callback(atexit.unregister, self.stop)
                 self._stack = stack.pop_all()
         return self
 

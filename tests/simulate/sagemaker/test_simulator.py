@@ -156,3 +156,23 @@ def test_it_can_end_with_the_process_that_started_it(tmp_path):
         process.kill()
         _gone, alive = psutil.wait_procs(simulators, timeout=10)
         assert (len(simulators), alive) == (1, [])
+
+
+FORGETFUL = """
+import json, sys
+from modeldeploy.simulate.sagemaker import Simulator
+simulator = Simulator(speed=1000, images={"idle": (sys.executable, "-c", "import time; time.sleep(600)", "{port}")}).start()
+sm = simulator.client("sagemaker")
+sm.create_model(ModelName="m", PrimaryContainer={"Image": "idle"}, ExecutionRoleArn=simulator.role)
+variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+sm.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+sm.create_endpoint(EndpointName="e", EndpointConfigName="c")
+print(json.dumps({"url": simulator.url}), flush=True)
+"""
+
+
+def test_one_that_nobody_stops_ends_with_its_program(tmp_path):
+    process, _said = started(["-c", FORGETFUL], tmp_path)
+    with process:
+        assert process.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
