@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
@@ -18,7 +17,7 @@ from modeldeploy.simulate.sagemaker.endpoint import (
     Endpoint,
     Pending,
 )
-from modeldeploy.simulate.sagemaker.fleets import NO_CAPACITY, Fleet, ProvisionError, Variant, Yard
+from modeldeploy.simulate.sagemaker.fleets import NO_CAPACITY, Fleet, ProvisionError, Yard
 from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.routing import Route
 from modeldeploy.simulate.sagemaker.world import Json, Shelf, World
@@ -65,22 +64,20 @@ class Deployments:
             self._finish(endpoint, green, policy)
 
     def reweigh(self, endpoint: Endpoint, changes: Mapping[str, Json]) -> None:
-        """Give variants of a running fleet other weights and other numbers of instances."""
-        world = self.world
-        world.wait(world.timings.weights)
-        if world.faults.silent_rollback:
-            endpoint.status = ROLLING_BACK
-            world.wait(world.timings.rollback)
-            self._reset_desired(endpoint)
-            self._settle(endpoint, IN_SERVICE, "")
-            return
+        """Give variants of a running fleet other weights and other numbers of instances; what fails is rolled back."""
         try:
-            for variant in endpoint.fleet.variants:
-                self._change(endpoint, variant, changes.get(variant.name, {}))
-        except ProvisionError as error:
+            self.world.wait(self.world.timings.weights)
+            self._spoil()
+            self._resize(endpoint, changes)
+        except (ProvisionError, RollBackError) as error:
+            self._touch(endpoint, ROLLING_BACK)
+            self.world.wait(self.world.timings.rollback)
             self._reset_desired(endpoint)
             self._settle(endpoint, IN_SERVICE, str(error))
         else:
+            # All at once, and only when all instances are there.
+            for variant in endpoint.fleet.variants:
+                variant.weight, variant.count = variant.desired_weight, variant.desired_count
             self._settle(endpoint, IN_SERVICE, "")
 
     def delete(self, endpoint: Endpoint) -> None:
@@ -102,11 +99,11 @@ class Deployments:
         if self.world.faults.silent_rollback:
             raise RollBackError
 
-    def _change(self, endpoint: Endpoint, variant: Variant, change: Mapping[str, Any]) -> None:
-        if "DesiredInstanceCount" in change:
-            self._refused()
-            self.yard.grow(variant, endpoint.log_group)
-        variant.weight, variant.count = variant.desired_weight, variant.desired_count
+    def _resize(self, endpoint: Endpoint, changes: Mapping[str, Json]) -> None:
+        for variant in endpoint.fleet.variants:
+            if "DesiredInstanceCount" in changes.get(variant.name, {}):
+                self._refused()
+                self.yard.grow(variant, endpoint.log_group)
 
     @staticmethod
     def _reset_desired(endpoint: Endpoint) -> None:

@@ -216,3 +216,25 @@ def test_an_update_without_retaining_takes_the_weights_of_the_configuration(clou
     cloud.settled(served)
     update(cloud, served)
     assert cloud.settled(served)["ProductionVariants"][0]["CurrentWeight"] == 1.0
+
+
+def test_instances_that_cannot_be_had_are_rolled_back(cloud, served):
+    cloud.simulator.faults.capacity = True
+    try:
+        cloud.sm.update_endpoint_weights_and_capacities(
+            EndpointName=served, DesiredWeightsAndCapacities=[{"VariantName": "primary", "DesiredInstanceCount": 4}]
+        )
+        found = cloud.settled(served)
+    finally:
+        cloud.simulator.faults.capacity = False
+    (variant,) = found["ProductionVariants"]
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
+    assert "Unable to provision requested ML compute capacity" in found["FailureReason"]
+
+
+def test_more_instances_are_told(cloud, served):
+    cloud.sm.update_endpoint_weights_and_capacities(
+        EndpointName=served, DesiredWeightsAndCapacities=[{"VariantName": "primary", "DesiredInstanceCount": 4}]
+    )
+    assert cloud.settled(served)["ProductionVariants"][0]["CurrentInstanceCount"] == 4
+    assert cloud.ask(served).strip() == "v1:x"
