@@ -166,8 +166,9 @@ class SageMaker:
     def _image(self, bundle: Bundle, revision: Revision) -> images.Image:
         options = SageMakerOptions.read(revision.options, "revision")
         named = options.image or self._provider.defaults.image or None
-        gpu = bool(revision.hardware.accelerator or revision.hardware.accelerator_count)
-        return images.choose(bundle.manifest, region=self._client.region, image=named, gpu=gpu)
+        machine = translate.instance_type(revision, self._provider.defaults)
+        gpu, arm = images.is_gpu(machine), images.is_arm(machine)
+        return images.choose(bundle.manifest, region=self._client.region, image=named, gpu=gpu, arm=arm)
 
     def _trusted(self, revision: Revision) -> tuple[str, ...]:
         from modeldeploy.packaging.store import Store

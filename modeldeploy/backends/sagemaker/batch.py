@@ -82,7 +82,8 @@ class TransformBatch:
             bundle.manifest,
             region=self._provider.client.region,
             image=self._provider.defaults.image or None,
-            gpu=self._instance_type.removeprefix("ml.")[:1] in {"g", "p"},
+            gpu=images.is_gpu(self._instance_type),
+            arm=images.is_arm(self._instance_type),
             tables=self._tables,
         )
 

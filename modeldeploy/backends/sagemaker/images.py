@@ -35,6 +35,9 @@ _DISTRIBUTIONS = {"sklearn": "scikit-learn", "xgboost": "xgboost", "pytorch": "t
 # AWS partitions whose host names differ; botocore's endpoints.json.
 _SUFFIXES = {"cn-": "amazonaws.com.cn", "us-iso-": "c2s.ic.gov", "us-isob-": "sc2s.sgov.gov"}
 _USUAL_SUFFIX = "amazonaws.com"
+_BUILD = (
+    "build an image that runs 'python -m modeldeploy.serving serve --host 0.0.0.0 --auth none' and name it with image="
+)
 _PYTHON = re.compile(r"py3(\d+)")
 
 
@@ -49,8 +52,28 @@ class Image:
     """Whether it is one of the provider's, which calls the handler functions of ``code/inference.py``."""
 
 
+def is_gpu(instance_type: str) -> bool:
+    """Whether an instance has graphics processors."""
+    return instance_type.removeprefix("ml.")[:1] in {"g", "p"}
+
+
+def is_arm(instance_type: str) -> bool:
+    """Whether an instance has Graviton processors, which run other images.
+
+    >>> is_arm("ml.c7g.large"), is_arm("ml.g5.xlarge")
+    (True, False)
+    """
+    return re.match(r"ml\.[a-z]+\d+g[a-z]*\.", instance_type) is not None
+
+
 def choose(
-    manifest: Manifest, *, region: str, image: str | None = None, gpu: bool = False, tables: Path | None = None
+    manifest: Manifest,
+    *,
+    region: str,
+    image: str | None = None,
+    gpu: bool = False,
+    arm: bool = False,
+    tables: Path | None = None,
 ) -> Image:
     """Choose the image for a bundle, before anything is sent; ``tables`` is where the tables lie when not in ``sagemaker``.
 
@@ -59,6 +82,9 @@ def choose(
     """
     if image is not None:
         return Image(_address(image))
+    if arm:
+        message = f"no prebuilt image is known that serves {manifest.name} {manifest.version} on Graviton instances"
+        raise UnsupportedError(message, capability="serving", hint=_BUILD)
     wanted = _FRAMEWORKS.get(manifest.flavour, ())
     folder = tables or _tables()
     found = [entry for name in wanted for entry in _entries(folder, name, region, gpu=gpu)]
@@ -113,12 +139,17 @@ def _entries(folder: Path, framework: str, region: str, *, gpu: bool) -> Iterato
         if registry is None or processor not in (processors or ("cpu",)):
             continue
         for python in config.get("py_versions") or ("",):
-            tag = "-".join(
-                part for part in (config.get("tag_prefix", version), processors and processor, python) if part
-            )
+            tag = _tag(version, config, processor if processors else "", python)
             host = f"{registry}.dkr.ecr.{region}.{_suffix(region)}"
             uri = f"{host}/{config['repository']}:{tag}"
             yield _Entry(framework, _numbers(version), _python(version) or _python(python), uri)
+
+
+def _tag(version: str, config: Mapping[str, Any], processor: str, python: str) -> str:
+    """Write a tag by the rules of the package's own ``image_uris``."""
+    build = config.get("container_version", {}).get(processor, "")
+    shown = processor if config.get("processor_in_tag", True) else ""
+    return "-".join(part for part in (config.get("tag_prefix", version), shown, python, build) if part)
 
 
 @functools.cache
@@ -181,5 +212,4 @@ def _unserved(manifest: Manifest, found: list[_Entry], region: str, *, gpu: bool
         known = sorted({".".join(map(str, entry.python)) or "unknown" for entry in found})
         why = f"it needs {needs}, and the images have Python {', '.join(known)}"
     message = f"no prebuilt image serves {manifest.name} {manifest.version}: {why}"
-    hint = "build an image that runs 'python -m modeldeploy.serving serve --host 0.0.0.0 --auth none' and name it with image="
-    return UnsupportedError(message, capability="serving", hint=hint)
+    return UnsupportedError(message, capability="serving", hint=_BUILD)

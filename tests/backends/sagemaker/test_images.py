@@ -103,6 +103,40 @@ def test_gpus_get_an_image_for_gpus(manifest, tables):
     assert choose(attrs.evolve(manifest, flavour="torch"), tables, gpu=True).uri.endswith(":2.6.0-gpu-py312")
 
 
+def test_tags_have_the_parts_that_the_tables_ask_for(manifest, tables):
+    table = {
+        "inference": {
+            "versions": {
+                "2.9.0": version(
+                    "pytorch-inference", processors=["cpu", "gpu"], py_versions=["py312"],
+                    container_version={"cpu": "ubuntu22.04"},
+                ),
+                "2.8.0": version("pytorch-inference", processors=["gpu"], py_versions=["py312"], processor_in_tag=False),
+            }
+        }
+    }  # fmt: skip
+    (tables / "pytorch.json").write_text(json.dumps(table))
+    torch = attrs.evolve(manifest, flavour="torch", requirements=())
+    assert choose(torch, tables).uri.endswith(":2.9.0-cpu-py312-ubuntu22.04")
+    torch = attrs.evolve(torch, requirements=("torch==2.8.0",))
+    assert choose(torch, tables, gpu=True).uri.endswith(":2.8.0-py312")
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"),
+    [("ml.c7g.large", True), ("ml.m6gd.xlarge", True), ("ml.g4dn.xlarge", False), ("ml.m5.large", False)],
+)
+def test_graviton_is_told_from_graphics(name, arm):
+    assert images.is_arm(name) is arm
+
+
+def test_graviton_needs_an_image_of_ones_own(manifest, tables):
+    with pytest.raises(UnsupportedError, match="Graviton") as caught:
+        choose(manifest, tables, arm=True)
+    assert "image=" in caught.value.hint
+    assert images.choose(manifest, region="eu-west-1", image="mine:1", arm=True).uri == "mine:1"
+
+
 def test_the_host_name_is_that_of_the_partition(manifest, tables):
     assert choose(manifest, tables, "cn-north-1").uri.startswith("444455556666.dkr.ecr.cn-north-1.amazonaws.com.cn/")
 
