@@ -1,4 +1,4 @@
-"""The story on a real account, when ``SAGEMAKER_LIVE_ROLE`` names an execution role; always on the rehearsal, so that it is sure to work.
+"""The story on a real account, when ``SAGEMAKER_LIVE_ROLE`` names an execution role; on the rehearsal always (in the slow tier), so that it is sure to work.
 
 It costs money: see ``story.py``. ``SAGEMAKER_LIVE_REGION``, ``SAGEMAKER_LIVE_BUCKET`` and ``SAGEMAKER_LIVE_IMAGE`` say the rest; credentials
 come from AWS's own chain. The story runs in a process of its own, for nothing in this one may reach another machine.
@@ -31,6 +31,7 @@ def tell(*arguments, timeout, **environ):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_story_on_the_rehearsal():
     said = tell("--rehearse", timeout=170, AWS_EC2_METADATA_DISABLED="true")

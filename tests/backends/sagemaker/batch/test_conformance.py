@@ -15,6 +15,7 @@ from modeldeploy.packaging.store import Store
 from modeldeploy.testing.batch import BatchConformance
 from modeldeploy.testing.harness import Harness
 from modeldeploy.values.batch import BatchSpec
+from modeldeploy.values.names import short_hash
 
 
 def _double(columns):
@@ -44,7 +45,7 @@ class TestJobs(BatchConformance):
 
         def job():
             number = next(numbers)
-            name = f"job-{abs(hash(tmp_path.name)) % 10**8}-{number}"
+            name = f"job-{short_hash(str(tmp_path))}-{number}"
             return BatchSpec(
                 name, model, (str(table),), str(tmp_path / f"out-{number}.csv"), workers=1,
                 options={"part_bytes": "700"},

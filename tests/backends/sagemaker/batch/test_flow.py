@@ -178,6 +178,20 @@ def test_it_is_tried_three_times_and_the_same_job_goes_on_later(lab):
     assert len({each["TransformJobName"] for each in lab.service.asked}) == 4
 
 
+def test_an_image_that_answers_with_another_number_of_lines_fails_the_job(lab, monkeypatch):
+    """Joining by position would put answers beside the wrong rows."""
+    put = lab.service.storage.put
+    monkeypatch.setattr(
+        lab.service.storage,
+        "put",
+        lambda key, data: put(key, data.partition(b"\n")[2] if key.endswith(".out") else data),
+    )
+    failed = lab.run(lab.spec(lab.write(lab.table(50))))
+    assert failed.phase is Phase.FAILED
+    assert "gave 49 lines for the 50 rows" in failed.note
+    assert not (lab.folder / "out.parquet").exists()
+
+
 # Resumption.
 
 
