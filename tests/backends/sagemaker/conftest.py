@@ -144,9 +144,23 @@ def town(rehearsal, town_of):
 
 
 @pytest.fixture
-def harness(rehearsal, shelf):
-    home, models = shelf
-    simulator = rehearsal.simulator
+def opened(rehearsal, shelf):
+    """Give ``opened(**options)``: another backend on the same account, as another process would have it."""
+    made = []
+
+    def make(**options) -> Rehearsal:
+        made.append(Rehearsal(rehearsal.simulator, image="stub", home=shelf[0], **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        # Not close(): the simulator is everybody's.
+        each._client.close()
+
+
+@pytest.fixture
+def harness(rehearsal, shelf, opened):
+    models = shelf[1]
     made = Harness(
         rehearsal,
         tuple(Revision.of(model) for model in models),
@@ -156,7 +170,7 @@ def harness(rehearsal, shelf):
         beat=1.0,
         seconds=60.0,
         writes=lambda: rehearsal._client.writes,
-        reopen=lambda: Rehearsal(simulator, image="stub", home=home),
+        reopen=opened,
     )
     yield made
     made.cleanup()

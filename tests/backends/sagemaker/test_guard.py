@@ -9,7 +9,6 @@ import pytest
 
 from modeldeploy.backends.sagemaker import ServerGuard
 from modeldeploy.backends.sagemaker.guard import GUARDED
-from modeldeploy.backends.sagemaker.rehearsal import Rehearsal
 from modeldeploy.errors import ConfigurationError, ConflictError, ModelDeployError, UnsupportedError
 from modeldeploy.testing.serving import ServingConformance
 from modeldeploy.values.serving import EndpointSpec, Traffic
@@ -19,13 +18,11 @@ CANARY = ServerGuard(max_errors=3, canary_percent=50, wait_s=120, bake_s=120)
 
 
 @pytest.fixture
-def guarded(rehearsal, shelf, town_of):
+def guarded(opened, town_of):
     """A guarded backend on the same account."""
-    made = Rehearsal(rehearsal.simulator, image="stub", home=shelf[0], guard=CANARY)
-    town = town_of(made)
+    town = town_of(opened(guard=CANARY))
     yield town
     town.clear()
-    made._client.close()
 
 
 def switch(town, name, revision):
@@ -161,13 +158,10 @@ class TestGuarded(ServingConformance):
     """A guarded backend keeps the same rules; what it does not declare it refuses."""
 
     @pytest.fixture
-    def harness(self, harness, rehearsal, shelf):
+    def harness(self, harness, opened):
         guard = ServerGuard(max_errors=1_000, wait_s=0, bake_s=0)
-        backend = Rehearsal(rehearsal.simulator, image="stub", home=shelf[0], guard=guard)
+        backend = opened(guard=guard)
         assert backend.capabilities.split == GUARDED.split
-        harness.backend = backend
+        harness.backend, harness.reopen = backend, lambda: opened(guard=guard)
         harness.writes = lambda: backend._client.writes
-        harness.reopen = lambda: Rehearsal(rehearsal.simulator, image="stub", home=shelf[0], guard=guard)
-        yield harness
-        harness.cleanup()
-        backend._client.close()
+        return harness
