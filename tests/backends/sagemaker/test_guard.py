@@ -154,6 +154,7 @@ def test_steps_and_a_switch_are_written_as_the_service_has_them():
     assert at_once["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == "ALL_AT_ONCE"
 
 
+@pytest.mark.slow
 class TestGuarded(ServingConformance):
     """A guarded backend keeps the same rules; what it does not declare it refuses."""
 

@@ -1,8 +1,8 @@
 """The engine's operations on the rehearsal: straight, with faults, and with drivers that die.
 
-A step takes real time here: the containers are processes, and metrics are kept by the second. So the fast tier walks through the scenarios
-that wait for no metrics, and through one canary that fails and one that passes; the slow tier has one of each kind with faults and crashes,
-sampled. The reference backend takes every one.
+A step takes real time here: the containers are processes, and metrics are kept by the second. So the fast tier walks through a canary that
+fails, a shadow, and what is refused; the slow tier has one scenario of each kind with faults and crashes, sampled. The reference backend takes
+every one.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def test_what_it_cannot_do_is_taken_back_with_stable_as_it_was(harness, name):
     assert outcome.live == {harness.revisions[0].id: WHOLE}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 class TestQuickOnes(RolloutConformance):
     """No metrics to wait for: every 41st effect, every 82nd call, one bad day."""
 
