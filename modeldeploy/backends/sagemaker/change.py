@@ -90,17 +90,17 @@ class Change:
             return self._ask(seen.config if seen else "")
         try:
             name = self._provider.put_config(self.name, wanted)
-        except NotFoundError:
-            return self._not_yet(step)
+        except NotFoundError as error:
+            return self._not_yet(step, error)
         made = Step(CONFIG, name, time.time())
         if self.at_once:
             return self._request_or_wait(seen, made)
         return moved(self.ticket, made, note="made the endpoint's configuration")
 
-    def _not_yet(self, step: Step) -> Ticket:
+    def _not_yet(self, step: Step, error: NotFoundError) -> Ticket:
         """Wait for what we have just made: the service may not find it for a while."""
         if time.time() - step.at > self._tools.pace.grace:
-            raise  # noqa: PLE0704 - called where the error is handled
+            raise error
         return waiting(self.ticket, self._tools.pace.poll(0), "the service does not find yet what was made")
 
     def _send(self, step: Step) -> Ticket:
@@ -122,11 +122,11 @@ class Change:
             )
         except AlreadyThereError:
             return waiting(self.ticket, self._tools.pace.poll(0), "the endpoint is there and is not shown yet")
-        except NotFoundError:
+        except NotFoundError as error:
             if not self._provider.has_config(step.about):
                 # Somebody tidied up meanwhile.
                 return moved(self.ticket, Step(PREPARE, at=step.at))
-            return self._not_yet(step)
+            return self._not_yet(step, error)
         return self._ask(step.about)
 
     def _brings(self, seen: Seen) -> bool:

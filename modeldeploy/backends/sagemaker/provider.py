@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from modeldeploy.backends.sagemaker.errors import AlreadyThereError, translated
 from modeldeploy.backends.sagemaker.guard import alarm_name
 from modeldeploy.backends.sagemaker.storage import Storage
 from modeldeploy.backends.sagemaker.translate import Defaults
-from modeldeploy.errors import ConflictError, IntegrityError, ModelDeployError, NotFoundError, UnavailableError
+from modeldeploy.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.serving import Revision
 
@@ -36,7 +37,7 @@ class Provider:
         self._revisions: dict[str, Revision] = {}
         self._ours: dict[tuple[str, float], bool] = {}
 
-    @property
+    @functools.cached_property
     def bucket(self) -> str:
         """The bucket of the backend: the configured one, or the account's by the name that SageMaker's own tools give to it."""
         return self.defaults.bucket or f"sagemaker-{self.client.region}-{self.client.account()}"
@@ -233,8 +234,12 @@ class Provider:
         storage = self.storage
         try:
             storage.delete([each.key for each in storage.below(prefix)])
+            begun = self.client.call("s3", "list_multipart_uploads", Bucket=storage.bucket, Prefix=prefix)
         except NotFoundError:
+            # There is no such bucket, so there is nothing in it.
             return
+        for each in begun.get("Uploads", ()):
+            storage.abandon(each["Key"], each["UploadId"])
 
 
 def _at(storage: Storage, bucket: str, client: Client) -> Storage:
@@ -254,11 +259,3 @@ def _same_container(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool
     here, there = found.get("Environment", {}), wanted["Environment"]
     same = all(found.get(key) == wanted[key] for key in ("Image", "ModelDataUrl"))
     return same and here.get(names.ENV_SPEC) == there[names.ENV_SPEC]
-
-
-def quietly(act: Any) -> Any:
-    """Do what only adds to an error that is told anyway; what fails in it is left out."""
-    try:
-        return act()
-    except ModelDeployError:
-        return None

@@ -15,6 +15,7 @@ from modeldeploy.errors import (
     PredictionError,
     ThrottledError,
     UnavailableError,
+    UnsupportedError,
 )
 from modeldeploy.values.serving import EndpointSpec, Traffic
 from modeldeploy.values.ticket import Phase
@@ -278,6 +279,29 @@ def test_nothing_is_left_of_an_endpoint(town):
     assert town.left() == {"endpoints": [], "configs": [], "models": [], "objects": []}
     scaling = town.backend._client.service("application-autoscaling")
     assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+
+
+def test_nothing_is_left_of_a_revision_that_was_cancelled_while_it_was_sent(town):
+    """An upload in parts that nobody finishes is stored, and paid for, and not to be seen among the objects."""
+    s3, bucket = town.backend._client.service("s3"), town.backend.simulator.bucket
+    ticket = town.backend.advance(town.backend.put_revision(EndpointSpec("half"), town.revisions[0]))
+    place = f"modeldeploy/endpoints/half/{town.revisions[0].id}/part"
+    s3.create_multipart_upload(Bucket=bucket, Key=place)
+    town.backend.advance(ticket)
+    assert town.left()["objects"]
+    assert town.backend.cancel(ticket).phase is Phase.CANCELLED
+    assert town.left()["objects"] == []
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+
+
+def test_an_update_that_was_asked_for_cannot_be_cancelled(town):
+    town.deploy("goes-on", town.revisions[0])
+    ticket = town.backend.put_revision(EndpointSpec("goes-on"), town.revisions[1])
+    while not ticket.step.startswith("moving"):
+        ticket = town.backend.advance(ticket)
+    with pytest.raises(UnsupportedError, match="asked for already"):
+        town.backend.cancel(ticket)
+    town.succeed(ticket)
 
 
 # ---------------------------------------------------------------- what is refused before the wire
