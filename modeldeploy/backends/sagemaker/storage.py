@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.errors import NotFoundError
+from modeldeploy.errors import AccessDeniedError, NotFoundError
 
 _GONE = frozenset({"404", "NoSuchKey", "NotFound"})
 _MANY = 1_000
@@ -123,7 +123,11 @@ class Storage:
         """Delete objects; those that are gone are no error."""
         for at in range(0, len(keys), _MANY):
             objects = [{"Key": key} for key in keys[at : at + _MANY]]
-            self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
+            answer = self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
+            # The call itself succeeds whatever became of each object.
+            for each in answer.get("Errors", ()):
+                message = f"{self.url(each['Key'])} cannot be deleted: {each.get('Message') or each.get('Code')}"
+                raise AccessDeniedError(message, hint="the caller needs s3:DeleteObject; docs/backends/sagemaker.md")
 
     # Uploads in parts
 
