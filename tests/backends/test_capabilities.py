@@ -25,7 +25,7 @@ def _cell(declared: Capabilities, name: str) -> str:
         return "no"
     if type(value) is float:
         return f"{value:g} s" if value else {"meter_delay": "none"}.get(name, "any")
-    return str(value) if type(value) is int else "yes"
+    return f"{value:,}" if type(value) is int else "yes"
 
 
 def _table(backends: dict[str, Capabilities]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy import config
-from modeldeploy.backends.sagemaker import guarded, images, logs, metrics, names, scaling, translate
+from modeldeploy.backends.sagemaker import entry, guarded, images, logs, metrics, names, scaling, translate
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES, MOST_VARIANTS
 from modeldeploy.backends.sagemaker.change import START, Change, Tools
 from modeldeploy.backends.sagemaker.client import Access, Client
@@ -132,26 +132,30 @@ class SageMaker:
     def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
         """Ask for a revision to be ready; everything that can be seen to be wrong is refused, and nothing is written."""
         wanted_endpoint = SageMakerEndpointOptions.read(endpoint.options, "endpoint")
-        options = SageMakerOptions.read(revision.options, "revision")
-        translate.instance_type(revision, self._provider.defaults)
+        kind = translate.instance_type(revision, self._provider.defaults)
         self._refuse_without_role()
-        bundle = self._bundle(revision)
+        bundle, trusted = self._bundle(revision), self._trusted(revision)
         self._image(bundle, revision)
+        entry.environment(bundle, trusted)  # refuses pickled content that nobody vouched for
         seen = self._provider.seen(endpoint.name)
         found = self._provider.config_of(seen) if seen else None
-        asynchronous = found.asynchronous if found else wanted_endpoint.asynchronous
-        scaling.refuse(revision, asynchronous=asynchronous)
+        scaling.refuse(revision, asynchronous=found.asynchronous if found else wanted_endpoint.asynchronous)
         if self._guard is not None:
-            refuse_unguarded(revision, translate.instance_type(revision, self._provider.defaults))
-            if found is not None:
-                guarded.refuse_beside(self._provider, endpoint.name, found, revision)
-        elif found is not None:
-            refuse_guarded(endpoint.name, found)
-            refuse_impostor(found, revision, endpoint.name)
-            _refuse_neighbours(endpoint.name, found, revision, serverless=options.serverless)
-        trusted = list(self._trusted(revision))
-        wanted = {"endpoint": to_json(endpoint), "revision": to_json(revision), "trust": trusted}
+            refuse_unguarded(revision, kind)
+        if found is not None:
+            self._refuse_beside(endpoint.name, found, revision)
+        wanted = {"endpoint": to_json(endpoint), "revision": to_json(revision), "trust": list(trusted)}
         return Ticket(Action.PUT_REVISION, endpoint.name, wanted)
+
+    def _refuse_beside(self, endpoint: str, found: Config, revision: Revision) -> None:
+        """Refuse a revision that the endpoint, as it is, does not take."""
+        if self._guard is not None:
+            guarded.refuse_beside(self._provider, endpoint, found, revision)
+            return
+        refuse_guarded(endpoint, found)
+        refuse_impostor(found, revision, endpoint)
+        serverless = SageMakerOptions.read(revision.options, "revision").serverless
+        _refuse_neighbours(endpoint, found, revision, serverless=serverless)
 
     def _refuse_without_role(self) -> None:
         if not self._provider.defaults.role:

@@ -46,6 +46,8 @@ class State:
     """The most bytes that a row may have."""
     model: str = ""
     """The Model at the service, once this run has seen it there."""
+    model_at: float = 0.0
+    """When it was asked for, in seconds since the epoch."""
     sent: dict[int, Done] = attrs.field(factory=dict[int, Done])
     slices: dict[int, tuple[Slice, ...]] = attrs.field(factory=dict[int, "tuple[Slice, ...]"])
     outputs: dict[str, str] = attrs.field(factory=dict[str, str])
@@ -64,8 +66,12 @@ class State:
         """Read the rows of a ledger."""
         state = cls()
         for row in rows:
-            getattr(state, f"_read_{row['kind']}")(row)
+            state.read(row)
         return state
+
+    def read(self, row: Mapping[str, Any]) -> None:
+        """Read one more row."""
+        getattr(self, f"_read_{row['kind']}")(row)
 
     @property
     def open(self) -> Attempt | None:
@@ -103,7 +109,7 @@ class State:
         self.outputs = dict(row["outputs"])
 
     def _read_model(self, row: Mapping[str, Any]) -> None:
-        self.model = row["name"]
+        self.model, self.model_at = row["name"], row["at"]
 
     def _read_sent(self, row: Mapping[str, Any]) -> None:
         done = from_json(Done, row["done"])

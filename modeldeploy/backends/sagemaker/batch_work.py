@@ -76,7 +76,7 @@ class Work(Parts):
 
     def use(self, model: str) -> None:
         """Remember that the Model is there."""
-        self._note("model", name=model)
+        self._note("model", name=model, at=time.time())
 
     def look(self) -> Seen | None:
         """Look at the transform job that is under way, asking for it again where that was lost; None when there is none, or not any more."""

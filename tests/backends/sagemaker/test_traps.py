@@ -10,6 +10,7 @@ import pytest
 
 from modeldeploy.errors import (
     ConflictError,
+    IntegrityError,
     InvalidRequestError,
     NotFoundError,
     PredictionError,
@@ -405,9 +406,16 @@ def test_a_record_that_was_changed_is_not_believed(town):
     document = json.loads(provider.storage.get(key))
     provider.storage.put(key, json.dumps({**document, "options": {"image": "evil"}}).encode())
     provider._revisions.clear()
-    with pytest.raises(Exception, match="was changed") as caught:
+    with pytest.raises(IntegrityError, match="was changed"):
         town.backend.observe("records")
-    assert type(caught.value).__name__ == "IntegrityError"
+
+
+def test_pickled_content_that_nobody_vouched_for_is_refused_at_the_start(town, opened, tmp_path):
+    """The store of this machine vouches for what was packaged here; another home knows nothing of it."""
+    stranger = opened()
+    stranger._home = tmp_path
+    with pytest.raises(IntegrityError, match="nobody here vouched"):
+        stranger.put_revision(EndpointSpec("stranger"), town.revisions[0])
 
 
 def test_another_revision_of_the_same_id_is_a_conflict(town):

@@ -356,16 +356,35 @@ def test_an_input_that_changed_is_a_conflict_unless_it_may_be_overwritten(lab):
         lab.backend.put_job(spec)
     lab.succeed(attrs.evolve(spec, options={"overwrite": "true"}))
     lab.check(table)
+    assert lab.left() == []
 
 
-def test_an_input_that_changes_under_way_fails_the_job(lab):
+def test_an_input_that_changes_under_way_fails_the_job_and_stops_what_costs(lab):
     spec = lab.spec(lab.write(lab.table(50)))
-    ticket = lab.backend.advance(lab.backend.put_job(spec))
+    lab.service.looks = 1000
+    ticket = lab.backend.put_job(spec)
+    while not lab.service.jobs:
+        ticket = lab.backend.advance(ticket)
     lab.write(lab.table(60))
     while not ticket.phase.ended:
         ticket = lab.backend.advance(ticket)
     assert ticket.phase is Phase.FAILED
     assert "changed since" in ticket.note
+    assert [each.status for each in lab.service.jobs.values()] == [Status.STOPPING]
+    lab.service.looks = 1
+    lab.succeed(attrs.evolve(spec, options={"overwrite": "true"}))
+    lab.check(lab.table(60))
+    assert lab.left() == []
+
+
+def test_a_limit_that_is_changed_under_way_counts(lab):
+    table = lab.table(100, {3: RAISES})
+    spec = lab.spec(lab.write(table))
+    ticket = lab.backend.advance(lab.backend.put_job(spec))
+    assert lab.backend.observe_job("the-job").phase is Phase.RUNNING
+    del ticket
+    lab.succeed(attrs.evolve(spec, max_bad_rows=1))
+    lab.check(table, without=[3])
 
 
 def test_two_drivers_do_not_do_the_same_step_at_once(lab):

@@ -20,6 +20,7 @@ from modeldeploy.backends.sagemaker.terms import Terms
 from modeldeploy.errors import OperationFailed
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
+from modeldeploy.simulate.sagemaker import Faults
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.ticket import Phase
 
@@ -165,6 +166,28 @@ def test_the_call_that_runs_here_runs_there_with_one_argument_more(rehearse, fra
     assert done.result().num_rows == 159
     with pytest.raises(OperationFailed, match="more than 0 bad rows"):
         BatchJob.run(fragile.model_version(), source, tmp_path / "strict.parquet", backend=backend)
+
+
+def test_a_bad_day_costs_time_and_nothing_else(rehearse, fragile, tmp_path):
+    """Throttling, answers that are lost after the write, and a Model that is not seen at first."""
+    faults = Faults(throttle_every=4, drop_after={"CreateTransformJob": 1, "CreateModel": 1}, lag_s=300.0)
+    backend = rehearse(trust=[fragile.digest], faults=faults)
+    source = _table(tmp_path, {9: 666.0})
+    done = BatchJob.run(fragile.model_version(), source, tmp_path / "out.csv", max_bad_rows=1, backend=backend)
+    assert (done.status, done.progress.rows_done, done.progress.bad_rows) == ("succeeded", 160, 1)
+    listed = backend.batch._provider.client.pages("sagemaker", "list_transform_jobs", "TransformJobSummaries")
+    faults.throttle_every = 0
+    assert len(list(listed)) == 2
+
+
+def test_no_machines_is_an_error_that_says_so_and_the_same_call_goes_on(rehearse, finish, fragile, tmp_path):
+    backend = rehearse(trust=[fragile.digest], faults=Faults(capacity=True))
+    spec = job(fragile, _table(tmp_path, {}), tmp_path / "out.csv")
+    ended = finish(backend, backend.put_job(spec))
+    assert ended.phase is Phase.FAILED
+    assert "CapacityError" in ended.note
+    backend.simulator.faults.capacity = False
+    assert finish(backend, backend.put_job(spec)).phase is Phase.SUCCEEDED
 
 
 _DRIVER = """
