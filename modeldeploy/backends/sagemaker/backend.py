@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy import config
-from modeldeploy.backends.sagemaker import entry, guarded, images, logs, metrics, names, scaling, translate
+from modeldeploy.backends.cloud.steps import Step
+from modeldeploy.backends.sagemaker import images, logs, metrics, names, scaling, translate
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES, MOST_VARIANTS
 from modeldeploy.backends.sagemaker.change import START, Change, Tools
 from modeldeploy.backends.sagemaker.client import Access, Client
@@ -28,8 +29,7 @@ from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.put import MODEL, SHIP, PutRevision, refuse_impostor
 from modeldeploy.backends.sagemaker.queue import Queue
 from modeldeploy.backends.sagemaker.settings import arguments, network
-from modeldeploy.backends.sagemaker.steps import Step
-from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_guarded, refuse_table
+from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_table
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
 from modeldeploy.errors import (
     AccessDeniedError,

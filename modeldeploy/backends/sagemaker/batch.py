@@ -11,14 +11,15 @@ from pathlib import Path
 
 import attrs
 
-from modeldeploy.backends.sagemaker import images
-from modeldeploy.backends.sagemaker.batch_steps import WORK, Steps, Tools, ended
+from modeldeploy.backends.cloud.steps import Step, moved, waiting
+from modeldeploy.backends.sagemaker import images, names
+from modeldeploy.backends.sagemaker.batch_work import Terms, Work
+from modeldeploy.backends.sagemaker.described import tag_list
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
-from modeldeploy.backends.sagemaker.steps import Step, moved, waiting
-from modeldeploy.backends.sagemaker.terms import Terms
-from modeldeploy.backends.sagemaker.transform import Setting, Transforms
-from modeldeploy.errors import ConfigurationError, ConflictError, UnsupportedError
+from modeldeploy.backends.sagemaker.ship import Position, Shipment, Shipper
+from modeldeploy.backends.sagemaker.transform import Transforms
+from modeldeploy.errors import ConfigurationError, ConflictError, ModelDeployError, UnsupportedError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.store import Store
 from modeldeploy.scoring import asking, publish

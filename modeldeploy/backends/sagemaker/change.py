@@ -12,12 +12,12 @@ from typing import ClassVar
 
 import attrs
 
+from modeldeploy.backends.cloud.steps import Step, moved, waiting
 from modeldeploy.backends.sagemaker import verdicts
 from modeldeploy.backends.sagemaker.described import Config, Seen, Status
 from modeldeploy.backends.sagemaker.errors import AlreadyThereError, BusyError
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
-from modeldeploy.backends.sagemaker.steps import Step, moved, waiting
 from modeldeploy.backends.sagemaker.verdicts import ASKED, BACK, MOVING, Outcome
 from modeldeploy.errors import NotFoundError
 from modeldeploy.values.ticket import Ticket

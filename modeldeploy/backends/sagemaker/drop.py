@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from modeldeploy.backends.cloud.steps import Step, moved, waiting
 from modeldeploy.backends.sagemaker import names
 from modeldeploy.backends.sagemaker.change import START, TIDY, Change
 from modeldeploy.backends.sagemaker.described import Config, Seen, Status
 from modeldeploy.backends.sagemaker.errors import BusyError
 from modeldeploy.backends.sagemaker.scaling import Scaling
-from modeldeploy.backends.sagemaker.steps import Step, moved, waiting
 from modeldeploy.backends.sagemaker.traffic import not_there
 from modeldeploy.backends.sagemaker.verdicts import MOVING
 from modeldeploy.errors import ConflictError, NotFoundError

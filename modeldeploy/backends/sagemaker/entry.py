@@ -14,13 +14,10 @@ packaged it. The libraries that it needs are in ``requirements.txt``, with the v
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Collection
 
-import modeldeploy
+from modeldeploy.backends.cloud import library
 from modeldeploy.backends.sagemaker.archive import Member
-from modeldeploy.errors import IntegrityError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.manifest import MANIFEST
 
@@ -28,12 +25,6 @@ BUNDLE = "bundle"
 CODE = "code"
 PROGRAM = "inference.py"
 _HOME = "/opt/ml/model"
-_NEEDED = ("attrs>=25.1", "numpy>=1.26", "orjson>=3.10", "packaging>=24")
-"""What the shipped part of the library imports; docs/dependencies.md has the reasons."""
-_OWN = "modeldeploy"
-_SHIPPED = ("values", "packaging", "serving")
-_SHIPPED_FILES = ("__init__.py", "errors.py")
-
 _INFERENCE = '''\
 """The functions that the image calls; the work is done by the modeldeploy beside this file."""
 
@@ -60,49 +51,21 @@ def members(bundle: Bundle) -> list[Member]:
         Member.of(f"{CODE}/{PROGRAM}", _INFERENCE.encode()),
         Member.of(f"{CODE}/requirements.txt", requirements(bundle).encode()),
     ]
-    return [own, *files, *code, *_library()]
+    shipped = [Member.of(f"{CODE}/{name}", data) for name, data in library.sources().items()]
+    return [own, *files, *code, *shipped]
 
 
 def requirements(bundle: Bundle) -> str:
     """Write ``requirements.txt``: what the bundle pins, and what the shipped library needs beside it."""
-    pinned = [text for text in bundle.manifest.requirements if _name(text) != _OWN]
-    named = {_name(text) for text in pinned}
-    return "".join(f"{text}\n" for text in [*pinned, *(text for text in _NEEDED if _name(text) not in named)])
+    return "".join(f"{text}\n" for text in library.needed(bundle))
 
 
 def environment(bundle: Bundle, trust: Collection[str] = ()) -> dict[str, str]:
     """Give the environment of the container; IntegrityError for pickled content that nobody vouched for."""
-    trusted = bundle.digest in trust
-    if bundle.manifest.pickled and not trusted:
-        message = (
-            f"{bundle.manifest.name} {bundle.manifest.version} holds pickled code and nobody here vouched for "
-            f"{bundle.digest}"
-        )
-        raise IntegrityError(
-            message, hint=f"if you know where it comes from, pass trust={bundle.digest!r} to Model.from_path"
-        )
+    trusted = library.refuse_untrusted(bundle, trust)
     return {
         "SAGEMAKER_PROGRAM": PROGRAM,
         "SAGEMAKER_SUBMIT_DIRECTORY": f"{_HOME}/{CODE}",
         "PYTHONUNBUFFERED": "1",
         **({"MODELDEPLOY_TRUST": bundle.digest} if trusted else {}),
     }
-
-
-@functools.cache
-def _library() -> tuple[Member, ...]:
-    root = Path(modeldeploy.__file__).parent
-    return tuple(Member.of(f"{CODE}/{_OWN}/{name}", (root / name).read_bytes()) for name in sorted(_sources(root)))
-
-
-def _sources(root: Path) -> Iterator[str]:
-    yield from _SHIPPED_FILES
-    for folder in _SHIPPED:
-        yield from (path.relative_to(root).as_posix() for path in (root / folder).rglob("*.py"))
-
-
-def _name(requirement: str) -> str:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    return canonicalize_name(Requirement(requirement).name)

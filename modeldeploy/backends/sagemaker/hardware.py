@@ -1,23 +1,9 @@
-"""Neutral hardware to instance types; what the table cannot give is refused with the option that can."""
+"""Neutral hardware to instance types of SageMaker."""
 
 from __future__ import annotations
 
-import attrs
-
-from modeldeploy.errors import ConfigurationError
+from modeldeploy.backends.cloud.hardware import Instance, pick
 from modeldeploy.values.serving import Hardware
-
-
-@attrs.frozen
-class Instance:
-    """An instance type with what it has."""
-
-    name: str
-    cpu: float
-    memory_gb: float
-    accelerator: str = ""
-    accelerator_count: int = 0
-
 
 # Smallest first within a kind; sizes as the EC2 families have them. A type that is not here is asked for by the option instance_type.
 _TABLE = (
@@ -43,25 +29,8 @@ _TABLE = (
     Instance("ml.p4d.24xlarge", 96, 1152, "a100", 8),
     Instance("ml.p5.48xlarge", 192, 2048, "h100", 8),
 )
-_ANY_GPU = "gpu"
 
 
 def choose(hardware: Hardware, default: str) -> str:
     """Pick the smallest instance type that has what is asked for, or the default when nothing is."""
-    if hardware == Hardware():
-        return default
-    fitting = [each for each in _TABLE if _fits(each, hardware)]
-    if not fitting:
-        message = f"no instance type of the table has {hardware}"
-        accelerators = sorted({each.accelerator for each in _TABLE if each.accelerator} | {_ANY_GPU})
-        hint = f"name one: options=SageMakerOptions(instance_type='ml.…'); known accelerators are {accelerators}"
-        raise ConfigurationError(message, hint=hint)
-    return fitting[0].name
-
-
-def _fits(instance: Instance, wanted: Hardware) -> bool:
-    kind = wanted.accelerator.lower()
-    count = max(wanted.accelerator_count, 1 if kind else 0)
-    right = bool(instance.accelerator) == bool(count) and kind in {"", _ANY_GPU, instance.accelerator}
-    enough = instance.cpu >= wanted.cpu and instance.memory_gb >= wanted.memory_gb
-    return right and enough and instance.accelerator_count >= count
+    return pick(hardware, _TABLE, default, remedy="options=SageMakerOptions(instance_type='ml.…')")

@@ -6,49 +6,23 @@ wherever options are taken: ``Endpoint.deploy(..., options=SageMakerOptions(inst
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import ClassVar
 
 import attrs
 
-from modeldeploy.errors import ConfigurationError
+from modeldeploy.backends.cloud.options import Options, check_range, refuse
 
-_YES, _NO = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 _INSTANCE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 _SCHEDULE = re.compile(r"(?P<when>(?:cron|rate|at)\([^()]+\))\s*=\s*(?P<least>\d+)\s*-\s*(?P<most>\d+)")
 _MEMORY_MB = (1024, 2048, 3072, 4096, 5120, 6144)
 _S3 = re.compile(r"s3://[^/]+(/.*)?")
 
 
-class _Options(Mapping[str, str]):
-    """A frozen attrs class that is a mapping of those of its values that were set."""
+class _Options(Options):
+    """An options class of this backend."""
 
-    def _set(self) -> dict[str, str]:
-        fields = attrs.fields(type(self))  # type: ignore[arg-type]  # every subclass is an attrs class
-        return {each.name: str(getattr(self, each.name)) for each in fields if getattr(self, each.name) != each.default}
-
-    def __getitem__(self, name: str) -> str:
-        return self._set()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._set())
-
-    def __len__(self) -> int:
-        return len(self._set())
-
-    @classmethod
-    def read(cls, options: Mapping[str, str], what: str) -> Self:
-        """Make typed options of text; ConfigurationError names the one that is unknown or wrong."""
-        fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # likewise
-        for name in options:
-            if name not in fields:
-                close = difflib.get_close_matches(name, fields, n=1)
-                asked = f"did you mean {close[0]!r}? " if close else ""
-                message = f"backend 'sagemaker' knows no {what} option {name!r}"
-                raise ConfigurationError(message, hint=f"{asked}known are {sorted(fields)}")
-        return cls(**{name: _parse(name, text, fields[name].default) for name, text in options.items()})
+    backend: ClassVar[str] = "sagemaker"
 
 
 @attrs.frozen(eq=True)
@@ -84,30 +58,30 @@ class SageMakerOptions(_Options):
 
     def __attrs_post_init__(self) -> None:
         if self.instance_type and not _INSTANCE.fullmatch(self.instance_type):
-            _refuse("instance_type", self.instance_type, "use a type such as 'ml.m5.large'")
+            refuse("instance_type", self.instance_type, "use a type such as 'ml.m5.large'")
         if self.serverless_memory_mb and self.serverless_memory_mb not in _MEMORY_MB:
-            _refuse("serverless_memory_mb", self.serverless_memory_mb, f"use one of {list(_MEMORY_MB)}")
-        _check_range("serverless_concurrency", self.serverless_concurrency, 1, 200)
-        _check_range("volume_gb", self.volume_gb, 0, 512)
+            refuse("serverless_memory_mb", self.serverless_memory_mb, f"use one of {list(_MEMORY_MB)}")
+        check_range("serverless_concurrency", self.serverless_concurrency, 1, 200)
+        check_range("volume_gb", self.volume_gb, 0, 512)
         for name in ("startup_timeout", "download_timeout"):
             if getattr(self, name):
-                _check_range(name, getattr(self, name), 60, 3600)
+                check_range(name, getattr(self, name), 60, 3600)
         self._check_scaling()
 
     def _check_scaling(self) -> None:
         scaled = self.most_instances > 0
         if scaled and not 0 <= self.least_instances <= self.most_instances:
-            _refuse("least_instances", self.least_instances, "give both bounds, the least not above the most")
+            refuse("least_instances", self.least_instances, "give both bounds, the least not above the most")
         for name, value in (("requests_per_instance", self.requests_per_instance), ("schedule", self.schedule)):
             if value and not scaled:
-                _refuse(name, value, "give least_instances and most_instances too")
+                refuse(name, value, "give least_instances and most_instances too")
         if self.requests_per_instance < 0:
-            _refuse("requests_per_instance", self.requests_per_instance, "use a number above 0")
+            refuse("requests_per_instance", self.requests_per_instance, "use a number above 0")
         if scaled and self.serverless_memory_mb:
             hint = "leave it out: a serverless revision is scaled by the service, to zero too"
-            _refuse("most_instances", self.most_instances, hint)
+            refuse("most_instances", self.most_instances, hint)
         if scaled and not (self.requests_per_instance or self.schedule):
-            _refuse("most_instances", self.most_instances, "say by what: requests_per_instance or schedule")
+            refuse("most_instances", self.most_instances, "say by what: requests_per_instance or schedule")
         self.bounds()
 
     @property
@@ -121,7 +95,7 @@ class SageMakerOptions(_Options):
         found = [_SCHEDULE.fullmatch(part) for part in parts]
         for part, match in zip(parts, found, strict=True):
             if match is None or int(match["least"]) > int(match["most"]):
-                _refuse("schedule", part, "write 'cron(...)=LEAST-MOST', parts separated by ';'")
+                refuse("schedule", part, "write 'cron(...)=LEAST-MOST', parts separated by ';'")
         return tuple((match["when"], int(match["least"]), int(match["most"])) for match in found if match)
 
 
@@ -139,41 +113,11 @@ class SageMakerEndpointOptions(_Options):
     """Requests that one instance of an asynchronous endpoint works on at a time, 1 to 1000; 0 for the service's choice."""
 
     def __attrs_post_init__(self) -> None:
-        _check_range("capture_percent", self.capture_percent, 0, 100)
-        _check_range("invocations_per_instance", self.invocations_per_instance, 0, 1000)
+        check_range("capture_percent", self.capture_percent, 0, 100)
+        check_range("invocations_per_instance", self.invocations_per_instance, 0, 1000)
         if self.capture_to and not _S3.fullmatch(self.capture_to):
-            _refuse("capture_to", self.capture_to, "use s3://bucket/prefix")
+            refuse("capture_to", self.capture_to, "use s3://bucket/prefix")
         if self.capture_to and not self.capture_percent:
-            _refuse("capture_to", self.capture_to, "give capture_percent too")
+            refuse("capture_to", self.capture_to, "give capture_percent too")
         if self.invocations_per_instance and not self.asynchronous:
-            _refuse("invocations_per_instance", self.invocations_per_instance, "it needs asynchronous=true")
-
-
-def _parse(name: str, text: str, default: Any) -> Any:
-    try:
-        if isinstance(default, bool):
-            return _flag(text)
-        return type(default)(text)
-    except ValueError as error:
-        message = f"option {name} is {text!r}"
-        raise ConfigurationError(message, hint=f"its default is {default!r}") from error
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in _YES:
-        return True
-    if text.lower() in _NO:
-        return False
-    message = "not a flag"
-    raise ValueError(message)
-
-
-def _check_range(name: str, value: float, least: float, most: float) -> None:
-    # Written so that nan is refused too.
-    if not least <= value <= most:
-        _refuse(name, value, f"use a number from {least:g} to {most:g}")
-
-
-def _refuse(name: str, value: object, hint: str) -> None:
-    message = f"option {name} is {value!r}"
-    raise ConfigurationError(message, hint=hint)
+            refuse("invocations_per_instance", self.invocations_per_instance, "it needs asynchronous=true")

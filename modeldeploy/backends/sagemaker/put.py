@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from modeldeploy.backends.cloud.steps import Step, moved
 from modeldeploy.backends.sagemaker import names, translate
 from modeldeploy.backends.sagemaker.change import PREPARE, START, Change, Tools, refuse_failed
 from modeldeploy.backends.sagemaker.described import Config, Seen, tag_list
 from modeldeploy.backends.sagemaker.images import Image
 from modeldeploy.backends.sagemaker.scaling import SCALE, Scaling
 from modeldeploy.backends.sagemaker.ship import Position, Shipment, Shipper
-from modeldeploy.backends.sagemaker.steps import Step, moved
 from modeldeploy.errors import ConflictError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.values.codec import from_json

@@ -1,0 +1,1 @@
+"""What the backends of clouds have in common, whatever the cloud."""
