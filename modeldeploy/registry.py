@@ -17,12 +17,13 @@ from modeldeploy.spi import Backend
 ENTRY_POINTS = "modeldeploy.backends"
 
 BUILT_IN = {
+    "azureml": "modeldeploy.backends.azureml.backend:AzureML",
     "local": "modeldeploy.backends.local.backend:LocalBackend",
     "memory": "modeldeploy.backends.memory:MemoryBackend",
     "sagemaker": "modeldeploy.backends.sagemaker.backend:SageMaker",
 }
 
-# Named by the design, with the extra that each needs; the last two are not there yet.
+# Named by the design, with the extra that each needs; the last one is not there yet.
 _EXTRAS = {"sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex"}
 _registered: dict[str, str | type[Backend]] = {}
 _lock = threading.Lock()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from typing import Any
 
-from modeldeploy.errors import ConfigurationError
-from modeldeploy.values.codec import to_json
-from modeldeploy.values.names import check_name
+from modeldeploy.backends.cloud.naming import digest, is_name, spec
 from modeldeploy.values.serving import Revision
+
+__all__ = ["digest", "is_name", "spec"]
 
 _PREFIX = "modeldeploy"
 _CONFIG_HASH, _MODEL_HASH = 12, 8
@@ -24,26 +22,6 @@ TAG_REVISION = f"{_PREFIX}:revision"
 TAG_SPEC = f"{_PREFIX}:spec"
 ENV_ENDPOINT, ENV_REVISION = "MODELDEPLOY_ENDPOINT", "MODELDEPLOY_REVISION"
 ENV_SPEC, ENV_RECORD = "MODELDEPLOY_SPEC", "MODELDEPLOY_RECORD"
-
-
-def is_name(text: str) -> bool:
-    """Whether there can be an endpoint of ours, or a revision, with this name."""
-    try:
-        check_name(text, "name")
-    except ConfigurationError:
-        return False
-    return True
-
-
-def digest(document: Any) -> str:
-    """Give the SHA-256 of a document, in hexadecimal digits."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def spec(revision: Revision) -> str:
-    """Give the hash of all that a revision is."""
-    return digest(to_json(revision))
 
 
 def model_name(endpoint: str, revision: Revision) -> str:
