@@ -1,0 +1,9 @@
+"""Azure Machine Learning on a loopback port of this machine: the API itself, with real scoring processes behind it."""
+
+from __future__ import annotations
+
+from modeldeploy.simulate.azureml.faults import Faults
+from modeldeploy.simulate.azureml.simulator import Simulator
+from modeldeploy.simulate.azureml.world import Timings
+
+__all__ = ["Faults", "Simulator", "Timings"]

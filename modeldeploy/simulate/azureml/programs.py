@@ -1,0 +1,46 @@
+"""Which program stands for an environment: images are neither built nor pulled, processes are started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+PORT = "{port}"
+_SCRIPT = str(Path(__file__).with_name("inference_server.py"))
+
+
+@attrs.frozen
+class Program:
+    """A command; ``{port}`` in it stands for the port to listen on, without it the program prints a line of JSON with its ``port``."""
+
+    argv: Sequence[str]
+    library: bool = True
+    """Whether it may import the modeldeploy of this environment."""
+
+
+MODEL_SERVER = Program(
+    (
+        sys.executable,
+        *("-m", "modeldeploy.serving", "serve", "--host", "127.0.0.1", "--port", "0", "--auth", "none", "--announce"),
+    )
+)
+# -P: the script's directory holds this package's modules, whose names an image does not know.
+INFERENCE_SERVER = Program((sys.executable, "-P", _SCRIPT, PORT), library=False)
+
+
+@attrs.frozen
+class Programs:
+    """The programs of custom containers by image or by repository: those named here before the one that is known anyway."""
+
+    known: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+
+    def custom(self, image: str) -> Program | None:
+        """Find the program of an image that has routes of its own; None when there is no such image."""
+        repository = image.rpartition("@")[0] or image.partition(":")[0]
+        for name in (image, repository, repository.rpartition("/")[2]):
+            if name in self.known:
+                return Program(self.known[name])
+        return MODEL_SERVER if "modeldeploy" in repository else None
