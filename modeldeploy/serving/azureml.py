@@ -7,6 +7,7 @@ gives it, and its answer the revision.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from modeldeploy.serving.messages import Request
 
 _MANIFEST = "manifest.json"
 _made: list[App] = []
+_one_at_a_time = threading.Lock()
+"""A worker of the inference server has one thread; a host with more must not predict twice at a time."""
 
 
 def init(environ: Mapping[str, str] | None = None) -> None:
@@ -42,5 +45,6 @@ def run(headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], b
     """Answer one request: status, headers, body."""
     (app,) = _made
     lower = {name.lower(): value for name, value in headers.items()}
-    (answer,) = app.respond_many([Request("POST", "/score", headers=lower, body=body)])
+    with _one_at_a_time:
+        (answer,) = app.respond_many([Request("POST", "/score", headers=lower, body=body)])
     return answer.status, dict(answer.headers), bytes(answer.body)

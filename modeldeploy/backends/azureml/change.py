@@ -63,6 +63,9 @@ class Change:
     def _move(self, name: str, note: str, *, about: str = "") -> Ticket:
         return moved(self.ticket, Step(name, about, time.time()), note=note)
 
+    def _finished(self) -> Ticket:
+        return attrs.evolve(self.ticket, note="", poll_after=0.0).done()
+
     def _busy(self, what: State) -> Ticket:
         note = f"waits for a change of the endpoint that is under way ({what.value})"
         return waiting(self.ticket, self._tools.pace.poll(0), note)

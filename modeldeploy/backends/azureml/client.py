@@ -250,7 +250,7 @@ def _silence() -> None:
     from azure.ai.ml._artifacts import _blob_storage_helper as helper
 
     # Shadows the builtin in that module alone, whose only use of it is an escape sequence after each upload.
-    helper.print = _say_nothing
+    vars(helper)["print"] = _say_nothing
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -27,7 +27,7 @@ class DropEndpoint(Change):
     def _start(self, _step: Step) -> Ticket:
         seen = self._provider.seen(self.name)
         if seen is None:
-            return self.ticket.done()
+            return self._finished()
         if seen.state is State.DELETING:
             return self._move(_GONE, "the endpoint is being deleted")
         self._provider.refuse_foreign(seen)
@@ -45,7 +45,7 @@ class DropEndpoint(Change):
 
     def _until_gone(self, step: Step, state: State | None) -> Ticket:
         if state is None:
-            return self.ticket.done()
+            return self._finished()
         age = max(0.0, time.time() - step.at)
         if not state.settled or age <= self._tools.pace.grace:
             phase = verdicts.ASKED if state.settled else verdicts.MOVING
@@ -68,7 +68,7 @@ class DropRevision(DropEndpoint):
         seen = self._provider.seen(self.name) if is_name(self._revision) else None
         found = seen.find(self._revision) if seen else None
         if seen is None or found is None:
-            return self.ticket.done()
+            return self._finished()
         if found.state is State.DELETING:
             return self._move(_ASKED, "the deployment is being deleted")
         self._provider.refuse_foreign(seen)

@@ -3,16 +3,19 @@
 ::
 
     score.py                   ``init`` and ``run`` as the provider's inference server calls them
-    modeldeploy/...            the part of this library that loads and serves a bundle
+    modeldeploy.zip            the part of this library that loads and serves a bundle, as source
 
-The environment is a public base image and a conda file with the versions that the model was packaged with, which the service builds; no
+The library is one file, because the SDK sends each file by requests of its own. The environment is a public base image and a conda file with the versions that the model was packaged with, which the service builds; no
 Docker is needed here. A container image of one's own is served by its own model server at its own routes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,17 +27,18 @@ from modeldeploy.backends.cloud import library
 from modeldeploy.packaging.bundle import Bundle
 
 SCRIPT = "score.py"
+_LIBRARY = "modeldeploy.zip"
 BASE_IMAGE = "mcr.microsoft.com/azureml/minimal-ubuntu22.04-py39-cpu-inference:latest"
 """Built on for models that need no accelerator; the conda file brings Python and everything else."""
 _SERVER = "azureml-inference-server-http>=1.4"
 _PORT = 8080
 _SCORE = '''\
-"""The functions that the provider's inference server calls; the work is done by the modeldeploy beside this file."""
+"""The functions that the provider's inference server calls; the work is done by the modeldeploy.zip beside this file."""
 
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "modeldeploy.zip"))
 
 from azureml.contrib.services.aml_request import rawhttp  # noqa: E402
 from azureml.contrib.services.aml_response import AMLResponse  # noqa: E402
@@ -100,11 +104,20 @@ def folder() -> Iterator[Path]:
     """Lay the script and the library out in a directory, for the time that it takes to send them."""
     with tempfile.TemporaryDirectory(prefix="modeldeploy-code-") as made:
         place = Path(made) / "code"
-        for name, data in {SCRIPT: _SCORE.encode(), **library.sources()}.items():
-            path = place / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        place.mkdir()
+        (place / SCRIPT).write_text(_SCORE, encoding="utf-8")
+        (place / _LIBRARY).write_bytes(_zipped())
         yield place
+
+
+@functools.cache
+def _zipped() -> bytes:
+    """Pack the library, the same bytes each time: the SDK knows what it has sent by its content."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in library.sources().items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def variables(bundle: Bundle, trust: tuple[str, ...]) -> dict[str, str]:

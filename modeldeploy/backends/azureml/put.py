@@ -186,7 +186,7 @@ class PutRevision(Change):
         found = self._find(seen)
         if found is None or found.state.broken:
             return self.ticket.failed(f"revision {self._revision.id!r} is not there any more")
-        return self.ticket.done() if seen.settled else waiting(self.ticket, self._tools.pace.poll(0), "settles")
+        return self._finished() if seen.settled else waiting(self.ticket, self._tools.pace.poll(0), "settles")
 
 
 _ONCE_MORE = "again:"

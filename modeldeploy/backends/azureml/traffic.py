@@ -50,7 +50,7 @@ class SetTraffic(Change):
         holds = seen is not None and seen.traffic.same_as(self._table)
         verdict = self._judge(seen.state if seen else None, step, holds=holds)
         if verdict.outcome is Outcome.DONE:
-            return self.ticket.done()
+            return self._finished()
         if verdict.outcome is Outcome.FAILED:
             now = f"traffic is {seen.traffic.live}" if seen else "the endpoint is gone"
             return self.ticket.failed(f"{now}: {self._why(step, verdict)}")

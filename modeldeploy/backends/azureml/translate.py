@@ -88,7 +88,9 @@ def environment(made: Environment, defaults: Defaults) -> Any:
     """Make the environment asset."""
     from azure.ai.ml.entities import Environment as Entity
 
-    extra = {"conda_file": dict(made.conda)} if made.conda else {"inference_config": dict(made.routes or {})}
+    extra: dict[str, Any] = (
+        {"conda_file": dict(made.conda)} if made.conda else {"inference_config": dict(made.routes or {})}
+    )
     return Entity(name=names.ENVIRONMENT, version=made.version, image=made.image, tags=dict(defaults.tags), **extra)
 
 

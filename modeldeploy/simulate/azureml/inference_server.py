@@ -22,7 +22,19 @@ from typing import Any
 
 _OK, _BAD, _NOT_ALLOWED, _NOT_FOUND, _FAILED = 200, 400, 405, 404, 500
 _JSON = "application/json"
+_RAW_HTTP = Path(__file__).with_name("raw_http.py")
 _UNEXPECTED = "An unexpected error occurred in scoring script. Check the logs for more info."
+
+
+def _loaded(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        message = f"there is no entry script at {path}"
+        raise FileNotFoundError(message)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 class Script:
@@ -31,15 +43,13 @@ class Script:
     def __init__(self, root: str, entry: str) -> None:
         path = Path(root, entry)
         sys.path[:0] = [str(path.parent), root]
-        spec = importlib.util.spec_from_file_location("entry_module", path)
-        if spec is None or spec.loader is None:
-            message = f"there is no entry script at {path}"
-            raise FileNotFoundError(message)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["entry_module"] = module
-        spec.loader.exec_module(module)
+        raw_http = _loaded("azureml_raw_http", _RAW_HTTP)
+        raw_http.install()
+        self.request = raw_http.AMLRequest
+        module = _loaded("entry_module", path)
         getattr(module, "init", _nothing)()
         self._run: Callable[..., Any] = module.run
+        self.raw = bool(getattr(module.run, raw_http.RAW, False))
         parameters = inspect.signature(module.run).parameters
         self._headers = "request_headers" in parameters
         self._argument = next(name for name in parameters if name != "request_headers")
@@ -91,17 +101,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def _score(self, body: bytes) -> None:
         try:
-            text = body.decode("utf-8")
+            # A script of the raw kind takes the request as it came, all others text.
+            asked = self._raw(body) if self.script.raw else body.decode("utf-8")
         except UnicodeDecodeError:
             self._answer(_BAD, b"Input request does not contain valid UTF-8 text.", "text/plain")
             return
         begun = time.perf_counter()
-        status, out, failed = _called(self.script, text, dict(self.headers.items()))
+        status, out, failed, more = _called(self.script, asked, dict(self.headers.items()))
         took = {
             "x-ms-run-fn-exec-ms": f"{(time.perf_counter() - begun) * 1000:.3f}",
             "x-ms-run-function-failed": str(failed),
         }
-        self._answer(status, out, _JSON, took)
+        lower = {name.lower(): value for name, value in more.items()}
+        self._answer(status, out, lower.pop("content-type", _JSON), {**took, **lower})
+
+    def _raw(self, body: bytes) -> Any:
+        return self.script.request(self.command, self.headers, body)
 
     def _answer(self, status: int, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -119,13 +134,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _called(script: Script, data: object, headers: Mapping[str, str]) -> tuple[int, bytes, bool]:
+def _called(script: Script, data: object, headers: Mapping[str, str]) -> tuple[int, bytes, bool, Mapping[str, str]]:
     try:
         result = script.run(data, headers)
-        return _OK, json.dumps({} if result is None else result).encode(), False
+        if hasattr(result, "failed"):
+            return result.status, result.body, result.failed or result.status >= _FAILED, result.headers
+        return _OK, json.dumps({} if result is None else result).encode(), False, {}
     except Exception:  # noqa: BLE001 - whatever the model's code raises is an answer
         traceback.print_exc(file=sys.stdout)
-        return _FAILED, json.dumps({"message": _UNEXPECTED}).encode(), True
+        return _FAILED, json.dumps({"message": _UNEXPECTED}).encode(), True, {}
 
 
 def main() -> int:
