@@ -252,15 +252,16 @@ def _silence() -> None:
     # Shadows the builtin in that module alone, whose only use of it is an escape sequence after each upload.
     vars(helper)["print"] = _say_nothing
     for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 _TALKATIVE = (
+    "azure.ai.ml._telemetry",
     "azure.ai.ml.operations._online_deployment_operations",
     "azure.ai.ml.operations._batch_deployment_operations",
     "azure.ai.ml._utils._endpoint_utils",
 )
-"""Loggers that the SDK gives a handler of its own on standard error, below which nothing of the application's can act."""
+"""Loggers that tell of every call, and of each thing that is not there as of an error; some have a handler on standard error of their own."""
 
 
 def _say_nothing(*_args: object, **_kwargs: object) -> None:
