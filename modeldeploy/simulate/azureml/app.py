@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -11,19 +10,17 @@ from typing import TYPE_CHECKING
 import attrs
 
 from modeldeploy.simulate.azureml import exchange
+from modeldeploy.simulate.azureml.door import Door
 from modeldeploy.simulate.azureml.errors import LostAnswerError, ServiceError
 from modeldeploy.simulate.azureml.exchange import Answer, Request
 from modeldeploy.simulate.azureml.frontdoor import FrontDoor
-from modeldeploy.simulate.azureml.routes import Routes
 from modeldeploy.simulate.azureml.storage import Storage
-from modeldeploy.simulate.azureml.tokens import Tokens, bearer
 from modeldeploy.simulate.azureml.world import World
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _log = logging.getLogger(__name__)
-_SUBSCRIPTIONS = "/subscriptions/"
 _INFERENCE = ".inference.ml"
 
 
@@ -32,10 +29,9 @@ class App:
     """A WSGI application for the whole simulated cloud."""
 
     world: World
-    routes: Routes
+    door: Door
     storage: Storage
     front: FrontDoor
-    tokens: Tokens
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -64,18 +60,7 @@ class App:
             return self.storage.answer(request, container, blob)
         if first.endswith(_INFERENCE):
             return self.front.answer(request, first.partition(".")[0], f"/{rest}")
-        return self._control(request)
-
-    def _control(self, request: Request) -> Answer:
-        self._authorise(request)
-        told = {"x-ms-request-id": str(uuid.uuid4())}
-        return self.routes.answer(request).adding(told)
-
-    def _authorise(self, request: Request) -> None:
-        given = bearer(request.headers.get("authorization", ""))
-        if self.tokens.audience(given) != self.world.url:
-            text = "Authentication failed. The 'Authorization' header is missing, or its access token is not valid for this audience."
-            raise ServiceError(401, "AuthenticationFailed", text)
+        return self.door.answer(request)
 
 
 def _reason(status: int) -> str:

@@ -81,7 +81,7 @@ class Assets:
 
     def put(self, request: Request, name: str, version: str) -> Answer:
         """Create a version, or change what may change of it."""
-        asked = {key: value for key, value in request.json().get("properties", {}).items() if value is not None}
+        asked = _read(request.json().get("properties", {}))
         with self.world.lock:
             old = self._versions.get((name, version))
             asset = self._created(name, version, asked) if old is None else self._changed(old, asked)
@@ -148,3 +148,12 @@ class Assets:
 
     def _resource(self, name: str, kind: str, born: Born, properties: Json) -> Json:
         return resources.resource(self.world, f"{self.kind.plural}/{name}", kind, born, properties)
+
+
+def _read(asked: Json) -> Json:
+    """Leave out what is null, and keep what stands in maps of texts as text."""
+    found = {key: value for key, value in asked.items() if value is not None}
+    for name in ("tags", "properties"):
+        if name in found:
+            found[name] = {key: value if isinstance(value, str) else str(value) for key, value in found[name].items()}
+    return found

@@ -1,80 +1,96 @@
-"""Which operation answers at which path."""
+"""Which operation answers at which path, and the models of the SDK that its exchange is held against."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from modeldeploy.simulate.azureml.assets import Assets
+from modeldeploy.simulate.azureml.exchange import Answer, Request
 from modeldeploy.simulate.azureml.parts import Parts
 from modeldeploy.simulate.azureml.routes import Routes
 from modeldeploy.simulate.azureml.world import NAMESPACE
-
-_ENDPOINT = "/onlineEndpoints/{endpoint}"
-_DEPLOYMENT = f"{_ENDPOINT}/deployments/{{deployment}}"
 
 
 def routes(parts: Parts) -> Routes:
     """Name the operations that are simulated."""
     found = Routes()
-    workspace = parts.world.site.id
-    _workspace(found, parts, workspace)
-    _assets(found, parts, workspace)
-    _online(found, parts, workspace)
+    at = parts.world.site.id
+    _workspace(found, parts, at)
+    for shelf in (parts.shelves.codes, parts.shelves.models, parts.shelves.environments):
+        _asset(found, shelf, at)
+    _online_endpoints(found, parts, at)
+    _online_deployments(found, parts, at)
     _operations(found, parts)
     return found
 
 
 def _workspace(found: Routes, parts: Parts, at: str) -> None:
-    there = parts.workspace
-    found.add("Workspaces_Get", "GET", at, there.show)
-    found.add("Datastores_List", "GET", f"{at}/datastores", there.datastores)
-    found.add("Datastores_Get", "GET", f"{at}/datastores/{{name}}", there.datastore)
-    found.add("Datastores_ListSecrets", "POST", f"{at}/datastores/{{name}}/listSecrets", there.secrets)
-    upload = f"{at}/codes/{{name}}/versions/{{version}}/startPendingUpload"
-    found.add("CodeVersions_StartPendingUpload", "POST", upload, there.pending_upload)
-
-
-def _assets(found: Routes, parts: Parts, at: str) -> None:
-    for shelf in (parts.shelves.codes, parts.shelves.models, parts.shelves.environments):
-        _asset(found, shelf, at)
+    there, store = parts.workspace, f"{at}/datastores/{{name}}"
+    found.add("Workspaces_Get", f"GET {at}", there.show, tells="Workspace")
+    found.add("Datastores_List", f"GET {at}/datastores", there.datastores, tells="[Datastore]")
+    found.add("Datastores_Get", f"GET {store}", there.datastore, tells="Datastore")
+    found.add("Datastores_ListSecrets", f"POST {store}/listSecrets", there.secrets, tells="DatastoreSecrets")
+    found.add(
+        "CodeVersions_StartPendingUpload",
+        f"POST {at}/codes/{{name}}/versions/{{version}}/startPendingUpload",
+        there.pending_upload,
+        asks="PendingUploadRequestDto",
+        tells="PendingUploadResponseDto",
+    )
 
 
 def _asset(found: Routes, shelf: Assets, at: str) -> None:
     called = shelf.kind.plural.removesuffix("s").capitalize()
     name = f"{at}/{shelf.kind.plural}/{{name}}"
-    found.add(f"{called}Containers_Get", "GET", name, shelf.container)
-    found.add(f"{called}Versions_List", "GET", f"{name}/versions", shelf.versions)
-    found.add(f"{called}Versions_Get", "GET", f"{name}/versions/{{version}}", shelf.show)
-    found.add(f"{called}Versions_CreateOrUpdate", "PUT", f"{name}/versions/{{version}}", shelf.put)
+    version, model = f"{name}/versions/{{version}}", f"{called}Version"
+    found.add(f"{called}Containers_Get", f"GET {name}", shelf.container, tells=f"{called}Container")
+    found.add(f"{called}Versions_List", f"GET {name}/versions", shelf.versions, tells=f"[{model}]")
+    found.add(f"{called}Versions_Get", f"GET {version}", shelf.show, tells=model)
+    found.add(f"{called}Versions_CreateOrUpdate", f"PUT {version}", shelf.put, asks=model, tells=model)
 
 
-def _online(found: Routes, parts: Parts, at: str) -> None:
-    endpoints, deployments = parts.endpoints, parts.deployments
-    endpoint, deployment = f"{at}{_ENDPOINT}", f"{at}{_DEPLOYMENT}"
-    found.add("OnlineEndpoints_List", "GET", f"{at}/onlineEndpoints", endpoints.page)
-    found.add("OnlineEndpoints_Get", "GET", endpoint, endpoints.show)
-    found.add("OnlineEndpoints_CreateOrUpdate", "PUT", endpoint, endpoints.put)
-    found.add("OnlineEndpoints_Delete", "DELETE", endpoint, endpoints.delete)
-    found.add("OnlineEndpoints_ListKeys", "POST", f"{endpoint}/listKeys", endpoints.keys)
-    found.add("OnlineEndpoints_RegenerateKeys", "POST", f"{endpoint}/regenerateKeys", endpoints.regenerate)
-    found.add("OnlineEndpoints_GetToken", "POST", f"{endpoint}/token", endpoints.token)
-    found.add("OnlineDeployments_List", "GET", f"{endpoint}/deployments", deployments.page)
-    found.add("OnlineDeployments_Get", "GET", deployment, deployments.show)
-    found.add("OnlineDeployments_CreateOrUpdate", "PUT", deployment, deployments.put)
-    found.add("OnlineDeployments_Delete", "DELETE", deployment, deployments.delete)
-    found.add("OnlineDeployments_GetLogs", "POST", f"{deployment}/getLogs", deployments.logs)
+def _online_endpoints(found: Routes, parts: Parts, at: str) -> None:
+    there, one, model = parts.endpoints, f"{at}/onlineEndpoints/{{endpoint}}", "OnlineEndpoint"
+    found.add("OnlineEndpoints_List", f"GET {at}/onlineEndpoints", there.page, tells=f"[{model}]")
+    found.add("OnlineEndpoints_Get", f"GET {one}", there.show, tells=model)
+    found.add("OnlineEndpoints_CreateOrUpdate", f"PUT {one}", there.put, asks=model, tells=model)
+    found.add("OnlineEndpoints_Delete", f"DELETE {one}", there.delete)
+    found.add("OnlineEndpoints_ListKeys", f"POST {one}/listKeys", there.keys, tells="EndpointAuthKeys")
+    found.add("OnlineEndpoints_GetToken", f"POST {one}/token", there.token, tells="EndpointAuthToken")
+    found.add(
+        "OnlineEndpoints_RegenerateKeys",
+        f"POST {one}/regenerateKeys",
+        there.regenerate,
+        asks="RegenerateEndpointKeysRequest",
+    )
+
+
+def _online_deployments(found: Routes, parts: Parts, at: str) -> None:
+    there, every = parts.deployments, f"{at}/onlineEndpoints/{{endpoint}}/deployments"
+    one, model = f"{every}/{{deployment}}", "OnlineDeployment"
+    found.add("OnlineDeployments_List", f"GET {every}", there.page, tells=f"[{model}]")
+    found.add("OnlineDeployments_Get", f"GET {one}", there.show, tells=model)
+    found.add("OnlineDeployments_CreateOrUpdate", f"PUT {one}", there.put, asks=model, tells=model)
+    found.add("OnlineDeployments_Delete", f"DELETE {one}", there.delete)
+    found.add(
+        "OnlineDeployments_GetLogs",
+        f"POST {one}/getLogs",
+        there.logs,
+        asks="DeploymentLogsRequest",
+        tells="DeploymentLogs",
+    )
 
 
 def _operations(found: Routes, parts: Parts) -> None:
     at = f"/subscriptions/{parts.world.site.subscription}/providers/{NAMESPACE}/locations/{{region}}"
-    operations = parts.operations
-    found.add(
-        "Operations_Status",
-        "GET",
-        f"{at}/mfeOperationsStatus/{{operation}}",
-        lambda request, **names: operations.status(request, names["operation"]),
-    )
-    found.add(
-        "Operations_Result",
-        "GET",
-        f"{at}/mfeOperationResults/{{operation}}",
-        lambda request, **names: operations.outcome(request, names["operation"]),
-    )
+    status = functools.partial(_anywhere, parts.operations.status)
+    outcome = functools.partial(_anywhere, parts.operations.outcome)
+    found.add("Operations_Status", f"GET {at}/mfeOperationsStatus/{{operation}}", status)
+    found.add("Operations_Result", f"GET {at}/mfeOperationResults/{{operation}}", outcome)
+
+
+def _anywhere(handler: Callable[[Request, str], Answer], request: Request, *, region: str, operation: str) -> Answer:
+    """Answer for an operation of the only region that there is."""
+    del region
+    return handler(request, operation)

@@ -24,6 +24,7 @@ from modeldeploy.simulate.azureml.endpoints import Endpoints, check_name
 from modeldeploy.simulate.azureml.errors import ServiceError, bad_request, conflict, not_found
 from modeldeploy.simulate.azureml.exchange import Answer, Json, Request, answer
 from modeldeploy.simulate.azureml.lro import Operations
+from modeldeploy.simulate.azureml.memory import Memory
 from modeldeploy.simulate.azureml.resources import Born
 from modeldeploy.simulate.azureml.world import World
 from modeldeploy.simulate.azureml.yard import Yard
@@ -37,6 +38,7 @@ class Deployments:
     operations: Operations
     endpoints: Endpoints
     yard: Yard
+    memory: Memory
 
     def get(self, endpoint: str, deployment: str) -> tuple[Endpoint, Deployment]:
         """Find a deployment; the service's error when it is not there."""
@@ -54,14 +56,19 @@ class Deployments:
         found = self.endpoints.get(endpoint)
         self.yard.check(asked)
         with self.world.lock:
-            _check_endpoint(found)
+            self._check_endpoint(found)
             there = found.deployments.get(deployment.lower())
+            self._remember(found, there, deployment)
             if there is None:
                 there = Deployment(deployment, asked, Born.now(self.world))
                 found.deployments[deployment.lower()] = there
                 return self._begin(found, there, CREATING, functools.partial(self._raise, found, there))
             _check_free(there)
             return self._replace(found, there, asked)
+
+    def _remember(self, endpoint: Endpoint, deployment: Deployment | None, name: str) -> None:
+        told = None if deployment is None else deployment_told(self.world, endpoint, deployment)
+        self.memory.keep(told, endpoint.name.lower(), name.lower())
 
     def _replace(self, endpoint: Endpoint, deployment: Deployment, asked: Json) -> Answer:
         scaled = _without_capacity(deployment.asked) == _without_capacity(asked) and deployment.fleet is not None
@@ -78,7 +85,11 @@ class Deployments:
             deployment.state = FAILED
 
         operation = self.operations.begin(
-            "od", state, work, failed=failed, result=lambda: deployment_told(self.world, endpoint, deployment)
+            "OnlineDeployments_CreateOrUpdate",
+            state,
+            work,
+            failed=failed,
+            result=lambda: deployment_told(self.world, endpoint, deployment),
         )
         deployment.operation = self.operations.status_url(operation)
         return answer(201, deployment_told(self.world, endpoint, deployment), self.operations.headers(operation))
@@ -91,10 +102,22 @@ class Deployments:
             deployment.state = SUCCEEDED
         self.yard.end(old)
 
+    def _check_endpoint(self, endpoint: Endpoint) -> None:
+        state = UPDATING if endpoint.settled > self.world.clock.now() else endpoint.state
+        if state in IN_PROGRESS:
+            raise conflict(
+                f"Cannot create a deployment in endpoint {endpoint.name} because it is in {state} provisioning state."
+            )
+
     def show(self, _request: Request, endpoint: str, deployment: str) -> Answer:
         """Answer a deployment."""
-        found, there = self.get(endpoint, deployment)
         with self.world.lock:
+            stale, told = self.memory.old(endpoint.lower(), deployment.lower())
+            if stale and told is not None:
+                return answer(200, told)
+            if stale:
+                raise not_found(f"Online deployment {deployment} could not be found in endpoint {endpoint}.")
+            found, there = self.get(endpoint, deployment)
             return answer(200, deployment_told(self.world, found, there))
 
     def page(self, _request: Request, endpoint: str) -> Answer:
@@ -112,12 +135,13 @@ class Deployments:
             there = None if found is None else found.deployments.get(deployment.lower())
             if found is None or there is None:
                 return Answer(204)
-            _check_endpoint(found)
+            self._check_endpoint(found)
             _check_free(there)
             _check_idle(found, there)
+            self._remember(found, there, deployment)
             there.state = DELETING
         work = functools.partial(self._delete, found, there)
-        operation = self.operations.begin("od", DELETING, work, failed=lambda _error: None)
+        operation = self.operations.begin("OnlineDeployments_Delete", DELETING, work, failed=lambda _error: None)
         return Answer(202, {"Content-Type": "application/json", **self.operations.headers(operation)}, b"null")
 
     def _delete(self, endpoint: Endpoint, deployment: Deployment) -> None:
@@ -135,13 +159,6 @@ class Deployments:
         kind = asked.get("containerType") or "InferenceServer"
         lines = self.yard.log(endpoint, deployment, kind).tail(int(asked.get("tail") or 100))
         return answer(200, {"content": "".join(f"{line}\n" for line in lines)})
-
-
-def _check_endpoint(endpoint: Endpoint) -> None:
-    if endpoint.state in IN_PROGRESS:
-        raise conflict(
-            f"Cannot create a deployment in endpoint {endpoint.name} because it is in {endpoint.state} provisioning state."
-        )
 
 
 def _check_free(deployment: Deployment) -> None:

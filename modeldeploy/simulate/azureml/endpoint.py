@@ -50,8 +50,8 @@ class Endpoint:
     deployments: dict[str, Deployment] = attrs.field(factory=dict)
     keys: dict[str, str] = attrs.field(factory=lambda: {"primary": new_key(), "secondary": new_key()})
     operation: str = ""
-    stale: Json = attrs.field(factory=dict)
-    stale_until: float = 0.0
+    settled: float = 0.0
+    """From when on deployments are taken again after an operation."""
 
     @property
     def auth_mode(self) -> str:

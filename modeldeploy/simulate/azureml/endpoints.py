@@ -21,9 +21,10 @@ from modeldeploy.simulate.azureml.endpoint import (
 from modeldeploy.simulate.azureml.errors import ServiceError, bad_request, conflict, not_found
 from modeldeploy.simulate.azureml.exchange import Answer, Json, Request, answer
 from modeldeploy.simulate.azureml.lro import Operations
+from modeldeploy.simulate.azureml.memory import Memory
 from modeldeploy.simulate.azureml.resources import Born
 from modeldeploy.simulate.azureml.tokens import Tokens
-from modeldeploy.simulate.azureml.world import World, stamp
+from modeldeploy.simulate.azureml.world import World
 
 NAME = re.compile(r"[a-zA-Z](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?")
 _WHOLE = 100
@@ -37,9 +38,12 @@ class Endpoints:
     world: World
     operations: Operations
     tokens: Tokens
+    memory: Memory
     items: dict[str, Endpoint] = attrs.field(factory=dict)
     ended: Callable[[Endpoint], None] = lambda _endpoint: None
     """Ends what runs for an endpoint that is deleted."""
+    _held: dict[str, float] = attrs.field(factory=dict)
+    """Until when names of deleted endpoints cannot be taken."""
 
     def get(self, name: str) -> Endpoint:
         """Find an endpoint; the service's error when it is not there."""
@@ -55,12 +59,18 @@ class Endpoints:
         with self.world.lock:
             found = self.items.get(endpoint.lower())
             _check(endpoint, asked, found)
+            self.memory.keep(None if found is None else endpoint_told(self.world, found), endpoint.lower())
             if found is None:
+                self._check_held(endpoint)
                 found = Endpoint(endpoint, asked, Born.now(self.world))
                 self.items[endpoint.lower()] = found
                 return self._begin(found, CREATING, asked, self.world.timings.endpoint)
             check_free(found)
             return self._begin(found, UPDATING, asked, self.world.timings.traffic)
+
+    def _check_held(self, name: str) -> None:
+        if self._held.get(name.lower(), 0.0) > self.world.clock.now():
+            raise bad_request("There is already an endpoint with this name", "InferencingClientCallFailed")
 
     def _begin(self, endpoint: Endpoint, state: str, asked: Json, takes: float) -> Answer:
         endpoint.state = state
@@ -71,7 +81,11 @@ class Endpoints:
                 self._apply(endpoint, asked)
 
         operation = self.operations.begin(
-            "oe", state, work, failed=_fail(endpoint), result=lambda: endpoint_told(self.world, endpoint)
+            "OnlineEndpoints_CreateOrUpdate",
+            state,
+            work,
+            failed=_fail(endpoint),
+            result=lambda: endpoint_told(self.world, endpoint),
         )
         endpoint.operation = self.operations.status_url(operation)
         return answer(201, endpoint_told(self.world, endpoint), self.operations.headers(operation))
@@ -83,11 +97,15 @@ class Endpoints:
         endpoint.mirror = dict(properties.get("mirrorTraffic") or {})
         endpoint.born.modified = self.world.clock.now()
         endpoint.state = SUCCEEDED
+        endpoint.settled = self.world.clock.after(self.world.faults.settling_s)
 
     def show(self, _request: Request, endpoint: str) -> Answer:
         """Answer an endpoint."""
-        found = self.get(endpoint)
         with self.world.lock:
+            stale, told = self.memory.old(endpoint.lower())
+            if stale:
+                return _as_it_was(told, endpoint)
+            found = self.get(endpoint)
             return answer(200, endpoint_told(self.world, found))
 
     def page(self, _request: Request) -> Answer:
@@ -102,8 +120,11 @@ class Endpoints:
             if found is None:
                 return Answer(204)
             check_free(found)
+            self.memory.keep(endpoint_told(self.world, found), endpoint.lower())
             found.state = DELETING
-        operation = self.operations.begin("oe", DELETING, lambda: self._delete(found), failed=_fail(found))
+        operation = self.operations.begin(
+            "OnlineEndpoints_Delete", DELETING, lambda: self._delete(found), failed=_fail(found)
+        )
         return Answer(202, {"Content-Type": "application/json", **self.operations.headers(operation)}, b"null")
 
     def _delete(self, endpoint: Endpoint) -> None:
@@ -111,6 +132,7 @@ class Endpoints:
         self.ended(endpoint)
         with self.world.lock:
             self.items.pop(endpoint.name.lower(), None)
+            self._held[endpoint.name.lower()] = self.world.clock.after(self.world.faults.held_s)
 
     def keys(self, _request: Request, endpoint: str) -> Answer:
         """Answer the keys of an endpoint that takes keys."""
@@ -131,7 +153,7 @@ class Endpoints:
             with self.world.lock:
                 found.keys[which] = asked.get("keyValue") or new_key()
 
-        operation = self.operations.begin("oe", UPDATING, work, failed=lambda _error: None)
+        operation = self.operations.begin("OnlineEndpoints_RegenerateKeys", UPDATING, work, failed=lambda _error: None)
         return Answer(202, {"Content-Type": "application/json", **self.operations.headers(operation)}, b"null")
 
     def token(self, _request: Request, endpoint: str) -> Answer:
@@ -141,16 +163,22 @@ class Endpoints:
         told = {
             "accessToken": token.text,
             "tokenType": "Bearer",
-            "expiryTimeUtc": stamp(token.until),
-            "refreshAfterTimeUtc": stamp(token.issued + (token.until - token.issued) / 2),
+            "expiryTimeUtc": int(token.until),
+            "refreshAfterTimeUtc": int(token.refresh),
         }
-        return answer(200, {**told, "expiryTimeUtc": int(token.until), "refreshAfterTimeUtc": int(token.refresh)})
+        return answer(200, told)
 
     def _with_auth(self, name: str, mode: str) -> Endpoint:
         found = self.get(name)
         if found.auth_mode.lower() != mode.lower():
             raise bad_request(f"The endpoint {name} has the authentication mode {found.auth_mode}, not {mode}.")
         return found
+
+
+def _as_it_was(told: Json | None, name: str) -> Answer:
+    if told is None:
+        raise not_found(f"Online endpoint {name} could not be found.")
+    return answer(200, told)
 
 
 def check_free(endpoint: Endpoint) -> None:

@@ -20,14 +20,19 @@ _log = logging.getLogger(__name__)
 # The recorded URLs are signed, and kilobytes long by the certificate that they carry; a client has to keep them as they are.
 _CERTIFICATE = secrets.token_urlsafe(1500)
 _RUNNING_UNTIL = "0001-01-01T00:00:00+00:00"
+_KINDS = {"OnlineEndpoints": "oe", "OnlineDeployments": "od", "BatchEndpoints": "be", "BatchDeployments": "bd"}
+_INTERNAL = "An internal server error occurred. Please try again. If the issue persists, contact support."
+_CANCELED_CODE = "OperationCanceled"
+_CANCELED_TEXT = "The operation was canceled by an operation of higher priority."
 SUCCEEDED, FAILED, CANCELED = "Succeeded", "Failed", "Canceled"
 
 
 @attrs.define(eq=False)
 class Operation:
-    """One operation: ``kind`` is what its id begins with (``oe``, ``od``, ``be``, ``bd``, ``oeidp``)."""
+    """One operation; ``name`` is what began it."""
 
     id: str
+    name: str
     status: str
     started: float
     ended: float = 0.0
@@ -53,7 +58,7 @@ class Operations:
 
     def begin(
         self,
-        kind: str,
+        name: str,
         status: str,
         work: Work,
         *,
@@ -61,9 +66,8 @@ class Operations:
         result: Callable[[], Json | None] = lambda: None,
     ) -> Operation:
         """Begin one: ``work`` is done beside, and ``failed`` is called with the error when it raises one."""
-        operation = Operation(
-            f"{kind}:{self.world.site.workspace_id}:{uuid.uuid4()}", status, self.world.clock.now(), result=result
-        )
+        key = f"{_KINDS[name.partition('_')[0]]}:{self.world.site.workspace_id}:{uuid.uuid4()}"
+        operation = Operation(key, name, status, self.world.clock.now(), result=result)
         with self.world.lock:
             self._all[operation.id] = operation
         self.world.go(operation.id, lambda: self._run(operation, work, failed))
@@ -71,6 +75,7 @@ class Operations:
 
     def _run(self, operation: Operation, work: Work, failed: Callable[[ServiceError], None]) -> None:
         try:
+            self._check_faults(operation)
             work()
         except StoppedError:
             raise
@@ -78,10 +83,20 @@ class Operations:
             told = error if isinstance(error, ServiceError) else _broken(error)
             with self.world.lock:
                 failed(told)
-                self._end(operation, FAILED, told)
+                self._end(operation, CANCELED if told.code == _CANCELED_CODE else FAILED, told)
         else:
             with self.world.lock:
                 self._end(operation, SUCCEEDED, None)
+
+    def _check_faults(self, operation: Operation) -> None:
+        faults = self.world.faults
+        for switch, code, text in (
+            (faults.broken, "InternalServerError", _INTERNAL),
+            (faults.canceled, _CANCELED_CODE, _CANCELED_TEXT),
+        ):
+            if faults.take(switch, operation.name):
+                self.world.wait(self.world.timings.keys)
+                raise ServiceError(500, code, text)
 
     def _end(self, operation: Operation, status: str, error: ServiceError | None) -> None:
         operation.error = error
@@ -130,7 +145,14 @@ class Operations:
             "endTime": stamp(operation.ended) if operation.done else _RUNNING_UNTIL,
             "percentComplete": 100.0 if operation.done else 0.0,
         }
-        return told if operation.error is None else {**told, "error": operation.error.body()}
+        return told if operation.error is None else {**told, "error": self._failure(operation.error)}
+
+    def _failure(self, error: ServiceError) -> Json:
+        body = error.body()
+        # Seen in issue threads: no code, and its name before the message.
+        return (
+            {**body, "code": None, "message": f"{error.code}: {error.message}"} if self.world.faults.nameless else body
+        )
 
     def _get(self, request: Request, operation: str) -> Operation:
         if not hmac.compare_digest(request.query.get("s", ""), self._signature(request.path)):
@@ -150,9 +172,7 @@ class Operations:
         return hmac.new(self._secret, path.lower().encode(), hashlib.sha256).hexdigest()
 
     def _patience(self) -> dict[str, str]:
-        seconds = self.world.timings.poll / self.world.speed
-        # Whole seconds are the least that Retry-After can say; the second header is azure-core's finer form of it.
-        return {"Retry-After": str(max(1, round(seconds))), "retry-after-ms": str(max(10, round(seconds * 1000)))}
+        return self.world.retry_after(self.world.timings.poll)
 
 
 def _broken(error: Exception) -> ServiceError:

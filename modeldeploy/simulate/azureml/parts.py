@@ -15,6 +15,7 @@ from modeldeploy.simulate.azureml.deployments import Deployments
 from modeldeploy.simulate.azureml.endpoints import Endpoints
 from modeldeploy.simulate.azureml.frontdoor import FrontDoor
 from modeldeploy.simulate.azureml.lro import Operations
+from modeldeploy.simulate.azureml.memory import Memory
 from modeldeploy.simulate.azureml.resources import Born
 from modeldeploy.simulate.azureml.sas import Key
 from modeldeploy.simulate.azureml.settings import Settings
@@ -48,17 +49,17 @@ class Parts:
         world = World(site, settings.clock, settings.faults, settings.timings, url, settings.speed)
         blobs = _blobs(settings, world)
         key = Key(site.account, base64.b64encode(secrets.token_bytes(64)).decode())
-        tokens, operations = Tokens(settings.clock, site), Operations(world)
+        tokens, operations, memory = Tokens(settings.clock, site), Operations(world), Memory(world)
         codes, models, environments = (
             Assets(world, each) for each in (assets.CODES, assets.MODELS, assets.ENVIRONMENTS)
         )
         shelves = Shelves(codes, models, environments, blobs)
         yard = _yard(settings, world, shelves, launcher)
-        endpoints = Endpoints(world, operations, tokens, ended=yard.end_all)
+        endpoints = Endpoints(world, operations, tokens, memory, ended=yard.end_all)
         workspace = Workspace(world, key, Born.now(world), lambda name: blobs.create(name, world.clock.now()))
         return cls(
             world, tokens, operations, Storage(world, blobs, key), workspace, shelves, yard, endpoints,
-            Deployments(world, operations, endpoints, yard), FrontDoor(world, endpoints, tokens),
+            Deployments(world, operations, endpoints, yard, memory), FrontDoor(world, endpoints, tokens),
         )  # fmt: skip
 
 

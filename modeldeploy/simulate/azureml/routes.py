@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 
 import attrs
+import orjson
 
+from modeldeploy.simulate.azureml import schemas
 from modeldeploy.simulate.azureml.errors import ServiceError
 from modeldeploy.simulate.azureml.exchange import Answer, Request
 
 Handler = Callable[..., Answer]
+_TOLD = frozenset({200, 201})
 _NAME = re.compile(r"\{(\w+)(\*?)\}")
 
 
@@ -22,6 +25,19 @@ class Route:
     method: str
     pattern: re.Pattern[str]
     handler: Handler
+    asks: str = ""
+    """The model of its request in the SDK; none where it takes no body."""
+    tells: str = ""
+    """The model of its answer, ``[Name]`` for a page of them."""
+
+    def perform(self, request: Request, names: dict[str, str]) -> Answer:
+        """Answer a request, both held against the SDK's models."""
+        if self.asks:
+            schemas.check_request(self.asks, request.json())
+        found = self.handler(request, **names)
+        if self.tells and found.body and found.status in _TOLD:
+            schemas.check_answer(self.tells, orjson.loads(found.body))
+        return found
 
 
 @attrs.define(eq=False)
@@ -30,9 +46,10 @@ class Routes:
 
     _routes: list[Route] = attrs.field(factory=list)
 
-    def add(self, operation: str, method: str, template: str, handler: Handler) -> None:
-        """Add one: ``{name}`` stands for a segment, ``{name*}`` for the rest of the path."""
-        self._routes.append(Route(operation, method, _compiled(template), handler))
+    def add(self, operation: str, where: str, handler: Handler, *, asks: str = "", tells: str = "") -> None:
+        """Add one: ``where`` is method and path, in which ``{name}`` stands for a segment, ``{name*}`` for all that follows."""
+        method, _, template = where.partition(" ")
+        self._routes.append(Route(operation, method, _compiled(template), handler, asks, tells))
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """Find what answers, and the names in the path; the service's error when there is nothing."""
@@ -44,11 +61,6 @@ class Routes:
             if found:
                 allowed.add(route.method)
         raise _nothing(method, path, allowed)
-
-    def answer(self, request: Request) -> Answer:
-        """Answer a request by whatever is there for it."""
-        route, names = self.find(request.method, request.path)
-        return route.handler(request, **names)
 
 
 def _compiled(template: str) -> re.Pattern[str]:

@@ -6,6 +6,7 @@ import contextlib
 
 from modeldeploy.simulate.azureml.app import App
 from modeldeploy.simulate.azureml.catalogue import routes
+from modeldeploy.simulate.azureml.door import Door
 from modeldeploy.simulate.azureml.parts import Parts
 from modeldeploy.simulate.azureml.sdk import Credential
 from modeldeploy.simulate.azureml.settings import Settings
@@ -26,9 +27,7 @@ class Running:
             self.parts = Parts.make(settings, self.url, launcher)
             stack.callback(self._end)
             self.credential = Credential(self.parts.tokens, self.url)
-            server.start(
-                App(self.parts.world, routes(self.parts), self.parts.storage, self.parts.front, self.parts.tokens)
-            )
+            server.start(_app(self.parts))
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -39,3 +38,7 @@ class Running:
         self.parts.world.stopping.set()
         self.parts.yard.close()
         self.parts.world.stop()
+
+
+def _app(parts: Parts) -> App:
+    return App(parts.world, Door(parts.world, routes(parts), parts.tokens), parts.storage, parts.front)

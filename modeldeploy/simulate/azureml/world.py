@@ -102,9 +102,11 @@ class World:
         for thread in list(self._threads):
             thread.join()
 
-    def stamp(self) -> str:
-        """Write the time as the service does."""
-        return stamp(self.clock.now())
+    def retry_after(self, seconds: float) -> dict[str, str]:
+        """Write the headers that tell when to come again."""
+        here = seconds / self.speed
+        # Whole seconds are the least that Retry-After can say; the second header is azure-core's finer form of it.
+        return {"Retry-After": str(max(1, round(here))), "retry-after-ms": str(max(10, round(here * 1000)))}
 
 
 def stamp(at: float) -> str:
