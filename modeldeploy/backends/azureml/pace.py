@@ -13,8 +13,8 @@ class Pace:
 
     @property
     def grace(self) -> float:
-        """How long after a request a resource may still show what was before."""
-        return 30.0 / self.speed
+        """How long after a request a resource may still show what was before; a look itself takes time, however fast the service is."""
+        return max(0.5, 30.0 / self.speed)
 
     @property
     def slot(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ import pytest
 from modeldeploy.backends.azureml.entry import contained
 from modeldeploy.backends.azureml.rehearsal import Rehearsal, start
 from modeldeploy.engine.drivers import RealClock
+from modeldeploy.errors import ModelDeployError
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
+from modeldeploy.simulate.azureml.world import Timings
 from modeldeploy.testing.harness import Harness
 from modeldeploy.values.serving import EndpointSpec, Payload, Revision
 from modeldeploy.values.ticket import Phase, Ticket
@@ -27,6 +31,7 @@ STUB = str(Path(__file__).parent.with_name("sagemaker") / "stub.py")
 KINDS = ("", "broken", "sick", "dies")
 IMAGES = {f"stub-{kind}" if kind else "stub": (sys.executable, "-I", "-S", STUB, kind) for kind in KINDS}
 SPEED = 1_000.0
+QUICK = Timings(endpoint=30.0, traffic=10.0, deployment=40.0, delete=10.0)
 JSON = {"content-type": "application/json"}
 
 
@@ -65,7 +70,7 @@ def shelf():
 
 @pytest.fixture(scope="module")
 def rehearsal(shelf):
-    made = start(speed=SPEED, image="stub", images=IMAGES, home=shelf[0], patience_s=10.0)
+    made = start(speed=SPEED, image="stub", images=IMAGES, home=shelf[0], patience_s=10.0, timings=QUICK)
     # Assets stay in the workspace, so the first deployment of a model writes more than every other one does.
     for model in shelf[1]:
         made._provider.put_model(Revision.of(model))
@@ -88,16 +93,16 @@ class Town:
         """Make a revision whose container is of some kind."""
         return Revision.of(self.models[at], options={"image": f"stub-{kind}" if kind else "stub", **options})
 
-    def carry(self, ticket: Ticket, *, until: float = 30.0) -> Ticket:
+    def carry(self, ticket: Ticket, *, until: float = 30.0, on: Rehearsal | None = None) -> Ticket:
         deadline = time.monotonic() + until
         while not ticket.phase.ended:
             assert time.monotonic() < deadline, ticket
-            ticket = self.backend.advance(ticket)
+            ticket = (on or self.backend).advance(ticket)
             time.sleep(min(ticket.poll_after or 0.002, 0.05))
         return ticket
 
-    def succeed(self, ticket: Ticket) -> Ticket:
-        ended = self.carry(ticket)
+    def succeed(self, ticket: Ticket, *, on: Rehearsal | None = None) -> Ticket:
+        ended = self.carry(ticket, on=on)
         assert ended.phase is Phase.SUCCEEDED, ended.note
         return ended
 
@@ -143,3 +148,38 @@ def harness(rehearsal, shelf):
     )
     yield made
     made.cleanup()
+
+
+TRIES = 12
+
+
+class Patient:
+    """Passes every call on, again and again while its error is transient; no flow runs here that would do so."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.repeated = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        @functools.wraps(found)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for _try in range(TRIES):
+                try:
+                    return found(*args, **kwargs)
+                except ModelDeployError as error:
+                    if not error.transient:
+                        raise
+                    self.repeated += 1
+                    time.sleep(min(0.02, getattr(error, "retry_after", None) or 0.005))
+            return found(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture
+def patient(rehearsal):
+    return Patient(rehearsal)
