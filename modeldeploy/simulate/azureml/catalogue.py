@@ -17,10 +17,11 @@ def routes(parts: Parts) -> Routes:
     found = Routes()
     at = parts.world.site.id
     _workspace(found, parts, at)
-    for shelf in (parts.shelves.codes, parts.shelves.models, parts.shelves.environments):
+    for shelf in (parts.materials.codes, parts.materials.models, parts.materials.environments):
         _asset(found, shelf, at)
     _online_endpoints(found, parts, at)
     _online_deployments(found, parts, at)
+    _monitor(found, parts, at)
     _operations(found, parts)
     return found
 
@@ -80,6 +81,18 @@ def _online_deployments(found: Routes, parts: Parts, at: str) -> None:
         asks="DeploymentLogsRequest",
         tells="DeploymentLogs",
     )
+
+
+def _monitor(found: Routes, parts: Parts, at: str) -> None:
+    insights = "/providers/microsoft.insights"
+    endpoint = f"{at}/onlineEndpoints/{{endpoint}}{insights}"
+    found.add("Metrics_List", f"GET {endpoint}/metrics", parts.monitor.metrics)
+    found.add("MetricDefinitions_List", f"GET {endpoint}/metricDefinitions", parts.monitor.definitions)
+    there, every = parts.autoscale, f"{parts.world.site.group}{insights}/autoscalesettings"
+    found.add("AutoscaleSettings_List", f"GET {every}", there.page)
+    found.add("AutoscaleSettings_Get", f"GET {every}/{{name}}", there.show)
+    found.add("AutoscaleSettings_CreateOrUpdate", f"PUT {every}/{{name}}", there.put)
+    found.add("AutoscaleSettings_Delete", f"DELETE {every}/{{name}}", there.delete)
 
 
 def _operations(found: Routes, parts: Parts) -> None:

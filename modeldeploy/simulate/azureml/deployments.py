@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 import attrs
 
-from modeldeploy.simulate.azureml import defaults
+from modeldeploy.simulate.azureml import defaults, machines
 from modeldeploy.simulate.azureml.endpoint import (
     CREATING,
     DELETING,
@@ -29,6 +30,8 @@ from modeldeploy.simulate.azureml.resources import Born
 from modeldeploy.simulate.azureml.world import World
 from modeldeploy.simulate.azureml.yard import Yard
 
+_ID = re.compile(r".*/onlineEndpoints/(?P<endpoint>[^/]+)/deployments/(?P<deployment>[^/]+)", re.IGNORECASE)
+
 
 @attrs.define(eq=False)
 class Deployments:
@@ -49,15 +52,25 @@ class Deployments:
             raise not_found(f"Online deployment {deployment} could not be found in endpoint {endpoint}.")
         return found, there
 
+    def exists(self, reference: str) -> bool:
+        """Say whether a resource id names a deployment that there is."""
+        found = _ID.fullmatch(reference)
+        if found is None or not reference.lower().startswith(self.world.site.id.lower()):
+            return False
+        with self.world.lock:
+            endpoint = self.endpoints.items.get(found["endpoint"].lower())
+            return endpoint is not None and found["deployment"].lower() in endpoint.deployments
+
     def put(self, request: Request, endpoint: str, deployment: str) -> Answer:
         """Create a deployment, or put another in its place."""
         asked = defaults.filled(request.json())
         check_name(deployment)
         found = self.endpoints.get(endpoint)
-        self.yard.check(asked)
+        self.yard.materials.check(asked["properties"])
         with self.world.lock:
             self._check_endpoint(found)
             there = found.deployments.get(deployment.lower())
+            self._check_quota(asked, there)
             self._remember(found, there, deployment)
             if there is None:
                 there = Deployment(deployment, asked, Born.now(self.world))
@@ -65,6 +78,12 @@ class Deployments:
                 return self._begin(found, there, CREATING, functools.partial(self._raise, found, there))
             _check_free(there)
             return self._replace(found, there, asked)
+
+    def _check_quota(self, asked: Json, instead: Deployment | None) -> None:
+        every = [each for endpoint in self.endpoints.items.values() for each in endpoint.deployments.values()]
+        others = [(each.size, each.count) for each in every if each is not instead]
+        size, count = asked["properties"]["instanceType"], int(asked["sku"]["capacity"])
+        machines.check_quota(self.world.faults.quota, size, count, others)
 
     def _remember(self, endpoint: Endpoint, deployment: Deployment | None, name: str) -> None:
         told = None if deployment is None else deployment_told(self.world, endpoint, deployment)

@@ -32,6 +32,11 @@ class Deployment:
     """Where its latest operation is looked at."""
 
     @property
+    def size(self) -> str:
+        """The type of its instances."""
+        return str(self.asked["properties"]["instanceType"])
+
+    @property
     def count(self) -> int:
         """How many instances were asked for."""
         return int(self.asked["sku"]["capacity"])

@@ -9,39 +9,15 @@ from collections.abc import Mapping
 
 import attrs
 
+from modeldeploy.simulate.azureml.asking import DEPLOYMENT, HOP, Asking, Call, RefusedError, too_many
 from modeldeploy.simulate.azureml.endpoint import Deployment, Endpoint
 from modeldeploy.simulate.azureml.endpoints import Endpoints
 from modeldeploy.simulate.azureml.exchange import Answer, Request, answer
-from modeldeploy.simulate.azureml.instances import Fleet
+from modeldeploy.simulate.azureml.mirroring import Mirroring
 from modeldeploy.simulate.azureml.tokens import Tokens, bearer
 from modeldeploy.simulate.azureml.world import World
-from modeldeploy.simulate.sagemaker.wire import Reply, UnreachableError
 
-DEPLOYMENT = "azureml-model-deployment"
 AUDIENCE = "https://ml.azure.com"
-_OK = 200
-_HOP = frozenset(
-    {
-        "connection",
-        "transfer-encoding",
-        "content-length",
-        "host",
-        "authorization",
-        "keep-alive",
-        "date",
-        "server",
-        "expect",
-    }
-)
-
-
-class RefusedError(Exception):
-    """The call goes no further."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
 
 
 @attrs.define(eq=False)
@@ -51,6 +27,8 @@ class FrontDoor:
     world: World
     endpoints: Endpoints
     tokens: Tokens
+    asking: Asking
+    mirroring: Mirroring
 
     def answer(self, request: Request, endpoint: str, path: str) -> Answer:
         """Answer one call."""
@@ -73,23 +51,13 @@ class FrontDoor:
         fleet = deployment.fleet
         if fleet is None:
             raise RefusedError(503, f"The deployment {deployment.name} is not ready.")
-        with fleet.slot() as taken:
-            if not taken:
-                raise RefusedError(429, "Too many requests are pending.", {"Retry-After": "1"})
-            return _told(deployment, self._ask(request, fleet, path))
-
-    def _ask(self, request: Request, fleet: Fleet, path: str) -> Reply:
-        instance = fleet.next()
-        if instance is None:
-            raise RefusedError(503, "There is no instance.")
-        headers = {name: value for name, value in request.headers.items() if name not in _HOP}
-        target = fleet.paths.scoring if path == "/score" else path
-        try:
-            return instance.line.ask(request.method, target, headers, request.body(), fleet.timeout_s)
-        except TimeoutError as error:
-            raise RefusedError(408, "The request timed out.") from error
-        except UnreachableError as error:
-            raise RefusedError(502, "The model's container did not answer.") from error
+        if self.world.faults.throttles_score():
+            raise too_many()
+        call = Call(request.method, path, _passed(request.headers), request.body())
+        answer = self.asking.ask(endpoint, deployment, fleet, call)
+        if DEPLOYMENT not in request.headers:
+            self.mirroring.copy(endpoint, call)
+        return answer
 
     def _authorise(self, request: Request, endpoint: Endpoint) -> None:
         given = bearer(request.headers.get("authorization", ""))
@@ -119,10 +87,5 @@ def _drawn(traffic: Mapping[str, int]) -> str | None:
     return random.choices(names, [traffic[name] for name in names])[0] if names else None  # noqa: S311 - a share, no secret
 
 
-def _told(deployment: Deployment, reply: Reply) -> Answer:
-    headers = {name: value for name, value in reply.headers.items() if name not in _HOP}
-    headers[DEPLOYMENT] = deployment.name
-    if reply.status == _OK:
-        return Answer(_OK, headers, reply.body)
-    model = {"ms-azureml-model-error-statuscode": str(reply.status), "ms-azureml-model-error-reason": "model_error"}
-    return Answer(424, {**headers, **model}, reply.body)
+def _passed(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in headers.items() if name not in HOP}

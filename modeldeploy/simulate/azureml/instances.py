@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -11,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
@@ -36,6 +37,16 @@ class StartError(Exception):
     def __init__(self, exited: int | None) -> None:
         super().__init__("not ready" if exited is None else f"ended with {exited}")
         self.exited = exited
+
+
+@attrs.frozen
+class Patience:
+    """How long a process may take to become ready, in seconds of this machine."""
+
+    silent_s: float
+    """Without any answer."""
+    unwell_s: float
+    """Answering that it is not ready."""
 
 
 @attrs.frozen
@@ -88,14 +99,18 @@ class Instance:
         self._pump = threading.Thread(target=self._read, args=(self._process,), name="instance output", daemon=True)
         self._pump.start()
 
-    def wait(self, path: str, patience_s: float, stop: threading.Event) -> None:
-        """Ask whether it is ready until it says 200; StartError when it ends before, or takes too long."""
-        until = time.monotonic() + patience_s
-        while self.probe(path) != _OK:
+    def wait(self, path: str, limits: Patience, stop: threading.Event) -> None:
+        """Ask whether it is ready until it says 200; StartError when it ends before, says no for too long, or takes too long."""
+        begun = time.monotonic()
+        refused: float | None = None
+        while (status := self.probe(path)) != _OK:
+            now = time.monotonic()
+            refused = (refused or now) if status else None
             ended = self._process.poll() if self._process is not None else 0
             if ended is not None:
                 raise StartError(ended)
-            if time.monotonic() > until or stop.wait(_EVERY_S):
+            late = now - begun > limits.silent_s or (refused is not None and now - refused > limits.unwell_s)
+            if late or stop.wait(_EVERY_S):
                 raise StartError(None)
 
     def probe(self, path: str) -> int:
@@ -143,31 +158,43 @@ class Instance:
                     self._line = Line(port)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Fleet:
     """What answers for a deployment at a time."""
 
-    instances: list[Instance]
     paths: Paths
     slots: threading.Semaphore
+    """How many requests are taken at a time."""
     timeout_s: float
-    _turn: int = 0
+    """How long a container may take to answer, in seconds of this machine."""
+    start: Callable[[], Instance]
+    """Starts one more instance."""
+    liveness_s: float
+    """How often each is asked whether it is alive, in seconds of this machine."""
+    most_failures: int
+    """How often in a row it may say no."""
+    instances: list[Instance] = attrs.field(factory=list)
+    _turn: itertools.count[int] = attrs.field(factory=itertools.count)
+    _asked: dict[Instance, float] = attrs.field(factory=dict)
+    _failed: Counter[Instance] = attrs.field(factory=Counter)
 
     def next(self) -> Instance | None:
         """Give the instance whose turn it is."""
         instances = self.instances
-        self._turn += 1
-        return instances[self._turn % len(instances)] if instances else None
+        return instances[next(self._turn) % len(instances)] if instances else None
 
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[bool]:
-        """Take one of the places for requests, and say whether there was one."""
-        taken = self.slots.acquire(blocking=False)
-        try:
-            yield taken
-        finally:
-            if taken:
-                self.slots.release()
+    def is_dead(self, instance: Instance) -> bool:
+        """Say whether an instance is to be started again; asks it, when it is time to."""
+        now = time.monotonic()
+        if not instance.ended and now - self._asked.get(instance, 0.0) < self.liveness_s:
+            return False
+        self._asked[instance] = now
+        well = not instance.ended and instance.probe(self.paths.liveness) == _OK
+        self._failed[instance] = 0 if well else self._failed[instance] + 1
+        if instance.ended or self._failed[instance] >= self.most_failures:
+            del self._asked[instance], self._failed[instance]
+            return True
+        return False
 
 
 def _announced(line: str) -> int | None:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Callable
 from typing import Self
 
 import attrs
 
 from modeldeploy.simulate.azureml import assets
+from modeldeploy.simulate.azureml.asking import Asking
 from modeldeploy.simulate.azureml.assets import Assets
+from modeldeploy.simulate.azureml.autoscale import Autoscale
 from modeldeploy.simulate.azureml.blobs import Blobs
 from modeldeploy.simulate.azureml.deployments import Deployments
+from modeldeploy.simulate.azureml.endpoint import Endpoint
 from modeldeploy.simulate.azureml.endpoints import Endpoints
 from modeldeploy.simulate.azureml.frontdoor import FrontDoor
 from modeldeploy.simulate.azureml.lro import Operations
+from modeldeploy.simulate.azureml.materials import Materials
 from modeldeploy.simulate.azureml.memory import Memory
+from modeldeploy.simulate.azureml.metrics import Meters
+from modeldeploy.simulate.azureml.mirroring import Mirroring
+from modeldeploy.simulate.azureml.monitor import Monitor
 from modeldeploy.simulate.azureml.resources import Born
 from modeldeploy.simulate.azureml.sas import Key
 from modeldeploy.simulate.azureml.settings import Settings
@@ -23,11 +31,11 @@ from modeldeploy.simulate.azureml.storage import Storage
 from modeldeploy.simulate.azureml.tokens import Tokens
 from modeldeploy.simulate.azureml.workspace import Workspace
 from modeldeploy.simulate.azureml.world import World
-from modeldeploy.simulate.azureml.yard import Shelves, Yard
+from modeldeploy.simulate.azureml.yard import Yard
 from modeldeploy.simulate.sagemaker.launcher import Launcher
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Parts:
     """Everything that lasts as long as the simulator runs."""
 
@@ -36,11 +44,15 @@ class Parts:
     operations: Operations
     storage: Storage
     workspace: Workspace
-    shelves: Shelves
+    materials: Materials
     yard: Yard
     endpoints: Endpoints
     deployments: Deployments
     front: FrontDoor
+
+    mirroring: Mirroring
+    monitor: Monitor
+    autoscale: Autoscale
 
     @classmethod
     def make(cls, settings: Settings, url: str, launcher: Launcher) -> Self:
@@ -50,17 +62,42 @@ class Parts:
         blobs = _blobs(settings, world)
         key = Key(site.account, base64.b64encode(secrets.token_bytes(64)).decode())
         tokens, operations, memory = Tokens(settings.clock, site), Operations(world), Memory(world)
-        codes, models, environments = (
-            Assets(world, each) for each in (assets.CODES, assets.MODELS, assets.ENVIRONMENTS)
-        )
-        shelves = Shelves(codes, models, environments, blobs)
-        yard = _yard(settings, world, shelves, launcher)
-        endpoints = Endpoints(world, operations, tokens, memory, ended=yard.end_all)
-        workspace = Workspace(world, key, Born.now(world), lambda name: blobs.create(name, world.clock.now()))
+        materials = _materials(world, blobs)
+        yard = _yard(settings, world, materials, launcher)
+        meters = Meters(settings.timings.metrics / settings.speed)
+        endpoints = Endpoints(world, operations, tokens, memory, ended=_ended(yard, meters))
+        asking = Asking(world, meters)
+        mirroring = Mirroring(asking)
+        deployments = Deployments(world, operations, endpoints, yard, memory)
         return cls(
-            world, tokens, operations, Storage(world, blobs, key), workspace, shelves, yard, endpoints,
-            Deployments(world, operations, endpoints, yard, memory), FrontDoor(world, endpoints, tokens),
-        )  # fmt: skip
+            world=world,
+            tokens=tokens,
+            operations=operations,
+            storage=Storage(world, blobs, key),
+            workspace=Workspace(world, key, Born.now(world), lambda name: blobs.create(name, world.clock.now())),
+            materials=materials,
+            yard=yard,
+            endpoints=endpoints,
+            deployments=deployments,
+            front=FrontDoor(world, endpoints, tokens, asking, mirroring),
+            mirroring=mirroring,
+            monitor=Monitor(world, endpoints, meters),
+            autoscale=Autoscale(world, deployments.exists),
+        )
+
+
+def _materials(world: World, blobs: Blobs) -> Materials:
+    kinds = (assets.CODES, assets.MODELS, assets.ENVIRONMENTS)
+    codes, models, environments = (Assets(world, each) for each in kinds)
+    return Materials(codes, models, environments, blobs, world.site.container)
+
+
+def _ended(yard: Yard, meters: Meters) -> Callable[[Endpoint], None]:
+    def ended(endpoint: Endpoint) -> None:
+        yard.end_all(endpoint)
+        meters.forget(endpoint.name)
+
+    return ended
 
 
 def _blobs(settings: Settings, world: World) -> Blobs:
@@ -71,7 +108,7 @@ def _blobs(settings: Settings, world: World) -> Blobs:
     return blobs
 
 
-def _yard(settings: Settings, world: World, shelves: Shelves, launcher: Launcher) -> Yard:
+def _yard(settings: Settings, world: World, materials: Materials, launcher: Launcher) -> Yard:
     directory = settings.directory / "instances"
     directory.mkdir()
-    return Yard(world, shelves, settings.programs, launcher, directory, settings.patience_s, settings.processes)
+    return Yard(world, materials, settings.programs, launcher, directory, settings.patience_s, settings.processes)

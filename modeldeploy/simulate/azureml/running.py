@@ -28,6 +28,7 @@ class Running:
             stack.callback(self._end)
             self.credential = Credential(self.parts.tokens, self.url)
             server.start(_app(self.parts))
+            self.parts.world.go("keeper", self.parts.yard.keep)
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -36,7 +37,9 @@ class Running:
 
     def _end(self) -> None:
         self.parts.world.stopping.set()
+        # The processes first: whoever waits for their answers is free then.
         self.parts.yard.close()
+        self.parts.mirroring.close()
         self.parts.world.stop()
 
 

@@ -96,6 +96,11 @@ class Simulator:
         return self._settings.site.region
 
     @property
+    def metric_period_s(self) -> float:
+        """How often metrics are told anew, in seconds of this machine: once in a minute of the service."""
+        return self._settings.timings.metrics / self.speed
+
+    @property
     def url(self) -> str:
         """The URL of Resource Manager."""
         return self._run.url

@@ -25,6 +25,8 @@ class Timings:
     keys: float = 10.0
     token: float = 86_400.0
     """How long a token of an endpoint is good."""
+    metrics: float = 60.0
+    """How long a slot of the metrics is; they are told when it has ended."""
     poll: float = 10.0
     """What ``Retry-After`` says while an operation goes on."""
 

@@ -1,64 +1,55 @@
-"""Raises and ends the processes of deployments, and keeps what they print."""
+"""Raises and ends the processes of online deployments, restarts those that die, and keeps what they print."""
 
 from __future__ import annotations
 
+import functools
+import logging
 import tempfile
 import threading
 from pathlib import Path
 
 import attrs
 
-from modeldeploy.simulate.azureml.arm_ids import asset_of
-from modeldeploy.simulate.azureml.assets import Assets
-from modeldeploy.simulate.azureml.blobs import Blobs
 from modeldeploy.simulate.azureml.durations import seconds
 from modeldeploy.simulate.azureml.endpoint import Deployment, Endpoint
-from modeldeploy.simulate.azureml.errors import ServiceError, bad_request
+from modeldeploy.simulate.azureml.errors import ServiceError
 from modeldeploy.simulate.azureml.exchange import Json
-from modeldeploy.simulate.azureml.instances import Fleet, Instance, Log, Paths, StartError
+from modeldeploy.simulate.azureml.instances import Fleet, Instance, Log, Paths, Patience, StartError
+from modeldeploy.simulate.azureml.machines import no_capacity
+from modeldeploy.simulate.azureml.materials import Materials
 from modeldeploy.simulate.azureml.programs import INFERENCE_SERVER, Program, Programs
 from modeldeploy.simulate.azureml.world import StoppedError, World
 from modeldeploy.simulate.sagemaker.launcher import Launcher
 
+INFERENCE, STORAGE = "InferenceServer", "StorageInitializer"
+_log = logging.getLogger(__name__)
+_ROUND_S = 0.2
+# A process of this machine takes this machine's time, however fast the service's passes.
+_LEAST_UNWELL_S = 2.0
 _CRASHED = (
     "User container has crashed or terminated. Please see troubleshooting guide, available here: "
     "https://aka.ms/oe-tsg#error-resourcenotready"
 )
-
-
-@attrs.define(eq=False)
-class Shelves:
-    """Where deployments take what they are made of."""
-
-    codes: Assets
-    models: Assets
-    environments: Assets
-    blobs: Blobs
+_UNBUILT = "The image of the environment could not be built. Please see the build log."
 
 
 @attrs.define(eq=False)
 class Yard:
-    """All processes of the simulator that score."""
+    """All processes of online deployments."""
 
     world: World
-    shelves: Shelves
+    materials: Materials
     programs: Programs
     launcher: Launcher
     directory: Path
     patience_s: float
     processes: int
-    _live: set[Instance] = attrs.field(factory=set)
-    _logs: dict[tuple[str, str, str], Log] = attrs.field(factory=dict)
-    _closed: bool = False
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
-
-    def check(self, asked: Json) -> None:
-        """Raise the service's error for what can never be deployed."""
-        properties = asked["properties"]
-        if properties["environmentId"]:
-            asset_of(properties["environmentId"], self.shelves.environments)
-        if properties["model"]:
-            asset_of(properties["model"], self.shelves.models)
+    """How many processes stand for the instances of a deployment at most."""
+    _live: set[Instance] = attrs.field(factory=set, init=False)
+    _fleets: dict[int, Fleet] = attrs.field(factory=dict, init=False)
+    _logs: dict[tuple[str, str, str], Log] = attrs.field(factory=dict, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def log(self, endpoint: str, deployment: str, kind: str) -> Log:
         """Give what the containers of a kind print."""
@@ -74,26 +65,85 @@ class Yard:
     def fleet(self, endpoint: Endpoint, deployment: Deployment) -> Fleet:
         """Start as many processes as stand for the instances, and wait until each is ready."""
         properties = deployment.asked["properties"]
-        program, paths = self._program(properties)
-        count = max(1, min(deployment.count, self.processes))
-        instances: list[Instance] = []
+        self._check_faults(properties)
+        fleet = self._planned(endpoint, deployment, properties)
         try:
-            for _number in range(count):
-                instances.append(self._start(endpoint, deployment, program))  # noqa: PERF401 - those that stand are ended when one fails
-            for each in instances:
-                each.wait(paths.readiness, self.patience_s, self.world.stopping)
+            for _number in range(max(1, min(deployment.count, self.processes))):
+                fleet.instances.append(fleet.start())
+            self._await(fleet)
         except StartError as error:
-            self._end(instances)
+            self.end(fleet)
             raise ServiceError(400, "ResourceNotReady", _CRASHED) from error
-        settings = properties["requestSettings"]
+        except BaseException:
+            self.end(fleet)
+            raise
+        with self._lock:
+            self._fleets[id(fleet)] = fleet
+        return fleet
+
+    def _planned(self, endpoint: Endpoint, deployment: Deployment, properties: Json) -> Fleet:
+        program, paths = self._program(properties)
+        settings, probe = properties["requestSettings"], properties["livenessProbe"]
+        # The documented rule: twice what each instance works on.
         slots = 2 * int(settings["maxConcurrentRequestsPerInstance"]) * max(1, deployment.count)
-        return Fleet(instances, paths, threading.Semaphore(slots), seconds(settings["requestTimeout"]))
+        return Fleet(
+            paths=paths,
+            slots=threading.Semaphore(slots),
+            timeout_s=seconds(settings["requestTimeout"]),
+            start=functools.partial(self._start, endpoint, deployment, program, properties),
+            liveness_s=max(_ROUND_S, seconds(probe["period"]) / self.world.speed),
+            most_failures=int(probe["failureThreshold"]),
+        )
+
+    def _await(self, fleet: Fleet) -> None:
+        unwell = max(_LEAST_UNWELL_S, fleet.most_failures * 10.0 / self.world.speed)
+        for each in fleet.instances:
+            each.wait(fleet.paths.readiness, Patience(self.patience_s, unwell), self.world.stopping)
+
+    def _check_faults(self, properties: Json) -> None:
+        faults = self.world.faults
+        if faults.image_build:
+            raise ServiceError(400, "ImageBuildFailure", _UNBUILT)
+        if faults.capacity:
+            raise no_capacity(properties["instanceType"])
+        if faults.not_ready:
+            raise ServiceError(400, "ResourceNotReady", _CRASHED)
+
+    def _program(self, properties: Json) -> tuple[Program, Paths]:
+        environment = self.materials.environment(properties)
+        routes = None if environment is None else environment.properties["inferenceConfig"]
+        if environment is None or not routes:
+            return INFERENCE_SERVER, Paths()
+        image = environment.properties["image"] or ""
+        program = self.programs.custom(image)
+        if program is None:
+            raise ServiceError(400, "BadArgument", f"The image {image} could not be pulled.")
+        paths = [routes[name]["path"] for name in ("livenessRoute", "readinessRoute", "scoringRoute")]
+        return program, Paths(*paths)
+
+    def _start(self, endpoint: Endpoint, deployment: Deployment, program: Program, properties: Json) -> Instance:
+        directory = Path(tempfile.mkdtemp(prefix="i", dir=self.directory))
+        instance = Instance(self.launcher, directory, self.log(endpoint.name, deployment.name, INFERENCE))
+        with self._lock:
+            if self._closed:
+                raise StoppedError
+            self._live.add(instance)
+        try:
+            say = self.log(endpoint.name, deployment.name, STORAGE).write
+            instance.start(program, self.materials.bring(directory, properties, say))
+        except BaseException:
+            self._end([instance])
+            raise
+        return instance
 
     def end(self, fleet: Fleet | None) -> None:
         """End the processes of a fleet."""
-        if fleet is not None:
+        if fleet is None:
+            return
+        with self._lock:
+            self._fleets.pop(id(fleet), None)
             instances, fleet.instances = fleet.instances, []
-            self._end(instances)
+        self._end(instances)
 
     def end_all(self, endpoint: Endpoint) -> None:
         """End the processes of an endpoint."""
@@ -114,60 +164,25 @@ class Yard:
             with self._lock:
                 self._live.discard(each)
 
-    def _program(self, properties: Json) -> tuple[Program, Paths]:
-        environment = properties["environmentId"]
-        asked = asset_of(environment, self.shelves.environments).properties if environment else {}
-        routes = asked.get("inferenceConfig")
-        if not routes:
-            return INFERENCE_SERVER, Paths()
-        program = self.programs.custom(asked["image"] or "")
-        if program is None:
-            raise ServiceError(400, "BadArgument", f"The image {asked['image']} could not be pulled.")
-        paths = [routes[name]["path"] for name in ("livenessRoute", "readinessRoute", "scoringRoute")]
-        return program, Paths(*paths)
+    def keep(self) -> None:
+        """Go round until the simulator stops: a container that ended, or that says too often that it is not alive, is started again."""
+        while not self.world.stopping.wait(_ROUND_S):
+            with self._lock:
+                fleets = list(self._fleets.values())
+            for fleet in fleets:
+                for instance in list(fleet.instances):
+                    if fleet.is_dead(instance):
+                        self._restart(fleet, instance)
 
-    def _start(self, endpoint: Endpoint, deployment: Deployment, program: Program) -> Instance:
-        directory = Path(tempfile.mkdtemp(prefix="i", dir=self.directory))
-        instance = Instance(self.launcher, directory, self.log(endpoint.name, deployment.name, "InferenceServer"))
-        with self._lock:
-            if self._closed:
-                raise StoppedError
-            self._live.add(instance)
+    def _restart(self, fleet: Fleet, old: Instance) -> None:
+        self._end([old])
         try:
-            environment = self._materialise(directory, deployment.asked["properties"])
-            instance.start(program, environment)
-        except BaseException:
-            self._end([instance])
-            raise
-        return instance
-
-    def _materialise(self, directory: Path, properties: Json) -> dict[str, str]:
-        """Bring model and code into a directory, and say in the environment where they are."""
-        environment = dict(properties["environmentVariables"])
-        if properties["model"]:
-            model = asset_of(properties["model"], self.shelves.models)
-            place = directory / "azureml-models" / model.name / model.version
-            self._fetch(model.properties["modelUri"], place)
-            environment["AZUREML_MODEL_DIR"] = str(place)
-        code = properties["codeConfiguration"]
-        if code:
-            asset = asset_of(code["codeId"], self.shelves.codes)
-            # The folder that was uploaded keeps its name, as it does below /var/azureml-app.
-            self._fetch(asset.properties["codeUri"], directory / "app")
-            environment["AML_APP_ROOT"] = str(directory / "app" / asset.properties["codeUri"].rpartition("/")[2])
-            environment["AZUREML_ENTRY_SCRIPT"] = code["scoringScript"]
-        return environment
-
-    def _fetch(self, uri: str, into: Path) -> None:
-        container, prefix = place_of(uri, self.world.site.container)
-        if not self.shelves.blobs.fetch(container, prefix, into):
-            raise bad_request(f"There is nothing at {uri}.")
-
-
-def place_of(uri: str, default: str) -> tuple[str, str]:
-    """Find container and name that a URI names: a datastore path, or a blob's URL."""
-    if "/paths/" in uri:
-        return default, uri.partition("/paths/")[2]
-    path = uri.partition("://")[2].partition("?")[0]
-    _account, container, *rest = path.split("/")[1:]
-    return container, "/".join(rest)
+            fresh = fleet.start()
+        except ServiceError as error:
+            _log.warning("a container could not be started again: %s", error)
+            return
+        with self._lock:
+            kept = old in fleet.instances
+            fleet.instances = [fresh if each is old else each for each in fleet.instances]
+        if not kept:
+            self._end([fresh])
