@@ -18,6 +18,8 @@ CAPABILITIES = Capabilities(
     shadow=Shadow(max_targets=1, max_percent=MOST_MIRRORED),
     pinned_invoke=True,
     cancel=True,
+    meters=True,
+    meter_resolution=60.0,
     logs=True,
     why_not={
         "split": f"an endpoint has at most {MOST_DEPLOYMENTS} deployments; drop revisions that are not needed",
@@ -26,7 +28,6 @@ CAPABILITIES = Capabilities(
         "expect_is_atomic": "an endpoint is written whole and without a precondition; the version is compared right before it",
         "safe_canary": "its router does not ask a second deployment when one fails; keep the first step small",
         "sticky": "its router keeps no keys; Endpoint.predict(key=...) pins the revision here, other callers are assigned anew each time",
-        "meters": "Azure Monitor is not asked yet; gate a rollout by hand (pause) or look at the workspace's own charts",
         "meters_by_share": "Azure Monitor counts all answers of a deployment by the minute, pinned calls included",
         "batch": "batch endpoints are not driven yet; run the job on this machine, with backend='local'",
         "edge": "IoT Edge deployments are made by another service; build a bundle for the device",

@@ -13,8 +13,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modeldeploy.backends.cloud.quantiles import histogram
 from modeldeploy.backends.sagemaker.client import Client
-from modeldeploy.values.metrics import Window, bucket_of
+from modeldeploy.values.metrics import Window
 
 _NAMESPACE = "AWS/SageMaker"
 _LATENCY = "ModelLatency"
@@ -52,16 +53,9 @@ def put_together(revision: str, since: float, until: float, found: Series) -> Wi
 
 
 def _histogram(total: int, at: float, found: Series) -> Iterator[tuple[int, int]]:
-    """Give how many answers of a slot end in which bucket: up to each quantile its share of them, the rest at the slowest."""
-    counted = 0
-    for quantile in _QUANTILES:
-        value = found.get(_name(quantile), {}).get(at)
-        rank = math.ceil(quantile / 100 * total - 1e-9)
-        if value is not None and rank > counted:
-            yield bucket_of(value * _MICRO), rank - counted
-            counted = rank
-    if total > counted:
-        yield bucket_of(found.get("slowest", {}).get(at, 0.0) * _MICRO), total - counted
+    known = {each: found.get(_name(each), {}).get(at) for each in _QUANTILES}
+    quantiles = {each: value * _MICRO for each, value in known.items() if value is not None}
+    return histogram(total, quantiles, found.get("slowest", {}).get(at, 0.0) * _MICRO)
 
 
 def _read(client: Client, queries: Sequence[Mapping[str, Any]], start: float, end: float) -> Series:
