@@ -20,6 +20,9 @@ DEV := .venv
 TEST := .venv-test
 QUICK := .venv-quickstart
 TREE := build/tree
+# What the rehearsal of a cloud needs.
+EXTRAS_sagemaker := rehearsal
+EXTRAS_azureml := azureml,rehearsal
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find modeldeploy -type f -not -name '*.pyc') README.md LICENSE pyproject.toml
 RECIPE := pyproject.toml constraints.txt
@@ -46,8 +49,8 @@ help:  ## Say what there is
 
 dev: $(DEV)/.stamp  ## Make .venv: editable, with every tool
 
-quickstart: $(QUICK)/.stamp $(if $(filter sagemaker,$(BACKEND)),$(QUICK)/.rehearsal)  ## Run the main job on this machine: make quickstart [BACKEND=local|sagemaker]
-	@MODELDEPLOY_BACKEND="$(BACKEND)" MODELDEPLOY_SAGEMAKER_REHEARSAL=1 $(QUICK)/bin/python examples/quickstart.py
+quickstart: $(QUICK)/.stamp $(if $(EXTRAS_$(BACKEND)),$(QUICK)/.rehearsal-$(BACKEND))  ## Run the main job on this machine: make quickstart [BACKEND=local|sagemaker|azureml]
+	@MODELDEPLOY_BACKEND="$(BACKEND)" MODELDEPLOY_SAGEMAKER_REHEARSAL=1 MODELDEPLOY_AZUREML_REHEARSAL=1 $(QUICK)/bin/python examples/quickstart.py
 
 lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/ruff check .
@@ -102,9 +105,9 @@ $(QUICK)/.stamp: $(RECIPE)
 	@touch $@
 
 # A cloud without an account: the simulator, and the service's own model of its requests.
-$(QUICK)/.rehearsal: $(QUICK)/.stamp
-	@echo "make: installing the rehearsal into $(QUICK) (the first time takes about a minute)"
-	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch,rehearsal]'
+$(QUICK)/.rehearsal-%: $(QUICK)/.stamp
+	@echo "make: installing the rehearsal of $* into $(QUICK) (the first time takes about a minute)"
+	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch,$(EXTRAS_$*)]'
 	@touch $@
 
 lock:  ## Refresh constraints.txt: the newest versions that fit, all together

@@ -27,6 +27,7 @@ from modeldeploy.errors import (
     PredictionError,
     UnavailableError,
 )
+from modeldeploy.serving import binary_type
 from modeldeploy.serving.messages import REVISION_HEADER
 from modeldeploy.values.serving import Payload
 
@@ -105,14 +106,14 @@ class Caller:
 
     def _send(self, endpoint: str, door: Door, payload: Payload, revision: str | None, until: float) -> Payload:
         left = max(0.001, until - time.monotonic())
-        request = headers(payload.headers, door.secret, revision)
+        request = headers(binary_type.folded(payload.headers), door.secret, revision)
         about = {"endpoint": endpoint, "request": request[_REQUEST_ID]}
         status, answered, body = self._post(door.uri, bytes(payload.body), request, left, about)
         if status != _GOOD:
             raise of_scoring(status, answered, body, about)
         deployment = answered.get(_PIN, "")
         kept = {name: value for name, value in answered.items() if name not in _DROPPED}
-        return Payload(body, {**kept, **({REVISION_HEADER: deployment} if deployment else {})})
+        return Payload(body, binary_type.unfolded({**kept, **({REVISION_HEADER: deployment} if deployment else {})}))
 
     def _post(
         self, uri: str, body: bytes, sent: Mapping[str, str], left: float, about: Mapping[str, str]
