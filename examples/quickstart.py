@@ -1,6 +1,6 @@
 """The main job on real data, in under a minute: deploy, predict, canary, a bad version taken back, rollback, batch.
 
-Run it with ``make quickstart``, or on the rehearsal of a cloud with ``make quickstart BACKEND=sagemaker``: the story is the same. It works in
+Run it with ``make quickstart``, or on the rehearsal of a cloud with ``make quickstart BACKEND=sagemaker`` (or ``azureml``): the story is the same. It works in
 a state directory of its own and leaves nothing running.
 """
 
@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from modeldeploy import BatchJob, Endpoint, Model, RolloutPolicy
 from modeldeploy.cli import main as command
-from modeldeploy.errors import InvalidRequestError, RolloutAborted
+from modeldeploy.errors import InvalidRequestError, RolloutAborted, UnsupportedError
 
 # Named by MODELDEPLOY_BACKEND, as for any program that uses this library.
 LOCAL = os.environ.get("MODELDEPLOY_BACKEND", "local") == "local"
@@ -80,7 +80,7 @@ def predict(endpoint: Endpoint, test: pd.DataFrame, truth: pd.Series) -> None:
     say(
         f"SDK: {len(answer)} rows in {took * 1000:.1f} ms, a {type(answer).__name__}, accuracy {np.mean(answer == truth):.3f}"
     )
-    answered = post(endpoint.url, test.head(3)) if LOCAL else "signed requests only; the SDK signs them"
+    answered = post(endpoint.url, test.head(3)) if LOCAL else "only with the cloud's own credentials; the SDK has them"
     say(f"HTTP: POST {endpoint.url}/invocations -> {answered}")
     try:
         endpoint.predict(test.rename(columns={"mean radius": "radius"}))
@@ -123,7 +123,12 @@ def batch(endpoint: Endpoint, test: pd.DataFrame, folder: Path) -> None:
     rows = test.sample(BATCH_ROWS, replace=True, random_state=0, ignore_index=True)
     rows.insert(0, "id", np.arange(BATCH_ROWS))
     rows.to_parquet(folder / "in.parquet")
-    job, took = timed(lambda: BatchJob.run(endpoint.stable, folder / "in.parquet", folder / "out.parquet", key="id"))
+    source, output = folder / "in.parquet", folder / "out.parquet"
+    try:
+        job, took = timed(lambda: BatchJob.run(endpoint.stable, source, output, key="id"))
+    except UnsupportedError as error:
+        say(f"refused, and run on this machine: {error}")
+        job, took = timed(lambda: BatchJob.run(endpoint.stable, source, output, key="id", backend="local"))
     scored = pd.read_parquet(folder / "out.parquet", columns=["id", "prediction"])
     say(
         f"{job.status}: {len(scored):,} rows in {took:.1f} s ({BATCH_ROWS / took:,.0f} rows/s), every id once: {scored['id'].is_unique}"

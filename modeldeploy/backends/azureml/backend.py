@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy import config as configuration
-from modeldeploy.backends.azureml import entry, logs, metrics, settings, translate
+from modeldeploy.backends.azureml import entry, logs, metrics, scaling, settings, translate
 from modeldeploy.backends.azureml.capabilities import CAPABILITIES, MOST_DEPLOYMENTS
 from modeldeploy.backends.azureml.change import Change, Tools, not_there
 from modeldeploy.backends.azureml.client import Access, Client, Cloud
@@ -119,6 +119,7 @@ class AzureML:
         AzureMLEndpointOptions.read(endpoint.options, "endpoint")
         translate.instance_type(revision, self._provider.defaults)
         translate.record(revision)
+        scaling.refuse(revision)
         bundle = self._bundle(revision)
         self._environment(bundle, revision)
         trusted = self._trusted(revision)
@@ -249,7 +250,7 @@ class AzureML:
     def rehearsal(cls, **options: Any) -> Rehearsal:
         """Give a backend on a simulator in this process: no subscription, no network, real model servers; ``close`` ends all of it.
 
-        ``speed=`` says how many of the service's seconds pass in one of this machine's (60), ``image=`` a container to run in place of the
+        ``speed=`` says how many of the service's seconds pass in one of this machine's (120), ``image=`` a container to run in place of the
         generated script. The other options are the simulator's, such as ``faults=`` and ``images=``.
         """
         from modeldeploy.backends.azureml.rehearsal import start

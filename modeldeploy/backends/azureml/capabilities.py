@@ -8,6 +8,8 @@ MOST_DEPLOYMENTS = 20
 """Deployments of one managed online endpoint (the service's limits page)."""
 MOST_MIRRORED = 50
 """Percent of the requests that can be mirrored."""
+MOST_INSTANCES = 50
+"""Instances of one deployment."""
 MOST_TIMEOUT_S = 180
 """The longest request timeout of a managed online endpoint."""
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 
 from modeldeploy.backends.azureml import verdicts
 from modeldeploy.backends.azureml.change import START, Change, watched
-from modeldeploy.backends.azureml.described import Seen, State
+from modeldeploy.backends.azureml.described import Deployment, Seen, State
+from modeldeploy.backends.azureml.options import AzureMLOptions
+from modeldeploy.backends.azureml.scaling import Scaling
 from modeldeploy.backends.azureml.verdicts import Outcome, Verdict
 from modeldeploy.backends.cloud.naming import is_name
 from modeldeploy.backends.cloud.steps import Step
@@ -33,11 +35,19 @@ class DropEndpoint(Change):
         self._provider.refuse_foreign(seen)
         if not seen.settled:
             return self._busy(_moving(seen))
-        return self._delete()
+        return self._delete(seen)
 
-    def _delete(self) -> Ticket:
+    def _delete(self, seen: Seen) -> Ticket:
+        for each in seen.deployments:
+            self._unscale(each)
         operation = self._provider.delete_endpoint(self.name)
         return self._move(_GONE, "the endpoint is being deleted", about=operation)
+
+    def _unscale(self, found: Deployment) -> None:
+        """Take the autoscale setting away, which would outlive the deployment; only where its revision says that there is one."""
+        options = AzureMLOptions.read(self._provider.revision(found).options, "revision")
+        if options.most_instances:
+            Scaling(self._provider.client).remove(self.name, found.name)
 
     def _await_gone(self, step: Step) -> Ticket:
         seen = self._provider.seen(self.name)
@@ -76,7 +86,8 @@ class DropRevision(DropEndpoint):
         if not seen.settled:
             return self._busy(_moving(seen))
         if len(seen.deployments) == 1:
-            return self._delete()
+            return self._delete(seen)
+        self._unscale(found)
         operation = self._provider.delete_deployment(self.name, self._revision)
         return self._move(_ASKED, "the deployment is being deleted", about=operation)
 

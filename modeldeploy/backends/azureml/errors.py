@@ -105,7 +105,7 @@ TABLE = (
 _BY_RANK = sorted(TABLE, key=lambda rule: -rule.rank)
 _PREFIX = re.compile(r"(?P<code>[A-Z][A-Za-z]{5,60})\s*:")
 _USAGE = re.compile(
-    r"quota available for (?P<quota>[\w .-]+?)(?: in \w+)?\.\s*Current usage/limit:\s*(?P<usage>\d+)\s*/\s*(?P<limit>\d+)"
+    r"quota available for (?P<quota>\S+?)\b[^/]*?Current usage/limit:\s*(?P<usage>\d+)\s*/\s*(?P<limit>\d+)"
     r"\.?(?:\s*Additional needed:\s*(?P<needed>\d+))?",
     re.IGNORECASE,
 )
@@ -139,10 +139,11 @@ def of_error(error: Exception, context: Context) -> ModelDeployError | None:
         return CredentialsError(f"Azure does not know who asks: {_first_line(error)}", hint=_LOGIN, context=context)
     if isinstance(error, native.HttpResponseError):
         return of_answer(said_by(error), context, retry_after=_retry_after(error))
-    if isinstance(error, native.AzureError):
-        return UnavailableError(f"Azure was not reached: {_first_line(error)}", context=context)
+    # Before the next one, of which it is a kind.
     if isinstance(error, MlException):
         return _of_library(error, context)
+    if isinstance(error, native.AzureError):
+        return UnavailableError(f"Azure was not reached: {_first_line(error)}", context=context)
     return None
 
 

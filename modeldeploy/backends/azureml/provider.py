@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ class Provider:
         self.client = client
         self.defaults = defaults
         self._revisions: dict[str, Revision] = {}
+
+    @functools.cached_property
+    def location(self) -> str:
+        """The region of the workspace, which never changes."""
+        name = self.client.access.workspace
+        return str(self.client.call(lambda sdk: sdk.workspaces.get(name)).location)
 
     # Endpoints
 

@@ -11,6 +11,8 @@ from modeldeploy.backends.azureml.change import START, Change, Tools, watched
 from modeldeploy.backends.azureml.described import Deployment, Seen
 from modeldeploy.backends.azureml.entry import Environment
 from modeldeploy.backends.azureml.errors import BusyError
+from modeldeploy.backends.azureml.options import AzureMLOptions
+from modeldeploy.backends.azureml.scaling import Scaling
 from modeldeploy.backends.azureml.verdicts import Outcome, Verdict
 from modeldeploy.backends.cloud.naming import spec
 from modeldeploy.backends.cloud.steps import Step, waiting
@@ -21,7 +23,7 @@ from modeldeploy.values.serving import EndpointSpec, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 
 MODEL, ENVIRONMENT, ENDPOINT = "model", "environment", "endpoint"
-_MADE, _DEPLOY, _READY, _ROUTE, _ROUTED = "made", "deploy", "ready", "route", "routed"
+_MADE, _DEPLOY, _READY, _ROUTE, _ROUTED, _SCALE = "made", "deploy", "ready", "route", "routed", "scale"
 BEFORE_DEPLOYMENT = frozenset({START, MODEL, ENVIRONMENT, ENDPOINT})
 """Steps at which nothing runs yet that would have to be stopped."""
 _AGAIN = frozenset({"InternalServerError", "OperationCanceled"})
@@ -45,6 +47,7 @@ class PutRevision(Change):
             ENDPOINT: self._endpoint,
             _DEPLOY: self._deploy,
             _ROUTE: self._route,
+            _SCALE: self._scale,
             **watched(_MADE, self._await_endpoint),
             **watched(_READY, self._await_ready),
             **watched(_ROUTED, self._await_routed),
@@ -186,7 +189,16 @@ class PutRevision(Change):
         found = self._find(seen)
         if found is None or found.state.broken:
             return self.ticket.failed(f"revision {self._revision.id!r} is not there any more")
-        return self._finished() if seen.settled else waiting(self.ticket, self._tools.pace.poll(0), "settles")
+        if not seen.settled:
+            return waiting(self.ticket, self._tools.pace.poll(0), "settles")
+        if not AzureMLOptions.read(self._revision.options, "revision").most_instances:
+            return self._finished()
+        return self._move(_SCALE, "sets the bounds of its number of instances")
+
+    def _scale(self, _step: Step) -> Ticket:
+        location = self._provider.location
+        Scaling(self._provider.client).apply(self.name, self._revision, location)
+        return self._finished()
 
 
 _ONCE_MORE = "again:"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import attrs
 
@@ -75,7 +75,7 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
         refuse(name, value, f"use a number from {least:g} to {most:g}")
 
 
-def refuse(name: str, value: object, hint: str) -> None:
+def refuse(name: str, value: object, hint: str) -> NoReturn:
     """Refuse an option by name."""
     message = f"option {name} is {value!r}"
     raise ConfigurationError(message, hint=hint)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeldeploy.backends.cloud.steps import Step
 from modeldeploy.backends.sagemaker import names
 from modeldeploy.backends.sagemaker.described import Config, Seen, Variant, table
 from modeldeploy.backends.sagemaker.steps import Step
