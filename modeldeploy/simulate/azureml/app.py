@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ class App:
     door: Door
     storage: Storage
     front: FrontDoor
+    discovery: Callable[[Request], Answer]
+    """Tells anybody where the services of the workspace are."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -60,6 +62,8 @@ class App:
             return self.storage.answer(request, container, blob)
         if first.endswith(_INFERENCE):
             return self.front.answer(request, first.partition(".")[0], f"/{rest}")
+        if request.path == "/discovery":
+            return self.discovery(request)
         return self.door.answer(request)
 
 

@@ -21,6 +21,8 @@ def routes(parts: Parts) -> Routes:
         _asset(found, shelf, at)
     _online_endpoints(found, parts, at)
     _online_deployments(found, parts, at)
+    _batch_endpoints(found, parts, at)
+    _jobs(found, parts, at)
     _monitor(found, parts, at)
     _operations(found, parts)
     return found
@@ -81,6 +83,37 @@ def _online_deployments(found: Routes, parts: Parts, at: str) -> None:
         asks="DeploymentLogsRequest",
         tells="DeploymentLogs",
     )
+
+
+def _batch_endpoints(found: Routes, parts: Parts, at: str) -> None:
+    there, endpoint, deployment = parts.batch, "BatchEndpoint", "BatchDeployment"
+    one = f"{at}/batchEndpoints/{{endpoint}}"
+    every, each = f"{one}/deployments", f"{one}/deployments/{{deployment}}"
+    found.add("BatchEndpoints_List", f"GET {at}/batchEndpoints", there.page, tells=f"[{endpoint}]")
+    found.add("BatchEndpoints_Get", f"GET {one}", there.show, tells=endpoint)
+    found.add("BatchEndpoints_CreateOrUpdate", f"PUT {one}", there.put, asks=endpoint, tells=endpoint)
+    found.add("BatchEndpoints_Delete", f"DELETE {one}", there.delete)
+    found.add("BatchDeployments_List", f"GET {every}", there.deployments, tells=f"[{deployment}]")
+    found.add("BatchDeployments_Get", f"GET {each}", there.show_deployment, tells=deployment)
+    put = there.put_deployment
+    found.add("BatchDeployments_CreateOrUpdate", f"PUT {each}", put, asks=deployment, tells=deployment)
+    found.add("BatchDeployments_Delete", f"DELETE {each}", there.delete_deployment)
+
+
+def _jobs(found: Routes, parts: Parts, at: str) -> None:
+    there, history, front = (
+        parts.jobs,
+        f"/history/v1.0{at}",
+        f"/mferp/managementfrontend{at}/batchEndpoints/{{endpoint}}",
+    )
+    found.add("Jobs_List", f"GET {at}/jobs", there.page, tells="[JobBase]")
+    found.add("Jobs_Get", f"GET {at}/jobs/{{name}}", there.show, tells="JobBase")
+    found.add("Jobs_Cancel", f"POST {at}/jobs/{{name}}/cancel", there.cancel)
+    found.add("BatchJobs_List", f"GET {front}/jobs", there.of_endpoint)
+    found.add("BatchJobs_List", f"GET {front}/deployments/{{deployment}}/jobs", there.of_endpoint)
+    found.add("Runs_Get", f"GET {history}/runs/{{run}}", there.show_run)
+    found.add("Runs_GetChild", f"GET {history}/runs/{{run}}/children", there.children)
+    found.add("Runs_GetRunData", f"POST {history}/rundata", there.run_data)
 
 
 def _monitor(found: Routes, parts: Parts, at: str) -> None:

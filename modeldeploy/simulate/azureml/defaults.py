@@ -21,18 +21,19 @@ _PROPERTIES: Json = {
 
 def filled(asked: Json) -> Json:
     """Write out every default of a deployment."""
-    given = _given(asked.get("properties", {}))
-    sku = {"name": "Default", "tier": "Standard", "capacity": 1, **_given(asked.get("sku") or {})}
+    known = given(asked.get("properties", {}))
+    sku = {"name": "Default", "tier": "Standard", "capacity": 1, **given(asked.get("sku") or {})}
     properties = {
         **_PROPERTIES,
-        **given,
-        "scaleSettings": {"scaleType": "Default", **_given(given.get("scaleSettings", {}))},
-        "requestSettings": {**_REQUESTS, **_given(given.get("requestSettings", {}))},
-        "livenessProbe": {**_PROBE, **_given(given.get("livenessProbe", {}))},
-        "readinessProbe": {**_PROBE, **_given(given.get("readinessProbe", {}))},
+        **known,
+        "scaleSettings": {"scaleType": "Default", **given(known.get("scaleSettings", {}))},
+        "requestSettings": {**_REQUESTS, **given(known.get("requestSettings", {}))},
+        "livenessProbe": {**_PROBE, **given(known.get("livenessProbe", {}))},
+        "readinessProbe": {**_PROBE, **given(known.get("readinessProbe", {}))},
     }
     return {"tags": asked.get("tags") or {}, "sku": sku, "properties": properties}
 
 
-def _given(asked: Json) -> Json:
+def given(asked: Json) -> Json:
+    """Leave out what is null."""
     return {key: value for key, value in asked.items() if value is not None}

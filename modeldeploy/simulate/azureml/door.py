@@ -10,7 +10,7 @@ import attrs
 from modeldeploy.simulate.azureml.errors import LostAnswerError, ServiceError, conflict
 from modeldeploy.simulate.azureml.exchange import Answer, Request, refusal
 from modeldeploy.simulate.azureml.routes import Routes
-from modeldeploy.simulate.azureml.tokens import Tokens, bearer
+from modeldeploy.simulate.azureml.tokens import AUDIENCE, Tokens, bearer
 from modeldeploy.simulate.azureml.world import World
 
 # The buckets that answers of 2025 tell; listing keys, tokens and secrets count as writes.
@@ -21,6 +21,8 @@ _BUCKETS: Mapping[str, tuple[str, int]] = {
     "PATCH": ("writes", 800),
     "DELETE": ("deletes", 800),
 }
+
+_WORKSPACE = ("/history/", "/mferp/")
 
 
 @attrs.define(eq=False)
@@ -65,7 +67,9 @@ class Door:
 
     def _authorise(self, request: Request) -> None:
         given = bearer(request.headers.get("authorization", ""))
-        if self.tokens.audience(given) != self.world.url:
+        # Run history and the lists of batch jobs belong to the workspace, not to Resource Manager.
+        accepted = {self.world.url, AUDIENCE} if request.path.startswith(_WORKSPACE) else {self.world.url}
+        if self.tokens.audience(given) not in accepted:
             text = "Authentication failed. The 'Authorization' header is missing, or its access token is not valid for this audience."
             raise ServiceError(401, "AuthenticationFailed", text)
 

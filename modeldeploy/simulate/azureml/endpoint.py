@@ -76,7 +76,7 @@ def endpoint_told(world: World, endpoint: Endpoint) -> Json:
     properties = {
         "description": asked.get("description"),
         "authMode": endpoint.auth_mode,
-        "properties": {**(asked.get("properties") or {}), **_server_properties(endpoint.operation)},
+        "properties": {**(asked.get("properties") or {}), **resources.server_properties(endpoint.operation)},
         "scoringUri": f"{front(world, endpoint.name)}/score" if ready else None,
         "swaggerUri": f"{front(world, endpoint.name)}/swagger.json" if ready else None,
         "provisioningState": endpoint.state,
@@ -100,10 +100,6 @@ def front(world: World, name: str) -> str:
     return f"{world.url}/{name}.{world.site.region}.inference.ml"
 
 
-def _server_properties(operation: str) -> Json:
-    return {"createdBy": resources.SOMEBODY, "AzureAsyncOperationUri": operation} if operation else {}
-
-
 def _identity(world: World, asked: Json | None) -> Json:
     kind = (asked or {}).get("type") or "SystemAssigned"
     told: Json = {"type": kind, "principalId": world.site.workspace_id, "tenantId": world.site.tenant}
@@ -119,7 +115,7 @@ def deployment_told(world: World, endpoint: Endpoint, deployment: Deployment) ->
     asked = deployment.asked["properties"]
     properties = {
         **asked,
-        "properties": {**(asked.get("properties") or {}), **_server_properties(deployment.operation)},
+        "properties": {**(asked.get("properties") or {}), **resources.server_properties(deployment.operation)},
         "provisioningState": deployment.state,
     }
     tail = f"onlineEndpoints/{endpoint.name}/deployments/{deployment.name}"

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 import attrs
 
 from modeldeploy.simulate.azureml.asking import DEPLOYMENT, HOP, Asking, Call, RefusedError, too_many
+from modeldeploy.simulate.azureml.batch_jobs import BatchJobs
 from modeldeploy.simulate.azureml.endpoint import Deployment, Endpoint
 from modeldeploy.simulate.azureml.endpoints import Endpoints
-from modeldeploy.simulate.azureml.exchange import Answer, Request, answer
+from modeldeploy.simulate.azureml.errors import LostAnswerError, ServiceError
+from modeldeploy.simulate.azureml.exchange import Answer, Request, answer, refusal
 from modeldeploy.simulate.azureml.mirroring import Mirroring
-from modeldeploy.simulate.azureml.tokens import Tokens, bearer
+from modeldeploy.simulate.azureml.tokens import AUDIENCE, Tokens, bearer
 from modeldeploy.simulate.azureml.world import World
-
-AUDIENCE = "https://ml.azure.com"
 
 
 @attrs.define(eq=False)
@@ -29,6 +29,7 @@ class FrontDoor:
     tokens: Tokens
     asking: Asking
     mirroring: Mirroring
+    jobs: BatchJobs
 
     def answer(self, request: Request, endpoint: str, path: str) -> Answer:
         """Answer one call."""
@@ -44,6 +45,9 @@ class FrontDoor:
     def _answer(self, request: Request, name: str, path: str) -> Answer:
         with self.world.lock:
             endpoint = self.endpoints.items.get(name.lower())
+            batch = name.lower() in self.jobs.endpoints.items
+        if batch:
+            return self._batch(request, name, path)
         if endpoint is None:
             raise RefusedError(404, f"There is no endpoint {name}.")
         self._authorise(request, endpoint)
@@ -58,6 +62,25 @@ class FrontDoor:
         if DEPLOYMENT not in request.headers:
             self.mirroring.copy(endpoint, call)
         return answer
+
+    def _batch(self, request: Request, name: str, path: str) -> Answer:
+        if self.tokens.audience(bearer(request.headers.get("authorization", ""))) != AUDIENCE:
+            raise RefusedError(401, "The token is missing or wrong.")
+        if request.method == "POST" and path == "/jobs":
+            return self._invoke(request, name)
+        raise RefusedError(404, f"There is nothing at {path}.")
+
+    def _invoke(self, request: Request, name: str) -> Answer:
+        faults = self.world.faults
+        if faults.take(faults.drop_before, "BatchEndpoints_Invoke"):
+            raise LostAnswerError
+        try:
+            found = self.jobs.invoke(request, name)
+        except ServiceError as error:
+            return refusal(error)
+        if faults.take(faults.drop_after, "BatchEndpoints_Invoke"):
+            raise LostAnswerError
+        return found
 
     def _authorise(self, request: Request, endpoint: Endpoint) -> None:
         given = bearer(request.headers.get("authorization", ""))

@@ -10,7 +10,7 @@ import attrs
 from modeldeploy.simulate.azureml.arm_ids import asset_of
 from modeldeploy.simulate.azureml.assets import Asset, Assets
 from modeldeploy.simulate.azureml.blobs import Blobs
-from modeldeploy.simulate.azureml.errors import ServiceError
+from modeldeploy.simulate.azureml.errors import ServiceError, bad_request
 from modeldeploy.simulate.azureml.exchange import Json
 
 _MOUNT = "azureml-models"
@@ -35,6 +35,18 @@ class Materials:
             asset_of(code["codeId"], self.codes)
         if environment is None or (not code and not environment.properties["inferenceConfig"]):
             self._check_scripted(model)
+
+    def check_batch(self, properties: Json) -> None:
+        """Raise the service's error for a batch deployment that names what is not there, or lacks what it needs."""
+        self.environment(properties)
+        self.model(properties)
+        code = properties.get("codeConfiguration")
+        if code:
+            asset_of(code["codeId"], self.codes)
+        if not code or not properties.get("environmentId"):
+            raise bad_request("A batch deployment needs an environment and a scoring script.")
+        if not properties.get("compute"):
+            raise bad_request("A batch deployment needs a compute.")
 
     @staticmethod
     def _check_scripted(model: Asset | None) -> None:

@@ -13,6 +13,9 @@ from modeldeploy.simulate.azureml import assets
 from modeldeploy.simulate.azureml.asking import Asking
 from modeldeploy.simulate.azureml.assets import Assets
 from modeldeploy.simulate.azureml.autoscale import Autoscale
+from modeldeploy.simulate.azureml.batch_endpoints import BatchEndpoints
+from modeldeploy.simulate.azureml.batch_jobs import BatchJobs
+from modeldeploy.simulate.azureml.batch_run import Runner
 from modeldeploy.simulate.azureml.blobs import Blobs
 from modeldeploy.simulate.azureml.deployments import Deployments
 from modeldeploy.simulate.azureml.endpoint import Endpoint
@@ -53,6 +56,8 @@ class Parts:
     mirroring: Mirroring
     monitor: Monitor
     autoscale: Autoscale
+    batch: BatchEndpoints
+    jobs: BatchJobs
 
     @classmethod
     def make(cls, settings: Settings, url: str, launcher: Launcher) -> Self:
@@ -69,6 +74,8 @@ class Parts:
         asking = Asking(world, meters)
         mirroring = Mirroring(asking)
         deployments = Deployments(world, operations, endpoints, yard, memory)
+        batch = BatchEndpoints(world, operations, materials, endpoints)
+        jobs = BatchJobs(world, batch, _runner(settings, world, materials, launcher).run)
         return cls(
             world=world,
             tokens=tokens,
@@ -79,10 +86,12 @@ class Parts:
             yard=yard,
             endpoints=endpoints,
             deployments=deployments,
-            front=FrontDoor(world, endpoints, tokens, asking, mirroring),
+            front=FrontDoor(world, endpoints, tokens, asking, mirroring, jobs),
             mirroring=mirroring,
             monitor=Monitor(world, endpoints, meters),
             autoscale=Autoscale(world, deployments.exists),
+            batch=batch,
+            jobs=jobs,
         )
 
 
@@ -104,7 +113,8 @@ def _blobs(settings: Settings, world: World) -> Blobs:
     directory = settings.directory / "blobs"
     directory.mkdir()
     blobs = Blobs(directory)
-    blobs.create(settings.site.container, world.clock.now())
+    for name in (settings.site.container, settings.site.artifacts):
+        blobs.create(name, world.clock.now())
     return blobs
 
 
@@ -112,3 +122,9 @@ def _yard(settings: Settings, world: World, materials: Materials, launcher: Laun
     directory = settings.directory / "instances"
     directory.mkdir()
     return Yard(world, materials, settings.programs, launcher, directory, settings.patience_s, settings.processes)
+
+
+def _runner(settings: Settings, world: World, materials: Materials, launcher: Launcher) -> Runner:
+    directory = settings.directory / "jobs"
+    directory.mkdir()
+    return Runner(world, materials, launcher, directory, settings.patience_s, settings.batch_processes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 PORT = "{port}"
-_SCRIPT = str(Path(__file__).with_name("inference_server.py"))
+_HERE = Path(__file__).parent
 
 
 @attrs.frozen
@@ -28,7 +28,8 @@ MODEL_SERVER = Program(
     )
 )
 # -P: the script's directory holds this package's modules, whose names an image does not know.
-INFERENCE_SERVER = Program((sys.executable, "-P", _SCRIPT, PORT), library=False)
+INFERENCE_SERVER = Program((sys.executable, "-P", str(_HERE / "inference_server.py"), PORT), library=False)
+BATCH_WORKER = Program((sys.executable, "-P", str(_HERE / "batch_worker.py"), PORT), library=False)
 
 
 @attrs.frozen

@@ -44,3 +44,8 @@ def resource(world: World, tail: str, kind: str, born: Born, properties: Json) -
         "properties": properties,
         "systemData": born.system_data(),
     }
+
+
+def server_properties(operation: str) -> Json:
+    """Write the properties that the service itself adds, once there was an operation; this copy of its URL is not signed."""
+    return {"createdBy": SOMEBODY, "AzureAsyncOperationUri": operation} if operation else {}

@@ -38,10 +38,12 @@ class Running:
     def _end(self) -> None:
         self.parts.world.stopping.set()
         # The processes first: whoever waits for their answers is free then.
+        self.parts.jobs.stop()
         self.parts.yard.close()
         self.parts.mirroring.close()
         self.parts.world.stop()
 
 
 def _app(parts: Parts) -> App:
-    return App(parts.world, Door(parts.world, routes(parts), parts.tokens), parts.storage, parts.front)
+    door = Door(parts.world, routes(parts), parts.tokens)
+    return App(parts.world, door, parts.storage, parts.front, parts.workspace.discovery)

@@ -8,8 +8,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.simulate.azureml.frontdoor import AUDIENCE
-from modeldeploy.simulate.azureml.tokens import Tokens
+from modeldeploy.simulate.azureml.tokens import AUDIENCE, Tokens
 
 _HOUR = 3_600.0
 _ACCOUNTS: dict[str, str] = {}

@@ -28,3 +28,5 @@ class Settings:
     """How long a process may take to become ready."""
     processes: int
     """How many processes stand for the instances of a deployment at most."""
+    batch_processes: int
+    """How many processes work on a batch job at a time at most."""

@@ -32,7 +32,7 @@ class Simulator:
 
     ``speed``: how many times as fast the service's time passes. ``images``: programs of custom containers by image or repository.
     ``patience_s``: how long a process may take to become ready, in seconds of this machine. ``processes``: how many processes stand for
-    the instances of a deployment at most. ``state_dir``: where blobs and processes have their directories; a temporary one by default.
+    the instances of a deployment at most, ``batch_processes`` likewise for a batch job. ``state_dir``: where blobs and processes have their directories; a temporary one by default.
     """
 
     def __init__(  # noqa: PLR0913 - settings, all by their names
@@ -47,6 +47,7 @@ class Simulator:
         clock: Clock | None = None,
         patience_s: float = 60.0,
         processes: int = 1,
+        batch_processes: int = 2,
     ) -> None:
         if speed <= 0:
             message = f"speed is {speed!r}"
@@ -61,6 +62,7 @@ class Simulator:
             directory=state_dir or Path(tempfile.gettempdir()),
             patience_s=patience_s,
             processes=processes,
+            batch_processes=batch_processes,
         )
         self._running: Running | None = None
         self._stack = contextlib.ExitStack()
@@ -172,6 +174,7 @@ def _site(region: str) -> Site:
         region=region,
         account=f"rehearsal{mark}",
         container=f"azureml-blobstore-{mark}",
+        artifacts="azureml",
     )
 
 

@@ -14,6 +14,7 @@ import orjson
 from modeldeploy.simulate.azureml.world import Site
 from modeldeploy.simulate.sagemaker.clock import Clock
 
+AUDIENCE = "https://ml.azure.com"
 _HEADER = {"typ": "JWT", "alg": "HS256"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -14,7 +14,7 @@ from modeldeploy.simulate.azureml.sas import Key
 from modeldeploy.simulate.azureml.storage import blob_url
 from modeldeploy.simulate.azureml.world import NAMESPACE, World
 
-STORE = "workspaceblobstore"
+STORE, ARTIFACTS = "workspaceblobstore", "workspaceartifactstore"
 _DAY = 86_400.0
 _ALL = "rwdl"
 
@@ -61,29 +61,41 @@ class Workspace:
         }
         return answer(200, told)
 
+    def discovery(self, _request: Request) -> Answer:
+        """Answer where the other services of the workspace are: all of them are here."""
+        return answer(200, dict.fromkeys(("api", "history", "catalog", "experimentation", "studio"), self.world.url))
+
     def datastores(self, _request: Request) -> Answer:
         """Answer all datastores."""
-        return answer(200, {"value": [self._datastore()]})
+        return answer(200, {"value": [self._datastore(name) for name in self._stores]})
 
     def datastore(self, _request: Request, name: str) -> Answer:
         """Answer a datastore."""
-        _check_store(name)
-        return answer(200, self._datastore())
+        return answer(200, self._datastore(self._store(name)))
 
-    def _datastore(self) -> Json:
+    @property
+    def _stores(self) -> Mapping[str, str]:
+        """Give the container of each datastore."""
+        return {STORE: self.world.site.container, ARTIFACTS: self.world.site.artifacts}
+
+    def _store(self, name: str) -> str:
+        if name.lower() not in self._stores:
+            raise not_found(f"The datastore {name} could not be found.")
+        return name.lower()
+
+    def _datastore(self, name: str) -> Json:
         site = self.world.site
         properties = {
-            "description": None, "tags": {}, "properties": {}, "isDefault": True, "datastoreType": "AzureBlob",
-            "accountName": site.account, "containerName": site.container, "endpoint": "core.windows.net", "protocol": "https",
+            "description": None, "tags": {}, "properties": {}, "isDefault": name == STORE, "datastoreType": "AzureBlob",
+            "accountName": site.account, "containerName": self._stores[name], "endpoint": "core.windows.net", "protocol": "https",
             "credentials": {"credentialsType": "AccountKey"}, "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
             "subscriptionId": site.subscription, "resourceGroup": site.resource_group,
         }  # fmt: skip
-        return resources.resource(self.world, f"datastores/{STORE}", "datastores", self.born, properties)
+        return resources.resource(self.world, f"datastores/{name}", "datastores", self.born, properties)
 
     def secrets(self, _request: Request, name: str) -> Answer:
         """Answer what opens the storage of a datastore: a signature that is good for a day."""
-        _check_store(name)
-        token = self.key.container(self.world.site.container, _ALL, self.world.clock.after(_DAY))
+        token = self.key.container(self._stores[self._store(name)], _ALL, self.world.clock.after(_DAY))
         return answer(200, {"secretsType": "Sas", "sasToken": token})
 
     def pending_upload(self, _request: Request, name: str, version: str) -> Answer:
@@ -103,8 +115,3 @@ class Workspace:
             "pendingUploadType": "TemporaryBlobReference",
         }
         return answer(200, told)
-
-
-def _check_store(name: str) -> None:
-    if name.lower() != STORE:
-        raise not_found(f"The datastore {name} could not be found.")

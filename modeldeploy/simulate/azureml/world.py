@@ -23,6 +23,10 @@ class Timings:
     deployment: float = 300.0
     delete: float = 30.0
     keys: float = 10.0
+    batch_deployment: float = 20.0
+    job: float = 196.0
+    """From the creation of a batch job to its start."""
+    finalize: float = 15.0
     token: float = 86_400.0
     """How long a token of an endpoint is good."""
     metrics: float = 60.0
@@ -43,6 +47,9 @@ class Site:
     region: str
     account: str
     container: str
+    """Where the workspace's blob store lies."""
+    artifacts: str
+    """Where logs of jobs lie."""
 
     @property
     def group(self) -> str:
