@@ -30,6 +30,7 @@ from modeldeploy.simulate.azureml.resources import Born
 from modeldeploy.simulate.azureml.world import World
 from modeldeploy.simulate.azureml.yard import Yard
 
+_TAIL = 100
 _ID = re.compile(r".*/onlineEndpoints/(?P<endpoint>[^/]+)/deployments/(?P<deployment>[^/]+)", re.IGNORECASE)
 
 
@@ -176,7 +177,9 @@ class Deployments:
         self.get(endpoint, deployment)
         asked = request.json()
         kind = asked.get("containerType") or "InferenceServer"
-        lines = self.yard.log(endpoint, deployment, kind).tail(int(asked.get("tail") or 100))
+        lines = self.yard.log(endpoint, deployment, kind).tail(
+            _TAIL if asked.get("tail") is None else int(asked["tail"])
+        )
         return answer(200, {"content": "".join(f"{line}\n" for line in lines)})
 
 

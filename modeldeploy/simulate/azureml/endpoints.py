@@ -159,7 +159,7 @@ class Endpoints:
     def token(self, _request: Request, endpoint: str) -> Answer:
         """Answer a token of an endpoint that takes the workspace's tokens."""
         found = self._with_auth(endpoint, "AMLToken")
-        token = self.tokens.issue(f"endpoint:{found.name}", self.world.timings.token)
+        token = self.tokens.issue(f"endpoint:{found.name}", self.world.clock.after(self.world.timings.token))
         told = {
             "accessToken": token.text,
             "tokenType": "Bearer",

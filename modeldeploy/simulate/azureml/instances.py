@@ -28,6 +28,7 @@ _EVERY_S = 0.05
 _PROBE_S = 2.0
 _GRACE_S = 5.0
 _OK = 200
+_PAUSE_S = 1.0
 _KEPT = 20_000
 
 
@@ -173,6 +174,8 @@ class Fleet:
     """How often each is asked whether it is alive, in seconds of this machine."""
     most_failures: int
     """How often in a row it may say no."""
+    again_s: float = 0.0
+    """From when on an instance may be started again: not at once, and not all the time."""
     instances: list[Instance] = attrs.field(factory=list)
     _turn: itertools.count[int] = attrs.field(factory=itertools.count)
     _asked: dict[Instance, float] = attrs.field(factory=dict)
@@ -186,13 +189,14 @@ class Fleet:
     def is_dead(self, instance: Instance) -> bool:
         """Say whether an instance is to be started again; asks it, when it is time to."""
         now = time.monotonic()
-        if not instance.ended and now - self._asked.get(instance, 0.0) < self.liveness_s:
+        if now < self.again_s or (not instance.ended and now - self._asked.get(instance, 0.0) < self.liveness_s):
             return False
         self._asked[instance] = now
         well = not instance.ended and instance.probe(self.paths.liveness) == _OK
         self._failed[instance] = 0 if well else self._failed[instance] + 1
         if instance.ended or self._failed[instance] >= self.most_failures:
             del self._asked[instance], self._failed[instance]
+            self.again_s = now + _PAUSE_S
             return True
         return False
 

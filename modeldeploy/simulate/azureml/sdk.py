@@ -58,7 +58,9 @@ class Credential:
         """Give a token for the audience that a scope names."""
         from azure.core.credentials import AccessToken
 
-        token = self.tokens.issue(self._audience(scopes[0] if scopes else ""), _HOUR)
+        # An hour of this machine: clients keep tokens by this machine's time.
+        until = self.tokens.clock.now() + _HOUR
+        token = self.tokens.issue(self._audience(scopes[0] if scopes else ""), until)
         return AccessToken(token.text, int(token.until))
 
     def _audience(self, scope: str) -> str:

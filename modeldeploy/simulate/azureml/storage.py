@@ -154,6 +154,9 @@ class Storage:
         root = ET.Element(
             "EnumerationResults", ServiceEndpoint=f"{self.world.url}/{self.key.account}/", ContainerName=container
         )
+        # The client takes its prefix for the next page from here.
+        for name in ("Prefix", "Marker", "MaxResults"):
+            ET.SubElement(root, name).text = request.query.get(name.lower(), "")
         blobs = ET.SubElement(root, "Blobs")
         for blob in found[:most]:
             _entry(blobs, blob, metadata="metadata" in request.query.get("include", ""))

@@ -40,9 +40,9 @@ class Tokens:
     site: Site
     _secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32))
 
-    def issue(self, audience: str, seconds: float) -> Token:
-        """Make a token for an audience that is good for so many seconds of the service."""
-        now, until = self.clock.now(), self.clock.after(seconds)
+    def issue(self, audience: str, until: float) -> Token:
+        """Make a token for an audience that is good until then."""
+        now = self.clock.now()
         claims = {
             "aud": audience, "iss": f"https://sts.windows.net/{self.site.tenant}/", "tid": self.site.tenant, "oid": self.site.workspace_id,
             "iat": now, "nbf": now, "exp": until, "jti": str(uuid.uuid4()), "appid": self.site.workspace_id,

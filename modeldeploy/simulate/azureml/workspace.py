@@ -15,7 +15,8 @@ from modeldeploy.simulate.azureml.storage import blob_url
 from modeldeploy.simulate.azureml.world import NAMESPACE, World
 
 STORE, ARTIFACTS = "workspaceblobstore", "workspaceartifactstore"
-_DAY = 86_400.0
+# Of this machine, for uploads take its time.
+_HOUR = 3_600.0
 _ALL = "rwdl"
 
 
@@ -94,8 +95,8 @@ class Workspace:
         return resources.resource(self.world, f"datastores/{name}", "datastores", self.born, properties)
 
     def secrets(self, _request: Request, name: str) -> Answer:
-        """Answer what opens the storage of a datastore: a signature that is good for a day."""
-        token = self.key.container(self._stores[self._store(name)], _ALL, self.world.clock.after(_DAY))
+        """Answer what opens the storage of a datastore: a signature that is good for an hour."""
+        token = self.key.container(self._stores[self._store(name)], _ALL, self.world.clock.now() + _HOUR)
         return answer(200, {"secretsType": "Sas", "sasToken": token})
 
     def pending_upload(self, _request: Request, name: str, version: str) -> Answer:
@@ -103,7 +104,7 @@ class Workspace:
         container = f"{self.world.site.workspace_id[:8]}-{name}-{version}"[:63].rstrip("-").lower()
         self.create_container(container)
         url = blob_url(self.world, self.key, container, "")
-        token = self.key.container(container, "rwl", self.world.clock.after(_DAY))
+        token = self.key.container(container, "rwl", self.world.clock.now() + _HOUR)
         store = f"{self.world.site.id}/datastores/{STORE}"
         told = {
             "blobReferenceForConsumption": {
