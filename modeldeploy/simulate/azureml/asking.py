@@ -12,7 +12,7 @@ from modeldeploy.simulate.azureml.exchange import Answer
 from modeldeploy.simulate.azureml.instances import Fleet
 from modeldeploy.simulate.azureml.metrics import Meters, Sample
 from modeldeploy.simulate.azureml.world import World
-from modeldeploy.simulate.sagemaker.wire import Reply, UnreachableError
+from modeldeploy.simulate.wire import Reply, UnreachableError
 
 DEPLOYMENT = "azureml-model-deployment"
 HOP = frozenset(

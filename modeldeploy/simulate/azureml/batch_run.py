@@ -18,13 +18,14 @@ from modeldeploy.simulate.azureml.batch_job import CANCELED, COMPLETED, ENDED, F
 from modeldeploy.simulate.azureml.batch_jobs import inputs
 from modeldeploy.simulate.azureml.durations import seconds
 from modeldeploy.simulate.azureml.errors import ServiceError
-from modeldeploy.simulate.azureml.instances import Instance, Log, Patience, StartError
+from modeldeploy.simulate.azureml.instances import Log
 from modeldeploy.simulate.azureml.machines import no_capacity
 from modeldeploy.simulate.azureml.materials import Materials, place_of
 from modeldeploy.simulate.azureml.programs import BATCH_WORKER
 from modeldeploy.simulate.azureml.world import World
-from modeldeploy.simulate.sagemaker.launcher import Launcher
-from modeldeploy.simulate.sagemaker.wire import UnreachableError
+from modeldeploy.simulate.launcher import Launcher
+from modeldeploy.simulate.processes import Child, Patience, StartError
+from modeldeploy.simulate.wire import UnreachableError
 
 LOGS = "ExperimentRun/dcid.{run}/logs/user/stdout/driver.txt"
 _OK = 200
@@ -163,7 +164,7 @@ class Runner:
 
     def _share(self, job: Job, progress: Progress, start: Any) -> None:
         """Do mini-batches until there are no more."""
-        worker: Instance | None = None
+        worker: Child | None = None
         try:
             while not progress.over():
                 try:
@@ -175,9 +176,7 @@ class Runner:
             if worker is not None:
                 worker.stop()
 
-    def _batch(
-        self, job: Job, progress: Progress, batch: list[str], worker: Instance | None, start: Any
-    ) -> Instance | None:
+    def _batch(self, job: Job, progress: Progress, batch: list[str], worker: Child | None, start: Any) -> Child | None:
         """Do one mini-batch, again as often as it may be tried, and give the worker that is left."""
         retries = job.settings["retrySettings"]
         for _attempt in range(int(retries["maxRetries"]) + 1):
@@ -195,11 +194,11 @@ class Runner:
         progress.lost(len(batch))
         return worker
 
-    def _worker(self, directory: Path, environment: dict[str, str], log: Log, job: Job) -> Instance:
-        instance = Instance(self.launcher, Path(tempfile.mkdtemp(prefix="w", dir=directory)), log)
+    def _worker(self, directory: Path, environment: dict[str, str], log: Log, job: Job) -> Child:
+        instance = Child(self.launcher, Path(tempfile.mkdtemp(prefix="w", dir=directory)), log.write)
         try:
             instance.start(BATCH_WORKER, environment)
-            instance.wait("/", Patience(self.patience_s, self.patience_s), job.stop)
+            instance.wait(Patience(self.patience_s, self.patience_s), job.stop)
         except StartError as error:
             instance.stop()
             if job.stop.is_set():
@@ -234,7 +233,7 @@ class Runner:
             )
 
 
-def _asked(worker: Instance, batch: list[str], timeout: float) -> dict[str, Any] | None:
+def _asked(worker: Child, batch: list[str], timeout: float) -> dict[str, Any] | None:
     """Hand a mini-batch to a worker; None when there was no answer."""
     try:
         reply = worker.line.ask("POST", "/run", _JSON, orjson.dumps(batch), timeout)

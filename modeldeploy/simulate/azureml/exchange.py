@@ -10,6 +10,7 @@ import attrs
 import orjson
 
 from modeldeploy.simulate.azureml.errors import ServiceError, bad_request
+from modeldeploy.simulate.server import HEADERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -62,11 +63,7 @@ class Answer:
 
 def read(environ: WSGIEnvironment) -> Request:
     """Read a request whose body the server has put aside whole."""
-    headers = {
-        name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
-        for name, value in environ.items()
-        if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}
-    }
+    headers = {name.lower(): str(value) for name, value in environ[HEADERS].items()}
     return Request(
         environ["REQUEST_METHOD"],
         environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),

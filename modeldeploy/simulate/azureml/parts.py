@@ -35,7 +35,7 @@ from modeldeploy.simulate.azureml.tokens import Tokens
 from modeldeploy.simulate.azureml.workspace import Workspace
 from modeldeploy.simulate.azureml.world import World
 from modeldeploy.simulate.azureml.yard import Yard
-from modeldeploy.simulate.sagemaker.launcher import Launcher
+from modeldeploy.simulate.launcher import Launcher
 
 
 @attrs.frozen(eq=False, kw_only=True)

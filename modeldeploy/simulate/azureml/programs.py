@@ -8,25 +8,11 @@ from pathlib import Path
 
 import attrs
 
-PORT = "{port}"
+from modeldeploy.simulate.processes import MODEL_SERVER, PORT, Program
+
 _HERE = Path(__file__).parent
 
 
-@attrs.frozen
-class Program:
-    """A command; ``{port}`` in it stands for the port to listen on, without it the program prints a line of JSON with its ``port``."""
-
-    argv: Sequence[str]
-    library: bool = True
-    """Whether it may import the modeldeploy of this environment."""
-
-
-MODEL_SERVER = Program(
-    (
-        sys.executable,
-        *("-m", "modeldeploy.serving", "serve", "--host", "127.0.0.1", "--port", "0", "--auth", "none", "--announce"),
-    )
-)
 # -P: the script's directory holds this package's modules, whose names an image does not know.
 INFERENCE_SERVER = Program((sys.executable, "-P", str(_HERE / "inference_server.py"), PORT), library=False)
 BATCH_WORKER = Program((sys.executable, "-P", str(_HERE / "batch_worker.py"), PORT), library=False)

@@ -10,8 +10,8 @@ from modeldeploy.simulate.azureml.door import Door
 from modeldeploy.simulate.azureml.parts import Parts
 from modeldeploy.simulate.azureml.sdk import Credential
 from modeldeploy.simulate.azureml.settings import Settings
-from modeldeploy.simulate.sagemaker.launcher import Launcher
-from modeldeploy.simulate.sagemaker.server import Server
+from modeldeploy.simulate.launcher import Launcher
+from modeldeploy.simulate.server import Server
 
 
 class Running:

@@ -9,7 +9,7 @@ import attrs
 from modeldeploy.simulate.azureml.faults import Faults
 from modeldeploy.simulate.azureml.programs import Programs
 from modeldeploy.simulate.azureml.world import Site, Timings
-from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.clock import Clock
 
 
 @attrs.frozen(kw_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import secrets
-import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,8 @@ from modeldeploy.simulate.azureml.programs import Programs
 from modeldeploy.simulate.azureml.running import Running
 from modeldeploy.simulate.azureml.settings import Settings
 from modeldeploy.simulate.azureml.world import Site, Timings
-from modeldeploy.simulate.sagemaker.clock import Clock, ScaledClock
+from modeldeploy.simulate.clock import Clock, ScaledClock
+from modeldeploy.simulate.places import place
 
 _NEEDED = ("azure.ai.ml", "werkzeug")
 
@@ -135,10 +136,13 @@ class Simulator:
         if self._running is None:
             _check_installed()
             with contextlib.ExitStack() as stack:
-                settings = attrs.evolve(self._settings, directory=_directory(self._settings.directory, stack))
+                settings = attrs.evolve(self._settings, directory=place(self._settings.directory, "md-azureml-", stack))
                 self._running = Running(settings)
                 stack.callback(self._running.close)
                 stack.callback(sdk.remove, settings.site.account)
+                # Whoever forgets to stop it leaves nothing either.
+                atexit.register(self.stop)
+                stack.callback(atexit.unregister, self.stop)
                 self._stack = stack.pop_all()
         return self
 
@@ -176,13 +180,6 @@ def _site(region: str) -> Site:
         container=f"azureml-blobstore-{mark}",
         artifacts="azureml",
     )
-
-
-def _directory(within: Path, stack: contextlib.ExitStack) -> Path:
-    within.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="md-azureml-", dir=within))
-    stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    return directory
 
 
 def _check_installed() -> None:

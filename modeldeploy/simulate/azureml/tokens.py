@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from modeldeploy.simulate.azureml.world import Site
-from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.clock import Clock
 
 AUDIENCE = "https://ml.azure.com"
 _HEADER = {"typ": "JWT", "alg": "HS256"}

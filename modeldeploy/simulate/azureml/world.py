@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import attrs
 
 from modeldeploy.simulate.azureml.faults import Faults
-from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.clock import Clock
 
 NAMESPACE = "Microsoft.MachineLearningServices"
 

@@ -14,12 +14,13 @@ from modeldeploy.simulate.azureml.durations import seconds
 from modeldeploy.simulate.azureml.endpoint import Deployment, Endpoint
 from modeldeploy.simulate.azureml.errors import ServiceError
 from modeldeploy.simulate.azureml.exchange import Json
-from modeldeploy.simulate.azureml.instances import Fleet, Instance, Log, Paths, Patience, StartError
+from modeldeploy.simulate.azureml.instances import Fleet, Log, Paths
 from modeldeploy.simulate.azureml.machines import no_capacity
 from modeldeploy.simulate.azureml.materials import Materials
-from modeldeploy.simulate.azureml.programs import INFERENCE_SERVER, Program, Programs
+from modeldeploy.simulate.azureml.programs import INFERENCE_SERVER, Programs
 from modeldeploy.simulate.azureml.world import StoppedError, World
-from modeldeploy.simulate.sagemaker.launcher import Launcher
+from modeldeploy.simulate.launcher import Launcher
+from modeldeploy.simulate.processes import Child, Patience, Program, StartError
 
 INFERENCE, STORAGE = "InferenceServer", "StorageInitializer"
 _log = logging.getLogger(__name__)
@@ -31,6 +32,17 @@ _CRASHED = (
     "https://aka.ms/oe-tsg#error-resourcenotready"
 )
 _UNBUILT = "The image of the environment could not be built. Please see the build log."
+
+
+@attrs.frozen
+class Plan:
+    """What each instance of a fleet is made of; a later change of the deployment does not change it."""
+
+    endpoint: str
+    deployment: str
+    program: Program
+    paths: Paths
+    properties: Json
 
 
 @attrs.define(eq=False)
@@ -45,7 +57,7 @@ class Yard:
     patience_s: float
     processes: int
     """How many processes stand for the instances of a deployment at most."""
-    _live: set[Instance] = attrs.field(factory=set, init=False)
+    _live: set[Child] = attrs.field(factory=set, init=False)
     _fleets: dict[int, Fleet] = attrs.field(factory=dict, init=False)
     _logs: dict[tuple[str, str, str], Log] = attrs.field(factory=dict, init=False)
     _closed: bool = attrs.field(default=False, init=False)
@@ -83,6 +95,7 @@ class Yard:
 
     def _planned(self, endpoint: Endpoint, deployment: Deployment, properties: Json) -> Fleet:
         program, paths = self._program(properties)
+        plan = Plan(endpoint.name, deployment.name, program, paths, properties)
         settings, probe = properties["requestSettings"], properties["livenessProbe"]
         # The documented rule: twice what each instance works on.
         slots = 2 * int(settings["maxConcurrentRequestsPerInstance"]) * max(1, deployment.count)
@@ -90,7 +103,7 @@ class Yard:
             paths=paths,
             slots=threading.Semaphore(slots),
             timeout_s=seconds(settings["requestTimeout"]),
-            start=functools.partial(self._start, endpoint, deployment, program, properties),
+            start=functools.partial(self._start, plan),
             liveness_s=max(_ROUND_S, seconds(probe["period"]) / self.world.speed),
             most_failures=int(probe["failureThreshold"]),
         )
@@ -98,7 +111,7 @@ class Yard:
     def _await(self, fleet: Fleet) -> None:
         unwell = max(_LEAST_UNWELL_S, fleet.most_failures * 10.0 / self.world.speed)
         for each in fleet.instances:
-            each.wait(fleet.paths.readiness, Patience(self.patience_s, unwell), self.world.stopping)
+            each.wait(Patience(self.patience_s, unwell), self.world.stopping)
 
     def _check_faults(self, properties: Json) -> None:
         faults = self.world.faults
@@ -121,16 +134,16 @@ class Yard:
         paths = [routes[name]["path"] for name in ("livenessRoute", "readinessRoute", "scoringRoute")]
         return program, Paths(*paths)
 
-    def _start(self, endpoint: Endpoint, deployment: Deployment, program: Program, properties: Json) -> Instance:
+    def _start(self, plan: Plan) -> Child:
         directory = Path(tempfile.mkdtemp(prefix="i", dir=self.directory))
-        instance = Instance(self.launcher, directory, self.log(endpoint.name, deployment.name, INFERENCE))
+        printed, said = (self.log(plan.endpoint, plan.deployment, kind).write for kind in (INFERENCE, STORAGE))
+        instance = Child(self.launcher, directory, printed, health=plan.paths.readiness)
         with self._lock:
             if self._closed:
                 raise StoppedError
             self._live.add(instance)
         try:
-            say = self.log(endpoint.name, deployment.name, STORAGE).write
-            instance.start(program, self.materials.bring(directory, properties, say))
+            instance.start(plan.program, self.materials.bring(directory, plan.properties, said))
         except BaseException:
             self._end([instance])
             raise
@@ -158,7 +171,7 @@ class Yard:
             live = list(self._live)
         self._end(live)
 
-    def _end(self, instances: list[Instance]) -> None:
+    def _end(self, instances: list[Child]) -> None:
         for each in instances:
             each.stop()
             with self._lock:
@@ -174,7 +187,7 @@ class Yard:
                     if fleet.is_dead(instance):
                         self._restart(fleet, instance)
 
-    def _restart(self, fleet: Fleet, old: Instance) -> None:
+    def _restart(self, fleet: Fleet, old: Child) -> None:
         self._end([old])
         try:
             fresh = fleet.start()

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.clock import Clock
 from modeldeploy.simulate.sagemaker.cloud import Cloud
 from modeldeploy.simulate.sagemaker.errors import invalid
 from modeldeploy.simulate.sagemaker.metrics import (

@@ -13,8 +13,8 @@ from modeldeploy.simulate.sagemaker.errors import ServiceError
 from modeldeploy.simulate.sagemaker.fleets import Fleet, Variant, Yard
 from modeldeploy.simulate.sagemaker.invocation import Invocation
 from modeldeploy.simulate.sagemaker.metrics import Sample, Store
-from modeldeploy.simulate.sagemaker.wire import Reply, UnreachableError
 from modeldeploy.simulate.sagemaker.world import World
+from modeldeploy.simulate.wire import Reply, UnreachableError
 
 _BAD, _SERVER = 400, 500
 _MODEL_ERROR, _NOT_READY, _UNAVAILABLE = 424, 429, 503

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 import orjson
 
+from modeldeploy.simulate.clock import Clock
 from modeldeploy.simulate.sagemaker.asking import Target
-from modeldeploy.simulate.sagemaker.clock import Clock
 from modeldeploy.simulate.sagemaker.cloud import Cloud, split_s3
 from modeldeploy.simulate.sagemaker.invocation import Invocation
-from modeldeploy.simulate.sagemaker.wire import Reply
 from modeldeploy.simulate.sagemaker.world import Json
+from modeldeploy.simulate.wire import Reply
 
 _WHOLE = 100
 _OCTETS = "application/octet-stream"

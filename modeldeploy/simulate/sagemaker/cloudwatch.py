@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.clock import Clock
 from modeldeploy.simulate.sagemaker.metrics import NAMESPACE, Store, dimensions_of, statistic
 from modeldeploy.simulate.sagemaker.site import Site
 

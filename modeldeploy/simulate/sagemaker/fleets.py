@@ -11,11 +11,12 @@ from pathlib import Path
 
 import attrs
 
+from modeldeploy.simulate.launcher import Launcher
+from modeldeploy.simulate.processes import Patience, Program, StartError
 from modeldeploy.simulate.sagemaker import archives
 from modeldeploy.simulate.sagemaker.cloud import Cloud
-from modeldeploy.simulate.sagemaker.containers import Container, Patience, StartError
-from modeldeploy.simulate.sagemaker.images import Images, Program
-from modeldeploy.simulate.sagemaker.launcher import Launcher
+from modeldeploy.simulate.sagemaker.containers import Container
+from modeldeploy.simulate.sagemaker.images import Images
 from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.models import container_of
 from modeldeploy.simulate.sagemaker.world import Json, Record, StoppedError, World

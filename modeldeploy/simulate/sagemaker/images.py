@@ -9,7 +9,8 @@ from pathlib import Path
 
 import attrs
 
-PORT = "{port}"
+from modeldeploy.simulate.processes import MODEL_SERVER, Program
+
 _ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z0-9.]+/(?P<repository>[^:@]+)(?:[:@].+)?")
 # The repositories of the provider's prebuilt framework images, whose containers call code/inference.py.
 _FRAMEWORKS = re.compile(
@@ -19,21 +20,6 @@ _SCIKIT_LEARN = re.compile(r"(?:sagemaker-)?scikit-learn")
 _SCRIPT = str(Path(__file__).with_name("toolkit.py"))
 
 
-@attrs.frozen
-class Program:
-    """A command; ``{port}`` in it stands for the port to listen on, without it the program prints a line of JSON with its ``port``."""
-
-    argv: Sequence[str]
-    library: bool = True
-    """Whether it may import the modeldeploy of this environment."""
-
-
-MODEL_SERVER = Program(
-    (
-        sys.executable,
-        *("-m", "modeldeploy.serving", "serve", "--host", "127.0.0.1", "--port", "0", "--auth", "none", "--announce"),
-    )
-)
 # -P: the script's directory holds this package's modules, whose names an image does not know.
 TOOLKIT = Program((sys.executable, "-P", _SCRIPT, "--family", "inference"), library=False)
 CONTAINERS = Program((sys.executable, "-P", _SCRIPT, "--family", "containers"), library=False)

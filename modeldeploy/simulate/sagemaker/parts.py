@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from modeldeploy.simulate.launcher import Launcher
 from modeldeploy.simulate.sagemaker.alarms import Alarms
 from modeldeploy.simulate.sagemaker.asking import Asking
 from modeldeploy.simulate.sagemaker.asynchronous import Asynchronous
@@ -11,7 +12,6 @@ from modeldeploy.simulate.sagemaker.capture import Captures
 from modeldeploy.simulate.sagemaker.cloud import Cloud
 from modeldeploy.simulate.sagemaker.endpoint import Endpoint
 from modeldeploy.simulate.sagemaker.fleets import Yard
-from modeldeploy.simulate.sagemaker.launcher import Launcher
 from modeldeploy.simulate.sagemaker.logbook import Logbook
 from modeldeploy.simulate.sagemaker.metrics import Store
 from modeldeploy.simulate.sagemaker.settings import Settings

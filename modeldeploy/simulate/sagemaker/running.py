@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 
+from modeldeploy.simulate.launcher import Launcher
 from modeldeploy.simulate.sagemaker import app, cloudwatch, others
 from modeldeploy.simulate.sagemaker.control import Control
 from modeldeploy.simulate.sagemaker.furniture import Furniture
 from modeldeploy.simulate.sagemaker.housekeeping import Housekeeping
-from modeldeploy.simulate.sagemaker.launcher import Launcher
 from modeldeploy.simulate.sagemaker.operations import operations
 from modeldeploy.simulate.sagemaker.parts import Parts
 from modeldeploy.simulate.sagemaker.runtime import Runtime
-from modeldeploy.simulate.sagemaker.server import Server
 from modeldeploy.simulate.sagemaker.settings import Settings
+from modeldeploy.simulate.server import Server
 
 
 class Running:

@@ -17,8 +17,8 @@ from modeldeploy.simulate.sagemaker.fleets import Variant
 from modeldeploy.simulate.sagemaker.invocation import Invocation
 from modeldeploy.simulate.sagemaker.routing import choose, pinned
 from modeldeploy.simulate.sagemaker.shadowing import Shadows
-from modeldeploy.simulate.sagemaker.wire import Reply
 from modeldeploy.simulate.sagemaker.world import Shelf, World
+from modeldeploy.simulate.wire import Reply
 
 _OK = 200
 _VALIDATION = "ValidationError"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import attrs
 
-from modeldeploy.simulate.sagemaker.clock import Clock
-from modeldeploy.simulate.sagemaker.containers import Patience
+from modeldeploy.simulate.clock import Clock
+from modeldeploy.simulate.processes import Patience
 from modeldeploy.simulate.sagemaker.faults import Faults
 from modeldeploy.simulate.sagemaker.images import Images
 from modeldeploy.simulate.sagemaker.signature import Credentials

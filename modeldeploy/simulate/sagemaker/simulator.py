@@ -5,9 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
-import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import Any, Self
 import attrs
 
 from modeldeploy.errors import ConfigurationError, MissingDependencyError
-from modeldeploy.simulate.sagemaker.clock import Clock, ScaledClock
-from modeldeploy.simulate.sagemaker.containers import Patience
+from modeldeploy.simulate.clock import Clock, ScaledClock
+from modeldeploy.simulate.places import place
+from modeldeploy.simulate.processes import Patience
 from modeldeploy.simulate.sagemaker.faults import Faults
 from modeldeploy.simulate.sagemaker.images import Images
 from modeldeploy.simulate.sagemaker.running import Running
@@ -138,7 +137,7 @@ class Simulator:
         if self._running is None:
             _check_installed()
             with contextlib.ExitStack() as stack:
-                settings = attrs.evolve(self._settings, directory=_directory(self._settings.directory, stack))
+                settings = attrs.evolve(self._settings, directory=place(self._settings.directory, _PREFIX, stack))
                 self._running = Running(settings)
                 stack.callback(self._running.close)
                 # Whoever forgets to stop it leaves nothing either.
@@ -159,34 +158,6 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _directory(within: Path, stack: contextlib.ExitStack) -> Path:
-    within.mkdir(parents=True, exist_ok=True)
-    _sweep(within)
-    directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=within))
-    stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    return directory
-
-
-def _sweep(within: Path) -> None:
-    """Remove what simulators left that were killed."""
-    for path in within.glob(f"{_PREFIX}*-*"):
-        owner = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdecimal() and not _lives(int(owner)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # elsewhere signal 0 is not harmless
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _check_installed() -> None:

@@ -13,15 +13,16 @@ from typing import Any
 import attrs
 import orjson
 
+from modeldeploy.simulate.processes import StartError
 from modeldeploy.simulate.sagemaker import archives, records
 from modeldeploy.simulate.sagemaker.cloud import Cloud, split_s3
-from modeldeploy.simulate.sagemaker.containers import Container, StartError
+from modeldeploy.simulate.sagemaker.containers import Container
 from modeldeploy.simulate.sagemaker.fleets import NO_CAPACITY, Yard
 from modeldeploy.simulate.sagemaker.logbook import TRANSFORM_JOBS, Logbook
 from modeldeploy.simulate.sagemaker.records import RecordError
 from modeldeploy.simulate.sagemaker.transform_job import COMPLETED, FAILED, STOPPED, TransformJob
-from modeldeploy.simulate.sagemaker.wire import Reply, UnreachableError
 from modeldeploy.simulate.sagemaker.world import Json, World
+from modeldeploy.simulate.wire import Reply, UnreachableError
 
 _MEBIBYTE = 1024 * 1024
 _OK, _BAD, _SERVER = 200, 400, 500

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from modeldeploy.simulate.sagemaker.clock import Clock
+from modeldeploy.simulate.clock import Clock
 from modeldeploy.simulate.sagemaker.errors import exists, not_found
 from modeldeploy.simulate.sagemaker.faults import Faults
 from modeldeploy.simulate.sagemaker.site import Site

@@ -25,6 +25,7 @@ def served(cloud: Any) -> str:
 def test_a_call_is_answered_by_the_uploaded_script_and_model(cloud: Any, served: str):
     answer = cloud.caller(served)({"x": [1, 2]})
     assert (answer.status, answer.json()["y"], answer.headers[DEPLOYMENT]) == (200, [3, 6], "blue")
+    assert answer.headers["Server"] == "azureml-frontdoor"
     assert answer.headers["x-ms-run-function-failed"] == "False"
     assert float(answer.headers["x-ms-run-fn-exec-ms"]) >= 0
 

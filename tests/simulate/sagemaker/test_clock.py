@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from modeldeploy.simulate.clock import ScaledClock
 from modeldeploy.simulate.sagemaker import Simulator
-from modeldeploy.simulate.sagemaker.clock import ScaledClock
 
 IDLE = "import time\ntime.sleep(600)\n"
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from modeldeploy.simulate.sagemaker.server import Server
+from modeldeploy.simulate.server import Server
 
 
 def application(environ, start_response):

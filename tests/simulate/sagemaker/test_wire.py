@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from modeldeploy.simulate.sagemaker.wire import Line, UnreachableError
+from modeldeploy.simulate.wire import Line, UnreachableError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Name: v\r\n\r\nhi"
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SPOOL = 16 * 1024 * 1024
+HEADERS = "modeldeploy.headers"
+"""Where the environment of a request has its headers as they came."""
 _NO_BODY = frozenset({204, 304})
 _CHUNK = 1024 * 1024
 _Exchange = tuple[str, list[tuple[str, str]]]
@@ -119,8 +121,11 @@ def _handler(connections: Connections) -> type[Any]:
             if self.headers.get("Expect", "").lower() == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.wfile.flush()
+            environ = self.make_environ()
+            # Names with an underscore, as metadata in Azure Storage has them, are not in the environment.
+            environ[HEADERS] = self.headers
             try:
-                self._exchange(self.make_environ())
+                self._exchange(environ)
             except ConnectionError:
                 self.close_connection = True
                 _shut(self.connection)
@@ -201,7 +206,10 @@ def _write(handler: BaseHTTPRequestHandler, begun: list[_Exchange], parts: Itera
 
 
 def _write_head(handler: BaseHTTPRequestHandler, code: int, reason: str, headers: list[tuple[str, str]]) -> None:
-    handler.send_response(code, reason)
+    given = {name.lower(): value for name, value in headers}
+    handler.send_response_only(code, reason)
+    handler.send_header("Server", given.get("server", handler.version_string()))
+    handler.send_header("Date", handler.date_time_string())
     for name, value in headers:
         if name.lower() not in {"connection", "date", "server"}:
             handler.send_header(name, value)
