@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _OK, _FAILED = 200, 500
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; one mini-batch at a time."""
+    """One connection; whoever hands mini-batches over waits for each."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -31,7 +31,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Tell that the script is loaded."""
-        self.close_connection = True
         self._answer(_OK, {})
 
     def do_POST(self) -> None:
@@ -90,7 +89,7 @@ def main() -> int:
     except Exception:  # noqa: BLE001 - whatever the script raises ends the worker
         traceback.print_exc(file=sys.stdout)
         return 3
-    HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     return 0
 
 

@@ -42,6 +42,8 @@ class Endpoints:
     items: dict[str, Endpoint] = attrs.field(factory=dict)
     ended: Callable[[Endpoint], None] = lambda _endpoint: None
     """Ends what runs for an endpoint that is deleted."""
+    taken: Callable[[str], bool] = lambda _name: False
+    """Whether a batch endpoint has a name: they share the region's."""
     _held: dict[str, float] = attrs.field(factory=dict)
     """Until when names of deleted endpoints cannot be taken."""
 
@@ -69,7 +71,7 @@ class Endpoints:
             return self._begin(found, UPDATING, asked, self.world.timings.traffic)
 
     def _check_held(self, name: str) -> None:
-        if self._held.get(name.lower(), 0.0) > self.world.clock.now():
+        if self.taken(name) or self._held.get(name.lower(), 0.0) > self.world.clock.now():
             raise bad_request("There is already an endpoint with this name", "InferencingClientCallFailed")
 
     def _begin(self, endpoint: Endpoint, state: str, asked: Json, takes: float) -> Answer:

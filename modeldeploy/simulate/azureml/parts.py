@@ -75,6 +75,7 @@ class Parts:
         mirroring = Mirroring(asking)
         deployments = Deployments(world, operations, endpoints, yard, memory)
         batch = BatchEndpoints(world, operations, materials, endpoints)
+        endpoints.taken = lambda name: name.lower() in batch.items
         jobs = BatchJobs(world, batch, _runner(settings, world, materials, launcher).run)
         return cls(
             world=world,
