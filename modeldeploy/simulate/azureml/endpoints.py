@@ -153,7 +153,9 @@ class Endpoints:
         def work() -> None:
             self.world.wait(self.world.timings.keys)
             with self.world.lock:
-                found.keys[which] = asked.get("keyValue") or new_key()
+                # The SDK sends the key that is to be replaced as the value (azure-ai-ml 1.35.2), and gets another.
+                given = asked.get("keyValue")
+                found.keys[which] = new_key() if given in {None, found.keys[which]} else str(given)
 
         operation = self.operations.begin("OnlineEndpoints_RegenerateKeys", UPDATING, work, failed=lambda _error: None)
         return Answer(202, {"Content-Type": "application/json", **self.operations.headers(operation)}, b"null")

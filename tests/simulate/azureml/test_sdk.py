@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# azure-ai-ml 1.35.2 asks azure-storage-blob so.
+pytestmark = pytest.mark.filterwarnings("ignore:The use of a 'BlobProperties'", "ignore:content_as_bytes is deprecated")
+
 BATCH = """
 import os
 
