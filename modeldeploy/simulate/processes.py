@@ -81,7 +81,7 @@ class Child:
         """Start the process; whether it comes up is for ``wait`` to say."""
         argv = program.argv
         if PORT in argv:
-            port = _free_port()
+            port = free_port()
             argv = [str(port) if each == PORT else each for each in argv]
             self._line = Line(port)
         env = {**_environment(self.directory, library=program.library), **environment}
@@ -155,7 +155,8 @@ def _announced(line: str) -> int | None:
     return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
