@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from modeldeploy.backends.azureml.capabilities import CAPABILITIES as AZUREML
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.memory import EVERYTHING
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES
@@ -14,6 +15,7 @@ from modeldeploy.values.capability import Capabilities
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "backends"
 TABLES = {
+    "azureml.md": {"azureml": AZUREML, "local": LocalBackend.capabilities},
     "local.md": {"local": LocalBackend.capabilities, "memory": EVERYTHING},
     "sagemaker.md": {"sagemaker": CAPABILITIES, "local": LocalBackend.capabilities},
 }
@@ -41,10 +43,11 @@ def test_the_page_has_the_capabilities_that_are_declared(page):
     assert table in (PAGES / page).read_text(encoding="utf-8"), f"put this table into {page}:\n{table}"
 
 
-def test_what_sagemaker_refuses_is_refused_with_a_reason():
+@pytest.mark.parametrize("declared", [AZUREML, CAPABILITIES], ids=["azureml", "sagemaker"])
+def test_what_a_cloud_refuses_is_refused_with_a_reason(declared):
     refused = [
         field.name
         for field in attrs.fields(Capabilities)
-        if not getattr(CAPABILITIES, field.name) and field.name not in {"why_not", "max_request_bytes"}
+        if not getattr(declared, field.name) and field.name not in {"why_not", "max_request_bytes"}
     ]
-    assert [name for name in refused if name not in CAPABILITIES.why_not] == []
+    assert [name for name in refused if name not in declared.why_not] == []

@@ -15,7 +15,7 @@ import attrs
 
 from modeldeploy import config
 from modeldeploy.backends.cloud.steps import Step
-from modeldeploy.backends.sagemaker import images, logs, metrics, names, scaling, translate
+from modeldeploy.backends.sagemaker import entry, guarded, images, logs, metrics, names, scaling, translate
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES, MOST_VARIANTS
 from modeldeploy.backends.sagemaker.change import START, Change, Tools
 from modeldeploy.backends.sagemaker.client import Access, Client
