@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from modeldeploy import BatchJob, Endpoint, Model, RolloutPolicy
 from modeldeploy.cli import main as command
-from modeldeploy.errors import InvalidRequestError, RolloutAborted, UnsupportedError
+from modeldeploy.errors import InvalidRequestError, RolloutAborted
 
 # Named by MODELDEPLOY_BACKEND, as for any program that uses this library.
 LOCAL = os.environ.get("MODELDEPLOY_BACKEND", "local") == "local"
@@ -124,11 +124,7 @@ def batch(endpoint: Endpoint, test: pd.DataFrame, folder: Path) -> None:
     rows.insert(0, "id", np.arange(BATCH_ROWS))
     rows.to_parquet(folder / "in.parquet")
     source, output = folder / "in.parquet", folder / "out.parquet"
-    try:
-        job, took = timed(lambda: BatchJob.run(endpoint.stable, source, output, key="id"))
-    except UnsupportedError as error:
-        say(f"refused, and run on this machine: {error}")
-        job, took = timed(lambda: BatchJob.run(endpoint.stable, source, output, key="id", backend="local"))
+    job, took = timed(lambda: BatchJob.run(endpoint.stable, source, output, key="id"))
     scored = pd.read_parquet(folder / "out.parquet", columns=["id", "prediction"])
     say(
         f"{job.status}: {len(scored):,} rows in {took:.1f} s ({BATCH_ROWS / took:,.0f} rows/s), every id once: {scored['id'].is_unique}"

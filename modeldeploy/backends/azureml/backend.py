@@ -6,6 +6,7 @@ revision is a deployment of its own, so traffic is a table of whole percents and
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,12 +27,14 @@ from modeldeploy.backends.azureml.pace import Pace
 from modeldeploy.backends.azureml.provider import Provider
 from modeldeploy.backends.azureml.put import BEFORE_DEPLOYMENT, PutRevision, refuse_impostor
 from modeldeploy.backends.azureml.settings import arguments
+from modeldeploy.backends.azureml.terms import Terms
 from modeldeploy.backends.azureml.traffic import SetTraffic, refuse_table
 from modeldeploy.backends.azureml.translate import DEFAULT_INSTANCE, Defaults
 from modeldeploy.backends.cloud.naming import is_name
 from modeldeploy.backends.cloud.steps import Step
 from modeldeploy.errors import UnsupportedError
 from modeldeploy.spi import Identity
+from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.metrics import Window
@@ -39,6 +42,7 @@ from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Pay
 from modeldeploy.values.ticket import Action, Phase, Ticket
 
 if TYPE_CHECKING:
+    from modeldeploy.backends.azureml.batch import EndpointBatch
     from modeldeploy.backends.azureml.rehearsal import Rehearsal
     from modeldeploy.packaging.bundle import Bundle
 
@@ -51,7 +55,7 @@ class AzureML:
     ``subscription_id``, ``resource_group`` and ``workspace`` say where; what is left out is read from the nearest ``config.json`` (or the one
     that ``config`` names). ``credential`` is one of azure-identity (its default chain when left out); keys are never taken.
     ``instance_type`` and ``image`` are also options of a revision, ``auth_mode`` (``key``, ``aml_token``, ``aad_token``) of an endpoint.
-    ``tags`` are put on all that is made.
+    ``tags`` are put on all that is made; ``batch_terms`` say on which cluster batch jobs run.
     """
 
     name = "azureml"
@@ -71,6 +75,7 @@ class AzureML:
         home: Path | str | None = None,
         pace: Pace | None = None,
         cloud: Cloud | None = None,
+        batch_terms: Terms | None = None,
         capabilities: Capabilities = CAPABILITIES,
     ) -> None:
         named = {"subscription_id": subscription_id, "resource_group": resource_group, "workspace": workspace}
@@ -78,6 +83,7 @@ class AzureML:
         self._pace = pace or Pace()
         self.capabilities = attrs.evolve(capabilities, meter_resolution=self._pace.slot)
         self._home = Path(home) if home is not None else None
+        self._batch_terms = batch_terms or Terms()
         self._client = Client(Access(**self._where, credential=credential, cloud=cloud))
         defaults = Defaults(instance_type, check_auth_mode(auth_mode), image, dict(tags or {}))
         self._provider = Provider(self._client, defaults)
@@ -104,6 +110,8 @@ class AzureML:
     def close(self) -> None:
         """Close connections; endpoints go on serving, and cost."""
         self._caller.close()
+        if "batch" in self.__dict__:
+            self.batch.close()
         self._client.close()
 
     @property
@@ -173,12 +181,37 @@ class AzureML:
             self._provider.refuse_foreign(seen)
         return Ticket(Action.DROP_ENDPOINT, endpoint)
 
+    # Batch jobs
+
+    @functools.cached_property
+    def batch(self) -> EndpointBatch:
+        """The batch family, by batch endpoints."""
+        from modeldeploy.backends.azureml.batch import EndpointBatch
+
+        home = self._home or configuration.load().home
+        return EndpointBatch(home, self._provider, terms=self._batch_terms, pace=self._pace)
+
+    def put_job(self, job: BatchSpec) -> Ticket:
+        """Ask for a table to be scored."""
+        settings.refuse_incomplete(self._where)
+        return self.batch.put_job(job)
+
+    def observe_job(self, name: str) -> BatchState | None:
+        """Read a job as it is now."""
+        return self.batch.observe_job(name)
+
+    def jobs(self) -> Iterable[str]:
+        """Name every job of this state directory."""
+        return self.batch.jobs()
+
     # Moving on
 
     def advance(self, ticket: Ticket) -> Ticket:
         """Do the next step of a ticket."""
         if ticket.phase.ended:
             return ticket
+        if ticket.action is Action.PUT_JOB:
+            return self.batch.advance(ticket)
         return self._change(ticket).advance()
 
     def _change(self, ticket: Ticket) -> Change:
@@ -189,14 +222,14 @@ class AzureML:
             Action.DROP_REVISION: DropRevision,
             Action.DROP_ENDPOINT: DropEndpoint,
         }
-        if ticket.action not in kinds:
-            self.capabilities.require("batch", backend=self.name)
         return kinds[ticket.action](self._tools, ticket)
 
     def cancel(self, ticket: Ticket) -> Ticket:
-        """Stop a revision that the service was not asked for yet; an operation of the service cannot be stopped."""
+        """Stop a batch job, or a revision that the service was not asked for yet; its operations cannot be stopped."""
         if ticket.phase.ended:
             return ticket
+        if ticket.action is Action.PUT_JOB:
+            return self.batch.cancel(ticket)
         begun = Step.of(ticket).name not in BEFORE_DEPLOYMENT
         if ticket.action is not Action.PUT_REVISION or begun:
             message = f"{ticket.action.value} of {ticket.target!r} cannot be stopped"

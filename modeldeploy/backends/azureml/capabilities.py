@@ -23,6 +23,7 @@ CAPABILITIES = Capabilities(
     meters=True,
     meter_resolution=60.0,
     logs=True,
+    batch=True,
     why_not={
         "split": f"an endpoint has at most {MOST_DEPLOYMENTS} deployments; drop revisions that are not needed",
         "shadow": f"traffic is mirrored to one deployment that takes no traffic itself, at most {MOST_MIRRORED} %",
@@ -31,7 +32,6 @@ CAPABILITIES = Capabilities(
         "safe_canary": "its router does not ask a second deployment when one fails; keep the first step small",
         "sticky": "its router keeps no keys; Endpoint.predict(key=...) pins the revision here, other callers are assigned anew each time",
         "meters_by_share": "Azure Monitor counts all answers of a deployment by the minute, pinned calls included",
-        "batch": "batch endpoints are not driven yet; run the job on this machine, with backend='local'",
         "edge": "IoT Edge deployments are made by another service; build a bundle for the device",
         "scale_to_zero": "a managed online deployment keeps at least one instance; delete the endpoint when it is not needed",
         "server_side_guard": "the service has no rollback of its own; the rollout's gates guard",

@@ -2,7 +2,7 @@
 
 ::
 
-    score.py                   ``init`` and ``run`` as the provider's inference server calls them
+    score.py                   ``init`` and ``run`` as the provider's inference server, or its batch driver, calls them
     modeldeploy.zip            the part of this library that loads and serves a bundle, as source
 
 The library is one file, because the SDK sends each file by requests of its own. The environment is a public base image and a conda file with the versions that the model was packaged with, which the service builds; no
@@ -57,6 +57,26 @@ def run(request):
 '''
 
 
+_BATCH = '''\
+"""The functions that the provider's batch driver calls; the work is done by the modeldeploy.zip beside this file."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "modeldeploy.zip"))
+
+from modeldeploy.serving import azureml as served  # noqa: E402
+
+
+def init():
+    served.init()
+
+
+def run(mini_batch):
+    return served.score(mini_batch, os.environ["AZUREML_BI_OUTPUT_PATH"])
+'''
+
+
 @attrs.frozen
 class Environment:
     """What an environment is made of; its version follows from it."""
@@ -100,12 +120,12 @@ def contained(image: str) -> Environment:
 
 
 @contextlib.contextmanager
-def folder() -> Iterator[Path]:
-    """Lay the script and the library out in a directory, for the time that it takes to send them."""
+def folder(*, batch: bool = False) -> Iterator[Path]:
+    """Lay a script and the library out in a directory, for the time that it takes to send them."""
     with tempfile.TemporaryDirectory(prefix="modeldeploy-code-") as made:
         place = Path(made) / "code"
         place.mkdir()
-        (place / SCRIPT).write_text(_SCORE, encoding="utf-8")
+        (place / SCRIPT).write_text(_BATCH if batch else _SCORE, encoding="utf-8")
         (place / _LIBRARY).write_bytes(_zipped())
         yield place
 

@@ -12,12 +12,15 @@ from modeldeploy.backends.azureml.backend import AzureML
 from modeldeploy.backends.azureml.capabilities import CAPABILITIES
 from modeldeploy.backends.azureml.client import Cloud
 from modeldeploy.backends.azureml.pace import Pace
+from modeldeploy.backends.azureml.terms import Terms
 
 if TYPE_CHECKING:
     from modeldeploy.simulate.azureml import Simulator
 
 SPEED = 120.0
 """Two minutes of the service in a second."""
+COMPUTE = "cpu-cluster"
+"""The simulator has any cluster."""
 _shared: dict[Path, Rehearsal] = {}
 _lock = threading.Lock()
 
@@ -25,7 +28,9 @@ _lock = threading.Lock()
 class Rehearsal(AzureML):
     """Azure ML on this machine: what is sent is checked by the SDK's own models, and the model servers are real processes."""
 
-    def __init__(self, simulator: Simulator, *, image: str = "", **options: Any) -> None:
+    def __init__(
+        self, simulator: Simulator, *, image: str = "", batch_terms: Terms | None = None, **options: Any
+    ) -> None:
         given = simulator.client_options()
         super().__init__(
             subscription_id=simulator.subscription_id,
@@ -34,6 +39,7 @@ class Rehearsal(AzureML):
             credential=simulator.credential,
             cloud=Cloud(given["cloud"], given["cloud_metadata"], given["authentication_policy"]),
             image=image,
+            batch_terms=batch_terms or Terms(compute=COMPUTE),
             pace=Pace(simulator.speed),
             # Nothing of it outlives this process, so neither does the journal.
             capabilities=attrs.evolve(CAPABILITIES, durable=False),
@@ -62,6 +68,7 @@ def start(
     home: Path | str | None = None,
     tags: Any = None,
     auth_mode: str = "key",
+    batch_terms: Terms | None = None,
     **options: Any,
 ) -> Rehearsal:
     """Start a simulator and give a backend on it; ``options`` are the simulator's."""
@@ -69,7 +76,7 @@ def start(
 
     simulator = Simulator(speed=speed, **options).start()
     try:
-        return Rehearsal(simulator, image=image, home=home, tags=tags, auth_mode=auth_mode)
+        return Rehearsal(simulator, image=image, home=home, tags=tags, auth_mode=auth_mode, batch_terms=batch_terms)
     except BaseException:
         simulator.stop()
         raise

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from modeldeploy.backends.azureml.terms import TERMS, Terms
 from modeldeploy.errors import ConfigurationError
 
 _WHERE = ("subscription_id", "resource_group", "workspace")
 _TEXTS = (*_WHERE, "instance_type", "auth_mode", "image")
 _YES = frozenset({"true", "yes", "1", "on"})
-_KNOWN = (*_TEXTS, "config", "tags", "rehearsal")
+_BATCH = "batch_"
+_KNOWN = (*_TEXTS, "config", "tags", "rehearsal", *(f"{_BATCH}{name}" for name in TERMS))
 _FILES = (".azureml/config.json", "config.json", "aml_config/config.json")
 """Where the portal's download and Azure's own tools put it; each directory above is looked into, too."""
 _THEIR_NAMES = {"workspace": "workspace_name"}
@@ -29,6 +31,9 @@ def arguments(given: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: given[name] for name in (*_TEXTS, "config") if given.get(name)}
     if given.get("rehearsal", "").lower() in _YES:
         found["rehearsal"] = True
+    terms = {name.removeprefix(_BATCH): text for name, text in given.items() if name.startswith(_BATCH)}
+    if terms:
+        found["batch_terms"] = Terms.read(terms)
     if given.get("tags"):
         found["tags"] = dict(_pair(part) for part in given["tags"].split(",") if part.strip())
     return found

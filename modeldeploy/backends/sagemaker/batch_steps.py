@@ -1,38 +1,30 @@
-"""The next step of a job: send the model, send a part, look at a transform job, read what came back, publish, stop."""
+"""The steps of a job on SageMaker: its model goes to S3 and becomes a Model, its runs are transform jobs."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
+from modeldeploy.backends.cloud.batch_state import State
+from modeldeploy.backends.cloud.batch_steps import PLACE, Steps
+from modeldeploy.backends.cloud.batch_work import Work
+from modeldeploy.backends.cloud.steps import Step
 from modeldeploy.backends.sagemaker import images, names
-from modeldeploy.backends.sagemaker.batch_state import State
-from modeldeploy.backends.sagemaker.batch_work import Work
+from modeldeploy.backends.sagemaker.batch_runs import TransformRuns
 from modeldeploy.backends.sagemaker.described import tag_list
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.ship import Position, Shipment, Shipper
 from modeldeploy.backends.sagemaker.steps import Step, moved, waiting
 from modeldeploy.backends.sagemaker.transform import Setting, Transforms
-from modeldeploy.errors import ModelDeployError, NotFoundError
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.scoring import asking
-from modeldeploy.scoring.job import Job, Progress, Request
-from modeldeploy.scoring.runner import full
-from modeldeploy.scoring.worker import FULL
-from modeldeploy.values.ticket import Phase, Ticket
+from modeldeploy.scoring.job import Job, Request
+from modeldeploy.values.ticket import Ticket
 
-PLACE = "modeldeploy/batch"
-WORK = "work"
 _SHIP = "ship"
 _TAG = "modeldeploy:job"
-_SENDING = 0.2
-"""Share of the work that sending a part is, in what is shown."""
-_STOPPED = "stopped; what is done is kept"
 
 
 @attrs.frozen
@@ -61,78 +53,26 @@ class Tools:
         job.forget()
 
 
-class Steps:
-    """A ticket, and what may be done about it now."""
+class TransformSteps(Steps):
+    """A ticket of a job on SageMaker."""
 
     def __init__(self, tools: Tools, ticket: Ticket, job: Job, asked: Request) -> None:
+        super().__init__(tools.pace, ticket, job, asked)
         self._tools = tools
         self._provider = tools.provider
-        self._ticket = ticket
-        self._job = job
-        self._asked = asked
-
-    def begin(self) -> Ticket:
-        """Begin a run."""
-        return self._guarded(self._begin)
-
-    def next(self) -> Ticket:
-        """Do the next step."""
-        return self._guarded(self._next)
-
-    def _guarded(self, act: Callable[[], Ticket]) -> Ticket:
-        """Do a step; what cannot be repeated ends the job with its reason, and nothing at the service goes on costing money."""
-        try:
-            return act()
-        except ModelDeployError as error:
-            if error.transient:
-                raise
-            return self._fail(str(error))
-        except OSError as error:
-            place = str(error.filename or self._job.parts)
-            if error.errno in FULL:
-                return self._fail(str(full(place, self._job)))
-            return self._fail(f"{place!r} cannot be read or written: {error.strerror}")
-
-    def _fail(self, note: str) -> Ticket:
-        job = self._job
-        quarantine = str(job.quarantine) if job.quarantine.exists() else None
-        job.show(attrs.evolve(job.progress(), phase=Phase.FAILED, note=note, quarantine=quarantine))
-        # The job's own failure is what must be told.
-        with contextlib.suppress(ModelDeployError):
-            self._tools.stop(State.of(job.entries()))
-        return self._ticket.failed(note)
 
     def _work(self) -> Work:
         tags = {**self._tools.setting.tags, _TAG: self._job.name}
         setting = attrs.evolve(self._tools.setting, tags=tags)
-        storage, transforms = self._provider.storage, self._tools.transforms
-        return Work(self._job, self._asked, storage, transforms, setting=setting, place=PLACE)
+        storage = self._provider.storage
+        runs = TransformRuns(self._tools.transforms, storage, setting)
+        return Work(self._job, self._asked, storage, runs, terms=setting.terms, place=PLACE)
 
-    def _begin(self) -> Ticket:
-        self._work().begin()
-        return moved(self._ticket, Step(WORK), note="looking at the input", fraction=0.0)
+    def _stop_run(self, state: State) -> None:
+        self._tools.stop(state)
 
-    def _next(self) -> Ticket:
-        progress = self._job.progress()
-        if progress.phase.ended:
-            return ended(self._ticket, progress)
-        work = self._work()
-        if work.state.published:
-            return self._finish(work)
-        if self._job.cancelled:
-            return self._stop(work)
-        work.check_inputs()
-        if not work.state.model:
-            return self._ship(work)
-        try:
-            return self._transform(work)
-        except NotFoundError:
-            # A Model that was just made is not seen everywhere at once.
-            if time.time() - work.state.model_at > self._tools.pace.grace:
-                raise
-            return self._waiting(work, "the model is not seen yet", 0.0)
-
-    # The model
+    def _delete_model(self, name: str) -> None:
+        self._provider.delete_model(name)
 
     def _ship(self, work: Work) -> Ticket:
         model = self._asked.spec.model
@@ -158,101 +98,3 @@ class Steps:
         }
         self._provider.put_model(request)
         return str(request["ModelName"])
-
-    # The rows
-
-    def _transform(self, work: Work) -> Ticket:
-        """Look at what is under way; else read what came back, send what is missing, ask for the next transform job, or publish."""
-        seen = work.look()
-        answered = work.state.answered()
-        part = work.unsent()
-        if answered:
-            work.receive(answered[0])
-            return self._moved(work, f"read part {answered[0] + 1} of {len(work.plan.parts)}")
-        if part is not None and not (seen is None and work.full()):
-            work.send(part)
-            return self._moved(work, f"sent part {part.number + 1} of {len(work.plan.parts)}")
-        attempt = work.state.open
-        if seen is not None and attempt is not None:
-            return self._waiting(work, f"transform job {seen.name!r}: {seen.status.value}", time.time() - attempt.at)
-        if work.state.pending():
-            attempt = work.try_next()
-            work.look()
-            return self._waiting(work, f"asked for transform job {attempt.name!r}", 0.0)
-        work.publish()
-        return self._moved(work, "the output is there")
-
-    def _finish(self, work: Work) -> Ticket:
-        left = "" if work.state.cleaned else self._clean(work)
-        row = self._job.ledger().last("done") or {}
-        progress = Progress(
-            Phase.SUCCEEDED,
-            rows_done=row["rows_in"],
-            rows_total=row["rows_in"],
-            bad_rows=row["bad_rows"],
-            fraction=1.0,
-            quarantine=str(self._job.quarantine) if row["bad_rows"] else None,
-            note=f"done{left}",
-        )
-        self._job.show(progress)
-        there = ended(self._ticket, progress)
-        return attrs.evolve(there, note=f"{there.note}{left}")
-
-    def _clean(self, work: Work) -> str:
-        """Take away what was made on the way; what cannot be is told, and no reason to fail: the output is there."""
-        try:
-            work.clean(self._provider.delete_model)
-        except ModelDeployError as error:
-            if error.transient:
-                raise
-            return f"; left in the bucket: {error}"
-        return ""
-
-    def _stop(self, work: Work) -> Ticket:
-        seen = work.look()
-        if seen is not None:
-            self._tools.stop(work.state)
-            return waiting(self._ticket, self._tools.pace.poll(0), f"stopping transform job {seen.name!r}")
-        progress = attrs.evolve(self._show(work, _STOPPED), phase=Phase.CANCELLED)
-        self._job.show(progress)
-        return ended(self._ticket, progress)
-
-    # Telling
-
-    def _moved(self, work: Work, note: str, step: Step | None = None) -> Ticket:
-        progress = self._show(work, note)
-        return moved(self._ticket, step or _step(work), note=asking.describe(progress), fraction=progress.fraction)
-
-    def _waiting(self, work: Work, note: str, age: float) -> Ticket:
-        progress = self._show(work, note)
-        there = attrs.evolve(self._ticket, step=str(_step(work)), fraction=progress.fraction)
-        return waiting(there, self._tools.pace.poll(age), f"{asking.describe(progress)}; {note}")
-
-    def _show(self, work: Work, note: str) -> Progress:
-        """Write down how far the job is: the rows that are durable here, and what was sent of the others."""
-        state, parts = work.state, work.plan.parts
-        whole = sum(part.size for part in parts) or 1
-        done = sum(part.size for part in parts if part.number in state.done)
-        sent = sum(part.size for part in parts if part.number in state.sent)
-        counted = sum(each.rows_in for each in state.sent.values()) if len(state.sent) == len(parts) else None
-        progress = Progress(
-            rows_done=sum(each.rows_in for each in state.done.values()),
-            rows_total=work.plan.rows if work.plan.rows is not None else counted,
-            bad_rows=state.bad_rows(),
-            fraction=(_SENDING * sent + (1 - _SENDING) * done) / whole,
-            note=note,
-        )
-        self._job.show(progress)
-        return progress
-
-
-def _step(work: Work) -> Step:
-    """Give a step that differs after each act, which tells the engine that looking again at once is useful."""
-    return Step(WORK, str(work.acts))
-
-
-def ended(ticket: Ticket, progress: Progress) -> Ticket:
-    """Give a ticket that ended as its job did."""
-    note = asking.describe(progress) if progress.phase is Phase.SUCCEEDED else progress.note
-    fraction = 1.0 if progress.phase is Phase.SUCCEEDED else progress.fraction
-    return attrs.evolve(ticket, phase=progress.phase, fraction=fraction, note=note, poll_after=0.0)

@@ -19,7 +19,7 @@ from modeldeploy.errors import (
     UnsupportedError,
 )
 from modeldeploy.values.serving import EndpointSpec, Hardware, Payload, Revision, Scale, Traffic
-from modeldeploy.values.ticket import Action, Phase, Ticket
+from modeldeploy.values.ticket import Phase
 
 
 @pytest.mark.parametrize("mode", ["key", "aml_token", "aad_token"])
@@ -208,13 +208,6 @@ def test_more_workers_than_the_bounds_allow_are_refused(town):
 
 
 # What is refused
-
-
-def test_a_batch_job_is_refused_with_the_reason(town):
-    with pytest.raises(UnsupportedError, match="backend='local'"):
-        town.backend.capabilities.require("batch", backend="azureml")
-    with pytest.raises(UnsupportedError):
-        town.backend.advance(Ticket(Action.PUT_JOB, "job"))
 
 
 def test_an_operation_of_the_service_cannot_be_stopped(town):

@@ -111,7 +111,7 @@ def test_a_table_without_rows_is_a_table_without_rows(lab):
 
 
 def test_a_wide_table_is_cut_into_smaller_parts(lab, monkeypatch):
-    from modeldeploy.backends.sagemaker import batch_parts
+    from modeldeploy.backends.cloud import batch_parts
 
     monkeypatch.setattr(batch_parts, "_MOST_PART", 20 * 2 * 4)
     lab.succeed(lab.spec(lab.write(lab.table(12))))
@@ -414,7 +414,7 @@ def test_mistakes_are_refused_before_anything_is_sent(lab, change, error, said):
 
 
 def test_a_row_that_is_larger_than_a_request_may_be_is_a_bad_row(lab, monkeypatch):
-    from modeldeploy.backends.sagemaker import batch_work
+    from modeldeploy.backends.cloud import batch_work
 
     monkeypatch.setattr(batch_work, "MEBIBYTE", 1)
     lab.terms = attrs.evolve(lab.terms, max_payload_mb=10)

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from modeldeploy.backends.sagemaker.shards import Receiver, Sender, Slice, read_answers
+from modeldeploy.backends.cloud.shards import Receiver, Sender, Slice, read_answers
 from modeldeploy.errors import InvalidRequestError, PredictionError
 from modeldeploy.values.model import DType, Field, Signature
 

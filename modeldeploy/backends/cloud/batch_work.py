@@ -8,16 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
-import orjson
 
-from modeldeploy.backends.sagemaker.batch_parts import IN, MEBIBYTE, Parts
-from modeldeploy.backends.sagemaker.batch_state import TAKEN, Attempt
-from modeldeploy.backends.sagemaker.shards import Slice
-from modeldeploy.backends.sagemaker.storage import Storage
-from modeldeploy.backends.sagemaker.transform import Seen, Setting, Transforms, request
+from modeldeploy.backends.cloud.batch_parts import IN, MEBIBYTE, Parts
+from modeldeploy.backends.cloud.batch_state import TAKEN, Attempt
+from modeldeploy.backends.cloud.runs import Look, Objects, Order, Runs, Sizes
+from modeldeploy.backends.cloud.shards import Slice
 from modeldeploy.errors import ConflictError, OperationFailed
 from modeldeploy.scoring.job import RESULT, Job, Request, content
 from modeldeploy.values.names import short_hash
@@ -36,12 +33,14 @@ _LISTS, _OUT = "lists", "out"
 class Work(Parts):
     """One job, as it stands now."""
 
-    def __init__(
-        self, job: Job, asked: Request, storage: Storage, transforms: Transforms, *, setting: Setting, place: str
-    ) -> None:
-        super().__init__(job, asked, storage, terms=setting.terms, place=place)
-        self._transforms = transforms
-        self._setting = setting
+    def __init__(self, job: Job, asked: Request, storage: Objects, runs: Runs, *, terms: Sizes, place: str) -> None:
+        super().__init__(job, asked, storage, terms=terms, place=place)
+        self._runs = runs
+
+    @property
+    def word(self) -> str:
+        """What the service calls a run."""
+        return self._runs.word
 
     # Steps, in the order in which they are looked at
 
@@ -78,16 +77,16 @@ class Work(Parts):
         """Remember that the Model is there."""
         self._note("model", name=model, at=time.time())
 
-    def look(self) -> Seen | None:
+    def look(self) -> Look | None:
         """Look at the transform job that is under way, asking for it again where that was lost; None when there is none, or not any more."""
         attempt = self.state.open
         if attempt is None:
             return None
-        seen = self._transforms.see(attempt.name)
+        seen = self._runs.see(attempt.name)
         fresh = seen is None
         if seen is None:
             try:
-                seen = self._transforms.create(self._request(attempt))
+                seen = self._runs.create(self._order(attempt.name, attempt.slices))
             except ConflictError as error:
                 self._end(attempt, TAKEN, str(error))
                 return None
@@ -116,27 +115,26 @@ class Work(Parts):
         self._learn()
         parts = sorted({each.part for each in self.state.pending()})[: self._terms.parts_per_job]
         slices = [each for each in self.state.pending() if each.part in parts]
-        # The list first: whoever finds the attempt written down may ask for it at once.
-        listed = orjson.dumps([{"prefix": f"{self._storage.url(self._key(IN))}/"}, *(each.name for each in slices)])
-        self._storage.put(self._list(slices), listed, kind="application/json")
         number = self.state.last + 1
         name = f"{self._job.name}-{self.state.run}-{number:03}"
+        # First what it needs: whoever finds the attempt written down may ask for it at once.
+        self._runs.prepare(self._order(name, slices))
         rows = [attrs.astuple(each) for each in slices]
         self._note("attempt", number=number, name=name, slices=rows, at=time.time())
         return self.state.attempts[-1]
 
-    def _list(self, slices: Sequence[Slice]) -> str:
-        return self._key(_LISTS, f"{short_hash(*(each.name for each in slices))}.json")
-
-    def _request(self, attempt: Attempt) -> dict[str, Any]:
-        payload = max(self._terms.max_payload_mb, self.state.most // MEBIBYTE)
-        setting = attrs.evolve(
-            self._setting,
-            terms=attrs.evolve(self._terms, max_payload_mb=payload),
-            instances=max(1, min(self._asked.spec.workers, len(attempt.slices))),
+    def _order(self, name: str, slices: Sequence[Slice]) -> Order:
+        names = tuple(each.name for each in slices)
+        return Order(
+            name,
+            self.state.model,
+            names,
+            source=self._key(IN),
+            listing=self._key(_LISTS, short_hash(*names)),
+            output=self._key(_OUT),
+            payload_mb=max(self._terms.max_payload_mb, self.state.most // MEBIBYTE),
+            instances=max(1, min(self._asked.spec.workers, len(slices))),
         )
-        source, output = self._storage.url(self._list(attempt.slices)), self._storage.url(self._key(_OUT))
-        return request(attempt.name, self.state.model, source=source, output=output, setting=setting)
 
     def _learn(self) -> None:
         """Learn from the last transform job what to do differently; OperationFailed when there is nothing."""
@@ -171,9 +169,9 @@ class Work(Parts):
                 raise self._gave_up(last, "the model is broken here: try model.predict on one of the quarantined rows")
 
     def _gave_up(self, last: Attempt, hint: str) -> OperationFailed:
-        said = self._transforms.lines(last.name)
+        said = self._runs.lines(last.name)
         log = (
             f"; its log ends: {' | '.join(said[-5:])}" if said else "; it wrote no log, so its container never started"
         )
-        message = f"transform job {last.name!r} ended as {last.status}: {last.reason or 'no reason given'}{log}"
+        message = f"{self.word} {last.name!r} ended as {last.status}: {last.reason or 'no reason given'}{log}"
         return OperationFailed(message, hint=hint)

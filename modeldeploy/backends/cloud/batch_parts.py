@@ -10,10 +10,9 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.backends.sagemaker.batch_state import State
-from modeldeploy.backends.sagemaker.shards import Receiver, Sender, Slice, read_answers, refusal
-from modeldeploy.backends.sagemaker.storage import Storage
-from modeldeploy.backends.sagemaker.terms import Terms
+from modeldeploy.backends.cloud.batch_state import State
+from modeldeploy.backends.cloud.runs import Objects, Sizes
+from modeldeploy.backends.cloud.shards import Receiver, Sender, Slice, read_answers, refusal
 from modeldeploy.errors import ConflictError, OperationFailed
 from modeldeploy.scoring import durable, publish
 from modeldeploy.scoring import plan as planning
@@ -37,7 +36,7 @@ _NUMBER = 20
 class Parts:
     """The parts of one job, as they stand now."""
 
-    def __init__(self, job: Job, asked: Request, storage: Storage, *, terms: Terms, place: str) -> None:
+    def __init__(self, job: Job, asked: Request, storage: Objects, *, terms: Sizes, place: str) -> None:
         self._job = job
         self._asked = asked
         self._storage = storage

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.backends.sagemaker.shards import Slice
+from modeldeploy.backends.cloud.shards import Slice
 from modeldeploy.scoring.partwork import Done
 from modeldeploy.values.codec import from_json
 
