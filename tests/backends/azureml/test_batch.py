@@ -133,7 +133,9 @@ def test_an_answer_that_was_lost_begins_no_second_job(cloud, spec):
         time.sleep(0.002)
     assert ticket.phase is Phase.SUCCEEDED, ticket.note
     assert lost == 1
-    listed = cloud._client.ask("GET", f"{cloud._client.place}/jobs", query={"api-version": "2024-01-01-preview"})["value"]
+    listed = cloud._client.ask("GET", f"{cloud._client.place}/jobs", query={"api-version": "2024-01-01-preview"})[
+        "value"
+    ]
     runs = [each["name"] for each in listed if each["name"].startswith(f"{job.name}-")]
     assert len(runs) == len(set(runs)) == 2
 

@@ -31,7 +31,8 @@ class TestOnBadDays(ServingConformance):
             broken={PUT_DEPLOYMENT: 1},
         )
         # A write whose answer was lost is not counted, so the counts say nothing here.
-        yield attrs.evolve(harness, backend=patient, writes=None)
+        reopen = harness.reopen
+        yield attrs.evolve(harness, backend=patient, writes=None, reopen=lambda: type(patient)(reopen()))
         faults.__init__()
 
 
