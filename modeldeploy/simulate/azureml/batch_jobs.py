@@ -62,8 +62,11 @@ class BatchJobs:
             **deployment.asked["properties"],
             **{key: asked[key] for key in _INSTEAD if asked.get(key) is not None},
         }
-        if not inputs(asked):
+        uris = inputs(asked)
+        if not uris:
             raise bad_request("A batch job needs input data: a folder or a file.")
+        for uri in uris:
+            place_of(uri, self.world.site.container)
         output = self._output(asked, child)
         return Job(name, child, endpoint.name, deployment.name, asked, settings, output, Born.now(self.world))
 
@@ -74,6 +77,8 @@ class BatchJobs:
         store = self.world.site.container
         if uris:
             container, folder = place_of(str(uris[0]), store)
+            if container not in self.endpoints.materials.blobs.containers:
+                raise bad_request(f"There is no container {container} for the output.")
             return container, folder.rstrip("/")
         return store, str(path).strip("/") if path else f"azureml/{child}/score"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import queue
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ from modeldeploy.simulate.launcher import Launcher
 from modeldeploy.simulate.processes import Child, Patience, StartError
 from modeldeploy.simulate.wire import UnreachableError
 
+_log = logging.getLogger(__name__)
 LOGS = "ExperimentRun/dcid.{run}/logs/user/stdout/driver.txt"
 _OK = 200
 _APPEND = "appendrow"
@@ -84,7 +86,6 @@ class Runner:
     patience_s: float
     processes: int
     """How many processes stand for all that work on a job at a time at most."""
-    log: Log = attrs.field(factory=Log)
 
     def run(self, job: Job) -> None:
         """Run a job from its start to its end."""
@@ -101,6 +102,9 @@ class Runner:
             self._end(job, FAILED, str(error))
         except ServiceError as error:
             self._end(job, FAILED, f"{error.code}: {error.message}")
+        except Exception as error:  # noqa: BLE001 - a job ends in some state, whatever happens
+            _log.exception("the simulator failed")
+            self._end(job, FAILED, f"The simulator failed: {error}")
         finally:
             self._keep_log(job, log, directory)
             shutil.rmtree(directory, ignore_errors=True)

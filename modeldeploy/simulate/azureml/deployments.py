@@ -100,15 +100,11 @@ class Deployments:
 
     def _begin(self, endpoint: Endpoint, deployment: Deployment, state: str, work: Callable[[], None]) -> Answer:
         deployment.state = state
-
-        def failed(_error: ServiceError) -> None:
-            deployment.state = FAILED
-
         operation = self.operations.begin(
             "OnlineDeployments_CreateOrUpdate",
             state,
             work,
-            failed=failed,
+            failed=_fail(deployment),
             result=lambda: deployment_told(self.world, endpoint, deployment),
         )
         deployment.operation = self.operations.status_url(operation)
@@ -161,7 +157,7 @@ class Deployments:
             self._remember(found, there, deployment)
             there.state = DELETING
         work = functools.partial(self._delete, found, there)
-        operation = self.operations.begin("OnlineDeployments_Delete", DELETING, work, failed=lambda _error: None)
+        operation = self.operations.begin("OnlineDeployments_Delete", DELETING, work, failed=_fail(there))
         return Answer(202, {"Content-Type": "application/json", **self.operations.headers(operation)}, b"null")
 
     def _delete(self, endpoint: Endpoint, deployment: Deployment) -> None:
@@ -181,6 +177,13 @@ class Deployments:
             _TAIL if asked.get("tail") is None else int(asked["tail"])
         )
         return answer(200, {"content": "".join(f"{line}\n" for line in lines)})
+
+
+def _fail(deployment: Deployment) -> Callable[[ServiceError], None]:
+    def failed(_error: ServiceError) -> None:
+        deployment.state = FAILED
+
+    return failed
 
 
 def _check_free(deployment: Deployment) -> None:

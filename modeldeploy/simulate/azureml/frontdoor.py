@@ -19,6 +19,8 @@ from modeldeploy.simulate.azureml.mirroring import Mirroring
 from modeldeploy.simulate.azureml.tokens import AUDIENCE, Tokens, bearer
 from modeldeploy.simulate.azureml.world import World
 
+_SCORE, _INVOKE = "OnlineEndpoints_Score", "BatchEndpoints_Invoke"
+
 
 @attrs.define(eq=False)
 class FrontDoor:
@@ -57,10 +59,12 @@ class FrontDoor:
             raise RefusedError(503, f"The deployment {deployment.name} is not ready.")
         if self.world.faults.throttles_score():
             raise too_many()
+        self._drop(self.world.faults.drop_before, _SCORE)
         call = Call(request.method, path, _passed(request.headers), request.body())
         answer = self.asking.ask(endpoint, deployment, fleet, call)
         if DEPLOYMENT not in request.headers:
             self.mirroring.copy(endpoint, call)
+        self._drop(self.world.faults.drop_after, _SCORE)
         return answer
 
     def _batch(self, request: Request, name: str, path: str) -> Answer:
@@ -71,16 +75,17 @@ class FrontDoor:
         raise RefusedError(404, f"There is nothing at {path}.")
 
     def _invoke(self, request: Request, name: str) -> Answer:
-        faults = self.world.faults
-        if faults.take(faults.drop_before, "BatchEndpoints_Invoke"):
-            raise LostAnswerError
+        self._drop(self.world.faults.drop_before, _INVOKE)
         try:
             found = self.jobs.invoke(request, name)
         except ServiceError as error:
             return refusal(error)
-        if faults.take(faults.drop_after, "BatchEndpoints_Invoke"):
-            raise LostAnswerError
+        self._drop(self.world.faults.drop_after, _INVOKE)
         return found
+
+    def _drop(self, switch: dict[str, int], operation: str) -> None:
+        if self.world.faults.take(switch, operation):
+            raise LostAnswerError
 
     def _authorise(self, request: Request, endpoint: Endpoint) -> None:
         given = bearer(request.headers.get("authorization", ""))

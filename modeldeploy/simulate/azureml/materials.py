@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from modeldeploy.simulate.azureml.errors import ServiceError, bad_request
 from modeldeploy.simulate.azureml.exchange import Json
 
 _MOUNT = "azureml-models"
+_BLOB = re.compile(r"https?://[^/]+/[^/]+/(?P<container>[^/?]+)/(?P<name>[^?]+)(?:\?.*)?")
 
 
 @attrs.define(eq=False)
@@ -109,6 +111,7 @@ def place_of(uri: str, default: str) -> tuple[str, str]:
     """
     if "/paths/" in uri:
         return default, uri.partition("/paths/")[2]
-    path = uri.partition("://")[2].partition("?")[0]
-    _account, container, *rest = path.split("/")[1:]
-    return container, "/".join(rest)
+    found = _BLOB.fullmatch(uri)
+    if found is None:
+        raise bad_request(f"{uri} names neither a path of a datastore nor a blob.")
+    return found["container"], found["name"]

@@ -25,6 +25,8 @@ from modeldeploy.simulate.processes import Child, Patience, Program, StartError
 INFERENCE, STORAGE = "InferenceServer", "StorageInitializer"
 _log = logging.getLogger(__name__)
 _ROUND_S = 0.2
+# However fast the service's time passes, nobody is asked more often than this.
+_LEAST_PROBE_S = 1.0
 # A process of this machine takes this machine's time, however fast the service's passes.
 _LEAST_UNWELL_S = 2.0
 _CRASHED = (
@@ -104,7 +106,7 @@ class Yard:
             slots=threading.Semaphore(slots),
             timeout_s=seconds(settings["requestTimeout"]),
             start=functools.partial(self._start, plan),
-            liveness_s=max(_ROUND_S, seconds(probe["period"]) / self.world.speed),
+            liveness_s=max(_LEAST_PROBE_S, seconds(probe["period"]) / self.world.speed),
             most_failures=int(probe["failureThreshold"]),
         )
 
@@ -191,8 +193,8 @@ class Yard:
         self._end([old])
         try:
             fresh = fleet.start()
-        except ServiceError as error:
-            _log.warning("a container could not be started again: %s", error)
+        except (ServiceError, OSError):
+            _log.exception("a container could not be started again")
             return
         with self._lock:
             kept = old in fleet.instances

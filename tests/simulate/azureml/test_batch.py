@@ -215,6 +215,14 @@ def test_the_output_goes_where_the_call_says(cloud: Any, batches: Batches, plain
     assert found.data == b"['0.txt', 0]\n"
 
 
+def test_output_for_a_container_that_is_not_there_is_refused(cloud: Any, batches: Batches, plain: str):
+    uri = f"{cloud.store.rpartition('/')[0]}/none/folder"
+    assert (
+        batches.invoke(plain, numbers(1), outputData={"score": {"jobOutputType": "UriFolder", "uri": uri}}).status
+        == 400
+    )
+
+
 def test_the_documented_call_with_capital_letters_is_understood(batches: Batches, plain: str, cloud: Any):
     cloud.upload("in/capital/a.txt", b"1")
     uri = f"{cloud.store}/in/capital"
@@ -247,10 +255,11 @@ def test_a_call_without_a_token_of_the_workspace_is_refused(cloud: Any, batches:
     "properties",
     [
         {},
+        {"inputData": {"a": {"jobInputType": "UriFile", "uri": "nowhere"}}},
         {"inputData": {"a": {"jobInputType": "UriFolder"}}},
         {"inputData": {"a": {"jobInputType": "MLTable", "uri": "x"}}},
     ],
-    ids=["none", "no-uri", "table"],
+    ids=["none", "nowhere", "no-uri", "table"],
 )
 def test_a_call_without_usable_input_is_refused(batches: Batches, plain: str, properties: Any):
     assert batches.post(plain, properties).status in {400, 501}

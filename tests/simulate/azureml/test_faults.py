@@ -137,3 +137,36 @@ def test_calls_of_endpoints_are_throttled_by_themselves(cloud: Any, faults: Any)
     call = cloud.caller(cloud.serve("blue"))
     faults.throttle_scoring_every = 2
     assert sorted(call().status for _number in range(4)) == [200, 200, 429, 429]
+
+
+def test_a_call_of_an_endpoint_may_lose_its_answer(cloud: Any, faults: Any):
+    endpoint = cloud.serve("blue")
+    call = cloud.caller(endpoint)
+    for switch, asked in ((faults.drop_before, "first"), (faults.drop_after, "second")):
+        switch["OnlineEndpoints_Score"] = 1
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            call({"x": [], "note": asked})
+    cloud.wait_until(lambda: "second" in cloud.logs(endpoint, "blue"), 5, what="the call that was processed")
+    assert "first" not in cloud.logs(endpoint, "blue")
+
+
+def test_a_deletion_that_fails_can_be_asked_for_again(cloud: Any, faults: Any):
+    faults.broken.update(OnlineDeployments_Delete=1, OnlineEndpoints_Delete=1)
+    endpoint = cloud.endpoint()
+    cloud.deploy(endpoint, "blue")
+    for path in (f"/onlineEndpoints/{endpoint}/deployments/blue", f"/onlineEndpoints/{endpoint}"):
+        ended = [cloud.settle(cloud.ask("DELETE", path))["status"] for _number in range(2)]
+        assert ended == ["Failed", "Succeeded"]
+
+
+def test_a_batch_call_may_lose_its_answer(cloud: Any, faults: Any):
+    """The job runs all the same, so that whoever repeats the call has two."""
+    name = cloud.name()
+    body = {"location": "westeurope", "properties": {"authMode": "AADToken"}}
+    cloud.settle(cloud.ask("PUT", f"/batchEndpoints/{name}", body))
+    faults.drop_before["BatchEndpoints_Invoke"] = 1
+    token = cloud.simulator.credential.get_token("https://ml.azure.com/.default").token
+    url = cloud.get(f"/batchEndpoints/{name}")["properties"]["scoringUri"]
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        cloud.ask("POST", url, {"properties": {}}, Authorization=f"Bearer {token}")
+    assert cloud.ask("POST", url, {"properties": {}}, Authorization=f"Bearer {token}").status == 400
