@@ -16,6 +16,10 @@ from modeldeploy.simulate.azureml.world import World
 _CHANGED = "(UserError) The {noun} path cannot be changed: a {kind} with this name and version already exists, and its path is immutable."
 
 
+# Which versions a list has, by whether they are archived; all of them when nothing is said.
+_VIEWS = {"activeonly": (False,), "archivedonly": (True,)}
+
+
 @attrs.frozen
 class Kind:
     """One kind of assets: its name in paths, the properties that never change, and what an answer has at least."""
@@ -118,6 +122,8 @@ class Assets:
                 found = [each for each in found if each.properties["properties"].get("hash_sha256") == wanted]
             elif not found:
                 raise not_found(f"Could not find asset with name: {name}")
+            seen = _VIEWS.get(request.query.get("listviewtype", "").lower(), (False, True))
+            found = [each for each in found if each.properties["isArchived"] in seen]
             found.sort(key=lambda each: each.born.created, reverse=True)
             top = int(request.query.get("$top", len(found)))
             return answer(200, {"value": [self._told(each) for each in found[:top]]})

@@ -177,3 +177,37 @@ def test_a_failed_operation_is_an_error_with_status_200(ml: Any, faults: Any):
     with pytest.raises(HttpResponseError) as caught:
         ml.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name="broken", auth_mode="key")).result()
     assert (caught.value.status_code, caught.value.error.code) == (200, "InternalServerError")
+
+
+def test_the_unmodified_client_cancels_a_job(ml: Any, folders: tuple[Path, Path], tmp_path: Path, wait_until: Any):
+    from azure.ai.ml import Input
+    from azure.ai.ml.entities import BatchEndpoint, CodeConfiguration, ModelBatchDeployment
+
+    model, code = folders
+    (code / "batch.py").write_text("import time\ndef init():\n    pass\ndef run(files):\n    time.sleep(60)\n")
+    (tmp_path / "one.txt").write_text("1")
+    ml.batch_endpoints.begin_create_or_update(BatchEndpoint(name="cancel-sdk")).result()
+    blue = ModelBatchDeployment(
+        name="blue",
+        endpoint_name="cancel-sdk",
+        model=registered(ml, model, "cancel-sdk"),
+        environment=environment(ml),
+        compute="cpu-cluster",
+        code_configuration=CodeConfiguration(code=str(code), scoring_script="batch.py"),
+    )
+    ml.batch_deployments.begin_create_or_update(blue).result()
+    file = Input(path=str(tmp_path / "one.txt"), type="uri_file")
+    job = ml.batch_endpoints.invoke("cancel-sdk", deployment_name="blue", input=file)
+    wait_until(lambda: ml.jobs.get(job.name).status == "Running", 20, what="the job", interval=0.1)
+    ml.jobs.begin_cancel(job.name).wait(10)
+    wait_until(lambda: ml.jobs.get(job.name).status == "Canceled", 20, what="the job's end", interval=0.1)
+
+
+def test_a_version_that_is_archived_is_still_there(ml: Any, folders: tuple[Path, Path]):
+    model, _code = folders
+    registered(ml, model, "old")
+    ml.models.archive("old", version="1")
+    assert ml.models.get("old", "1").path
+    assert [each.version for each in ml.models.list("old")] == []
+    ml.models.restore("old", version="1")
+    assert [each.version for each in ml.models.list("old")] == ["1"]
