@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from modeldeploy.simulate.azureml.elsewhere import Account
 from modeldeploy.simulate.azureml.faults import Faults
 from modeldeploy.simulate.azureml.simulator import Simulator
 from modeldeploy.simulate.azureml.world import Timings
 
-__all__ = ["Faults", "Simulator", "Timings"]
+__all__ = ["Account", "Faults", "Simulator", "Timings"]

@@ -77,7 +77,7 @@ class BatchJobs:
         store = self.world.site.container
         if uris:
             container, folder = place_of(str(uris[0]), store)
-            if container not in self.endpoints.materials.blobs.containers:
+            if not self.endpoints.materials.blobs.has(container):
                 raise bad_request(f"There is no container {container} for the output.")
             return container, folder.rstrip("/")
         return store, str(path).strip("/") if path else f"azureml/{child}/score"

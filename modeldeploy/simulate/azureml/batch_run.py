@@ -232,9 +232,7 @@ class Runner:
 
     def _upload(self, file: Path, container: str, folder: str, name: str) -> None:
         with file.open("rb") as stream:
-            self.materials.blobs.write(
-                container, f"{folder}/{name}", stream, self.world.clock.now(), headers={}, metadata={}
-            )
+            self.materials.blobs.write(container, f"{folder}/{name}", stream, self.world.clock.now())
 
 
 def _asked(worker: Child, batch: list[str], timeout: float) -> dict[str, Any] | None:

@@ -9,9 +9,12 @@ import threading
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from types import MappingProxyType
+from typing import IO, Protocol
 
 import attrs
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @attrs.frozen
@@ -40,6 +43,26 @@ class Container:
     """Blocks that were put and not yet committed, by blob and block id."""
 
 
+class Store(Protocol):
+    """What the simulator itself asks of a storage account."""
+
+    def has(self, container: str) -> bool:
+        """Say whether a container is there."""
+        ...
+
+    def create(self, container: str, now: float) -> None:
+        """Create a container; one that is there stays as it is."""
+        ...
+
+    def write(self, container: str, name: str, stream: IO[bytes], now: float) -> object:
+        """Put a blob in place of the one of its name."""
+        ...
+
+    def fetch(self, container: str, prefix: str, into: Path) -> int:
+        """Copy the blob of that name, or all below it, and say how many; each keeps its name behind the last part of the prefix."""
+        ...
+
+
 @attrs.define(eq=False)
 class Blobs:
     """All containers; whoever reads a blob gets its bytes as they were then."""
@@ -55,8 +78,8 @@ class Blobs:
         stream: IO[bytes],
         now: float,
         *,
-        headers: Mapping[str, str],
-        metadata: Mapping[str, str],
+        headers: Mapping[str, str] = _NOTHING,
+        metadata: Mapping[str, str] = _NOTHING,
     ) -> Blob:
         """Put a blob in place of the one of its name."""
         blob = self._written(name, stream, now, headers, metadata)
@@ -99,23 +122,32 @@ class Blobs:
             found: Iterable[Blob] = () if there is None else there.blobs.values()
             return sorted((each for each in found if each.name.startswith(prefix)), key=lambda each: each.name)
 
+    def has(self, container: str) -> bool:
+        """Say whether a container is there."""
+        return container in self.containers
+
     def create(self, container: str, now: float) -> None:
-        """Create a container."""
+        """Create a container; one that is there stays as it is."""
         with self.lock:
             self.containers.setdefault(container, Container(container, now))
 
     def fetch(self, container: str, prefix: str, into: Path) -> int:
         """Copy the blob of that name, or all below it, and say how many; each keeps its name behind the last part of the prefix."""
         folder = prefix.rstrip("/")
-        base = folder.rpartition("/")[0]
         found = [
             each for each in self.under(container, folder) if each.name == folder or each.name.startswith(f"{folder}/")
         ]
         for blob in found:
-            target = into / blob.name.removeprefix(base).lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(blob.file, target)
+            shutil.copyfile(blob.file, target(blob.name, folder, into))
         return len(found)
+
+
+def target(name: str, folder: str, into: Path) -> Path:
+    """Say where a blob goes that is this folder or lies in it, and make its directory."""
+    base = folder.rpartition("/")[0]
+    place = into / name.removeprefix(base).lstrip("/")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def etag() -> str:

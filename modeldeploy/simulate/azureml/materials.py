@@ -10,7 +10,7 @@ import attrs
 
 from modeldeploy.simulate.azureml.arm_ids import asset_of
 from modeldeploy.simulate.azureml.assets import Asset, Assets
-from modeldeploy.simulate.azureml.blobs import Blobs
+from modeldeploy.simulate.azureml.blobs import Store
 from modeldeploy.simulate.azureml.errors import ServiceError, bad_request
 from modeldeploy.simulate.azureml.exchange import Json
 
@@ -25,7 +25,7 @@ class Materials:
     codes: Assets
     models: Assets
     environments: Assets
-    blobs: Blobs
+    blobs: Store
     container: str
 
     def check(self, properties: Json) -> None:

@@ -16,8 +16,9 @@ from modeldeploy.simulate.azureml.autoscale import Autoscale
 from modeldeploy.simulate.azureml.batch_endpoints import BatchEndpoints
 from modeldeploy.simulate.azureml.batch_jobs import BatchJobs
 from modeldeploy.simulate.azureml.batch_run import Runner
-from modeldeploy.simulate.azureml.blobs import Blobs
+from modeldeploy.simulate.azureml.blobs import Blobs, Store
 from modeldeploy.simulate.azureml.deployments import Deployments
+from modeldeploy.simulate.azureml.elsewhere import Account, Elsewhere
 from modeldeploy.simulate.azureml.endpoint import Endpoint
 from modeldeploy.simulate.azureml.endpoints import Endpoints
 from modeldeploy.simulate.azureml.frontdoor import FrontDoor
@@ -63,9 +64,13 @@ class Parts:
     def make(cls, settings: Settings, url: str, launcher: Launcher) -> Self:
         """Put the parts together."""
         site = settings.site
-        world = World(site, settings.clock, settings.faults, settings.timings, url, settings.speed)
-        blobs = _blobs(settings, world)
-        key = Key(site.account, base64.b64encode(secrets.token_bytes(64)).decode())
+        account = settings.storage or Account(f"{url}/{site.account}", site.account, _new_key())
+        world = World(site, settings.clock, settings.faults, settings.timings, url, account.url, settings.speed)
+        own = _blobs(settings)
+        blobs: Store = own if settings.storage is None else Elsewhere(account)
+        for name in (site.container, site.artifacts):
+            blobs.create(name, world.clock.now())
+        key = Key(account.name, account.key)
         tokens, operations, memory = Tokens(settings.clock, site), Operations(world), Memory(world)
         materials = _materials(world, blobs)
         yard = _yard(settings, world, materials, launcher)
@@ -81,7 +86,7 @@ class Parts:
             world=world,
             tokens=tokens,
             operations=operations,
-            storage=Storage(world, blobs, key),
+            storage=Storage(world, own, key),
             workspace=Workspace(world, key, Born.now(world), lambda name: blobs.create(name, world.clock.now())),
             materials=materials,
             yard=yard,
@@ -96,7 +101,7 @@ class Parts:
         )
 
 
-def _materials(world: World, blobs: Blobs) -> Materials:
+def _materials(world: World, blobs: Store) -> Materials:
     kinds = (assets.CODES, assets.MODELS, assets.ENVIRONMENTS)
     codes, models, environments = (Assets(world, each) for each in kinds)
     return Materials(codes, models, environments, blobs, world.site.container)
@@ -110,13 +115,14 @@ def _ended(yard: Yard, meters: Meters) -> Callable[[Endpoint], None]:
     return ended
 
 
-def _blobs(settings: Settings, world: World) -> Blobs:
+def _new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(64)).decode()
+
+
+def _blobs(settings: Settings) -> Blobs:
     directory = settings.directory / "blobs"
     directory.mkdir()
-    blobs = Blobs(directory)
-    for name in (settings.site.container, settings.site.artifacts):
-        blobs.create(name, world.clock.now())
-    return blobs
+    return Blobs(directory)
 
 
 def _yard(settings: Settings, world: World, materials: Materials, launcher: Launcher) -> Yard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from modeldeploy.simulate.azureml.tokens import AUDIENCE, Tokens
 
 _HOUR = 3_600.0
 _ACCOUNTS: dict[str, str] = {}
+_CURRENT = "AZUREML_CURRENT_CLOUD"
 _LOCK = threading.Lock()
 
 
@@ -27,11 +29,11 @@ class _BlobUrls(str):
 
 
 def install(account: str, url: str) -> None:
-    """Let the SDK of this process find an account here; the account's name is no other's."""
+    """Let the SDK of this process find an account at its URL."""
     from azure.ai.ml.constants import _common
 
     with _LOCK:
-        _ACCOUNTS[account] = f"{url}/{account}"
+        _ACCOUNTS[account] = url
         plain = _common.STORAGE_ACCOUNT_URLS["AzureBlob"]
         if not isinstance(plain, _BlobUrls):
             # The host is fixed in the SDK (azure-ai-ml 1.35.2), and its upload takes no transport of ours.
@@ -45,6 +47,12 @@ def remove(account: str) -> None:
             from azure.ai.ml.constants import _common
 
             _common.STORAGE_ACCOUNT_URLS["AzureBlob"] = str.__str__(_common.STORAGE_ACCOUNT_URLS["AzureBlob"])
+
+
+def leave(cloud: str) -> None:
+    """Let the SDK forget that a simulator is the current cloud: it keeps that in the environment, for children and later clients."""
+    if os.environ.get(_CURRENT) == cloud:
+        del os.environ[_CURRENT]
 
 
 @attrs.define(eq=False)

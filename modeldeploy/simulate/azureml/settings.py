@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from modeldeploy.simulate.azureml.elsewhere import Account
 from modeldeploy.simulate.azureml.faults import Faults
 from modeldeploy.simulate.azureml.programs import Programs
 from modeldeploy.simulate.azureml.world import Site, Timings
@@ -30,3 +31,5 @@ class Settings:
     """How many processes stand for the instances of a deployment at most."""
     batch_processes: int
     """How many processes work on a batch job at a time at most."""
+    storage: Account | None
+    """An account that lies elsewhere; the simulator's own when there is none."""

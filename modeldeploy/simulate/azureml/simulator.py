@@ -17,6 +17,7 @@ import attrs
 
 from modeldeploy.errors import ConfigurationError, MissingDependencyError
 from modeldeploy.simulate.azureml import sdk
+from modeldeploy.simulate.azureml.elsewhere import Account
 from modeldeploy.simulate.azureml.faults import Faults
 from modeldeploy.simulate.azureml.programs import Programs
 from modeldeploy.simulate.azureml.running import Running
@@ -33,7 +34,8 @@ class Simulator:
 
     ``speed``: how many times as fast the service's time passes. ``images``: programs of custom containers by image or repository.
     ``patience_s``: how long a process may take to become ready, in seconds of this machine. ``processes``: how many processes stand for
-    the instances of a deployment at most, ``batch_processes`` likewise for a batch job. ``state_dir``: where blobs and processes have their directories; a temporary one by default.
+    the instances of a deployment at most, ``batch_processes`` likewise for a batch job. ``storage``: an account of Azurite
+    to use instead of the simulator's own store. ``state_dir``: where blobs and processes have their directories; a temporary one by default.
     """
 
     def __init__(  # noqa: PLR0913 - settings, all by their names
@@ -49,12 +51,13 @@ class Simulator:
         patience_s: float = 60.0,
         processes: int = 1,
         batch_processes: int = 2,
+        storage: Account | None = None,
     ) -> None:
         if speed <= 0:
             message = f"speed is {speed!r}"
             raise ConfigurationError(message, hint="give a number above 0; 1 is the service's own pace")
         self._settings = Settings(
-            site=_site(region),
+            site=_site(region, storage),
             clock=clock or ScaledClock(speed),
             speed=speed,
             faults=faults or Faults(),
@@ -64,6 +67,7 @@ class Simulator:
             patience_s=patience_s,
             processes=processes,
             batch_processes=batch_processes,
+            storage=storage,
         )
         self._running: Running | None = None
         self._stack = contextlib.ExitStack()
@@ -115,9 +119,9 @@ class Simulator:
 
     def client_options(self) -> dict[str, Any]:
         """Give the options that point an ``azure.ai.ml.MLClient`` at this simulator; uploads of this process find it, too."""
-        sdk.install(self._settings.site.account, self.url)
+        sdk.install(self._settings.site.account, self._run.parts.world.storage_url)
         return {
-            "cloud": f"rehearsal-{self._settings.site.account}",
+            "cloud": _cloud(self._settings.site),
             "cloud_metadata": dict(sdk.metadata(self.url)),
             "authentication_policy": sdk.policy(self._run.credential),
             "enable_telemetry": False,
@@ -140,6 +144,7 @@ class Simulator:
                 self._running = Running(settings)
                 stack.callback(self._running.close)
                 stack.callback(sdk.remove, settings.site.account)
+                stack.callback(sdk.leave, _cloud(settings.site))
                 # Whoever forgets to stop it leaves nothing either.
                 atexit.register(self.stop)
                 stack.callback(atexit.unregister, self.stop)
@@ -167,7 +172,12 @@ class Simulator:
         self.stop()
 
 
-def _site(region: str) -> Site:
+def _cloud(site: Site) -> str:
+    """Name the simulated cloud; the SDK keeps the first description of a name."""
+    return f"rehearsal-{site.workspace_id}"
+
+
+def _site(region: str, storage: Account | None) -> Site:
     mark = secrets.token_hex(4)
     return Site(
         subscription=str(uuid.uuid4()),
@@ -176,9 +186,9 @@ def _site(region: str) -> Site:
         workspace="rehearsal",
         workspace_id=str(uuid.uuid4()),
         region=region,
-        account=f"rehearsal{mark}",
+        account=f"rehearsal{mark}" if storage is None else storage.name,
         container=f"azureml-blobstore-{mark}",
-        artifacts="azureml",
+        artifacts=f"azureml-{mark}",
     )
 
 

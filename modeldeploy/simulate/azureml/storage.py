@@ -151,9 +151,7 @@ class Storage:
         most = int(request.query.get("maxresults", 5000))
         after = request.query.get("marker", "")
         found = [each for each in found if each.name > after]
-        root = ET.Element(
-            "EnumerationResults", ServiceEndpoint=f"{self.world.url}/{self.key.account}/", ContainerName=container
-        )
+        root = ET.Element("EnumerationResults", ServiceEndpoint=f"{self.world.storage_url}/", ContainerName=container)
         # The client takes its prefix for the next page from here.
         for name in ("Prefix", "Marker", "MaxResults"):
             ET.SubElement(root, name).text = request.query.get(name.lower(), "")
@@ -227,6 +225,6 @@ def _date(at: float) -> str:
     return formatdate(at, usegmt=True)
 
 
-def blob_url(world: World, key: Key, container: str, path: str) -> str:
+def blob_url(world: World, container: str, path: str = "") -> str:
     """Name a blob, or what its name begins with."""
-    return f"{world.url}/{key.account}/{container}/{quote(path)}".rstrip("/")
+    return f"{world.storage_url}/{container}/{quote(path)}".rstrip("/")

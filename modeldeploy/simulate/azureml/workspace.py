@@ -103,7 +103,7 @@ class Workspace:
         """Answer where the bytes of a code version are to go: a container of its own."""
         container = f"{self.world.site.workspace_id[:8]}-{name}-{version}"[:63].rstrip("-").lower()
         self.create_container(container)
-        url = blob_url(self.world, self.key, container, "")
+        url = blob_url(self.world, container)
         token = self.key.container(container, "rwl", self.world.clock.now() + _HOUR)
         store = f"{self.world.site.id}/datastores/{STORE}"
         told = {

@@ -80,6 +80,8 @@ class World:
     faults: Faults
     timings: Timings
     url: str
+    storage_url: str
+    """The URL of the storage account."""
     speed: float
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     stopping: threading.Event = attrs.field(factory=threading.Event)

@@ -85,6 +85,14 @@ def test_the_sdk_finds_both_storages_and_real_ones():
     assert _common.STORAGE_ACCOUNT_URLS["AzureBlob"].format(accounts[0], "x") == f"https://{accounts[0]}.blob.x"
 
 
+def test_no_client_and_no_child_takes_an_ended_simulator_for_the_cloud():
+    with Simulator() as simulator:
+        client = simulator.client()
+        assert os.environ["AZUREML_CURRENT_CLOUD"] == simulator.client_options()["cloud"]
+        assert client.workspaces.get(simulator.workspace).location == simulator.region
+    assert "AZUREML_CURRENT_CLOUD" not in os.environ
+
+
 def _started(directory: Path, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", SERVE, str(directory), *more], stdout=subprocess.PIPE, env=_environment()
@@ -93,7 +101,8 @@ def _started(directory: Path, *more: str) -> subprocess.Popen[bytes]:
 
 def _environment() -> dict[str, str]:
     root = str(Path(__file__).parents[3])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    kept = {name: value for name, value in os.environ.items() if name != "AZUREML_CURRENT_CLOUD"}
+    return {**kept, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
 
 def test_one_that_nobody_stops_ends_with_its_program(tmp_path: Path):
@@ -105,14 +114,11 @@ def test_one_that_nobody_stops_ends_with_its_program(tmp_path: Path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 def test_processes_die_with_a_simulator_that_is_killed(tmp_path: Path, wait_until: Any, cloud: Any):
     with _started(tmp_path) as process:
-        assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        cloud = type(cloud)(_Elsewhere(said), tmp_path, wait_until)
-        cloud.serve("blue")
-        found = psutil.Process(process.pid).children()
-        cloud.close()
-        process.kill()
-        process.wait()
+        try:
+            found = _serving(process, cloud, tmp_path, wait_until)
+        finally:
+            process.kill()
+            process.wait()
         _gone, alive = psutil.wait_procs(found, timeout=10)
         assert found != []
         assert alive == []
@@ -120,6 +126,14 @@ def test_processes_die_with_a_simulator_that_is_killed(tmp_path: Path, wait_unti
     with Simulator(state_dir=tmp_path):
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def _serving(process: subprocess.Popen[bytes], cloud: Any, directory: Path, wait_until: Any) -> list[psutil.Process]:
+    assert process.stdout is not None
+    there = type(cloud)(_Elsewhere(json.loads(process.stdout.readline())), directory, wait_until)
+    there.serve("blue")
+    there.close()
+    return psutil.Process(process.pid).children()
 
 
 class _Elsewhere:
