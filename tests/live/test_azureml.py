@@ -15,7 +15,7 @@ import pytest
 
 STORY = Path(__file__).with_name("azureml_story.py")
 WORKSPACE = "AZUREML_LIVE_WORKSPACE"
-GIVEN = ("SUBSCRIPTION", "GROUP", "WORKSPACE", "IMAGE")
+GIVEN = ("SUBSCRIPTION", "GROUP", "WORKSPACE", "IMAGE", "COMPUTE")
 
 
 def tell(*arguments, timeout):
@@ -31,7 +31,7 @@ def tell(*arguments, timeout):
 def test_the_story_on_the_rehearsal():
     said = tell("--rehearse", timeout=170)
     assert "left over: nothing" in said
-    assert all(word in said for word in ("deployed in", "rolled out in", "rolled back in"))
+    assert all(word in said for word in ("deployed in", "rolled out in", "rolled back in", "scored in"))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import attrs
 from modeldeploy.backends.azureml.blobs import Blobs
 from modeldeploy.backends.azureml.client import Client, none_if_missing
 from modeldeploy.backends.azureml.errors import BusyError, of_answer, said
+from modeldeploy.backends.azureml.invoke import PIN
 from modeldeploy.backends.azureml.keys import AAD_SCOPE
 from modeldeploy.backends.azureml.terms import Terms
 from modeldeploy.backends.cloud.runs import Order
@@ -18,6 +19,8 @@ from modeldeploy.errors import BackendError, ConflictError, InvalidRequestError,
 
 _VERSION = {"api-version": "2024-01-01-preview"}
 _CREATED = 201
+SCORER = "scorer"
+"""The one deployment of the endpoint of a job of ours."""
 _TIMEOUT_S = 60.0
 
 
@@ -105,7 +108,7 @@ class EndpointRuns:
         import urllib3
 
         token = self.client.credential.get_token(AAD_SCOPE).token
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json", PIN: SCORER}
         body = json.dumps({"properties": properties}).encode()
         try:
             with urllib3.PoolManager(retries=False) as pool:

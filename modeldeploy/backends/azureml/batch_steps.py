@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from modeldeploy.backends.azureml import entry, names, translate
-from modeldeploy.backends.azureml.batch_runs import EndpointRuns
+from modeldeploy.backends.azureml.batch_runs import SCORER, EndpointRuns
 from modeldeploy.backends.azureml.blobs import Blobs
 from modeldeploy.backends.azureml.client import none_if_missing
 from modeldeploy.backends.azureml.described import State
@@ -27,9 +27,6 @@ from modeldeploy.serving.lines import SWITCH
 from modeldeploy.values.names import short_hash
 from modeldeploy.values.serving import Revision
 from modeldeploy.values.ticket import Ticket
-
-SCORER = "scorer"
-"""The one deployment of a job's endpoint."""
 
 
 @attrs.frozen
@@ -111,10 +108,6 @@ class EndpointSteps(Steps):
             return self._waiting(work, "the batch deployment is being made", 0.0)
         if not _ready(found, f"the deployment of batch endpoint {name!r}"):
             return self._waiting(work, "the batch deployment is being made", 0.0)
-        if (endpoint.defaults or {}) != {"deployment_name": SCORER} and _default(endpoint) != SCORER:
-            endpoint.defaults = {"deployment_name": SCORER}
-            client.begin(lambda sdk: sdk.batch_endpoints.begin_create_or_update(endpoint), endpoint=name)
-            return self._waiting(work, "the batch endpoint gets its deployment", 0.0)
         work.use(name)
         return self._moved(work, "the model is there")
 
@@ -183,11 +176,6 @@ class EndpointSteps(Steps):
             settings=settings,
             tags=translate.tags(name, self._provider.defaults),
         )
-
-
-def _default(endpoint: Any) -> str:
-    defaults = endpoint.defaults
-    return str(getattr(defaults, "deployment_name", None) or (defaults or {}).get("deployment_name") or "")
 
 
 def _ready(entity: Any, what: str) -> bool:

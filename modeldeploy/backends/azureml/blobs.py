@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +14,8 @@ from modeldeploy.backends.azureml.errors import translated
 
 STORE = "workspaceblobstore"
 """The datastore that every workspace has."""
+_SECRET_S = 900.0
+"""How long a signature of the datastore is used."""
 
 
 @attrs.frozen
@@ -28,14 +30,23 @@ class Blobs:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._made: Any = None
+        self._at = float("-inf")
 
     @staticmethod
     def uri(key: str) -> str:
         """Give the address of a key as jobs name it."""
         return f"azureml://datastores/{STORE}/paths/{key}"
 
-    @functools.cached_property
+    @property
     def _container(self) -> Any:
+        """The container's client, made anew before the secret of the datastore can have ended."""
+        if time.monotonic() - self._at > _SECRET_S:
+            self.close()
+            self._made, self._at = self._connect(), time.monotonic()
+        return self._made
+
+    def _connect(self) -> Any:
         from azure.ai.ml.constants import _common
         from azure.storage.blob import ContainerClient
 
@@ -76,6 +87,6 @@ class Blobs:
 
     def close(self) -> None:
         """Close connections."""
-        made = self.__dict__.pop("_container", None)
-        if made is not None:
-            made.close()
+        if self._made is not None:
+            self._made.close()
+        self._made, self._at = None, float("-inf")

@@ -31,12 +31,13 @@ from modeldeploy.serving import binary_type
 from modeldeploy.serving.messages import REVISION_HEADER
 from modeldeploy.values.serving import Payload
 
-_PIN = "azureml-model-deployment"
+PIN = "azureml-model-deployment"
+"""Names the deployment that is to answer, and in an answer the one that did."""
 _REQUEST_ID = "x-ms-client-request-id"
 _GOOD = 200
 _CONNECT_S = 10.0
 _HOP_BY_HOP = frozenset(
-    {"connection", "host", "content-length", "transfer-encoding", "authorization", REVISION_HEADER, _PIN}
+    {"connection", "host", "content-length", "transfer-encoding", "authorization", REVISION_HEADER, PIN}
 )
 _POOL = 32
 
@@ -111,7 +112,7 @@ class Caller:
         status, answered, body = self._post(door.uri, bytes(payload.body), request, left, about)
         if status != _GOOD:
             raise of_scoring(status, answered, body, about)
-        deployment = answered.get(_PIN, "")
+        deployment = answered.get(PIN, "")
         kept = {name: value for name, value in answered.items() if name not in _DROPPED}
         return Payload(body, binary_type.unfolded({**kept, **({REVISION_HEADER: deployment} if deployment else {})}))
 
@@ -144,7 +145,7 @@ class Caller:
         return live[0] if len(live) == 1 else ""
 
 
-_DROPPED = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "server", "date", _PIN})
+_DROPPED = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "server", "date", PIN})
 
 
 def headers(given: Mapping[str, str], secret: str, revision: str | None) -> dict[str, str]:
@@ -154,7 +155,7 @@ def headers(given: Mapping[str, str], secret: str, revision: str | None) -> dict
         if not (name.isascii() and value.isascii() and value.isprintable()):
             message = f"header {name[:80]!r} of the request is {value[:80]!r}"
             raise InvalidRequestError(message, field=name, hint="printable ASCII characters are passed on")
-    pin = {_PIN: revision} if revision is not None else {}
+    pin = {PIN: revision} if revision is not None else {}
     return {**kept, **pin, "authorization": f"Bearer {secret}", _REQUEST_ID: str(uuid.uuid4())}
 
 

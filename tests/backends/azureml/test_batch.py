@@ -63,6 +63,7 @@ def harness(cloud, shelf, spec):
     return made
 
 
+@pytest.mark.slow
 class TestBatch(BatchConformance):
     pass
 
