@@ -85,6 +85,18 @@ def test_a_request_header_that_cannot_be_sent_is_refused_by_name(town):
     assert caught.value.field == "x-note"
 
 
+def test_a_request_whose_answer_was_lost_is_sent_once_more_only_where_the_model_allows_it(town):
+    plain, safe = town.revisions[0], town.revision(at=1, idempotent="true")
+    town.deploy("lost", plain, safe)
+    town.ask("lost")
+    town.faults.drop_after["OnlineEndpoints_Score"] = 1
+    with pytest.raises(UnavailableError):
+        town.ask("lost", revision=plain.id)
+    town.faults.drop_after["OnlineEndpoints_Score"] = 1
+    assert town.answered("lost", revision=safe.id) == safe.id
+    assert town.faults.drop_after == {"OnlineEndpoints_Score": 0}
+
+
 # Mirrors
 
 
