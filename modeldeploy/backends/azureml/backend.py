@@ -81,7 +81,9 @@ class AzureML:
         named = {"subscription_id": subscription_id, "resource_group": resource_group, "workspace": workspace}
         self._where = settings.workspace(named, config)
         self._pace = pace or Pace()
-        self.capabilities = attrs.evolve(capabilities, meter_resolution=self._pace.slot)
+        self.capabilities = attrs.evolve(
+            capabilities, meter_resolution=self._pace.slot, meter_delay=self._pace.settling
+        )
         self._home = Path(home) if home is not None else None
         self._batch_terms = batch_terms or Terms()
         self._client = Client(Access(**self._where, credential=credential, cloud=cloud))

@@ -22,6 +22,7 @@ CAPABILITIES = Capabilities(
     cancel=True,
     meters=True,
     meter_resolution=60.0,
+    meter_delay=120.0,
     logs=True,
     batch=True,
     why_not={

@@ -22,6 +22,11 @@ class Pace:
         return max(1.0, 60.0 / self.speed)
 
     @property
+    def settling(self) -> float:
+        """How long after its end a slot may still grow: metrics come a minute or two late."""
+        return 120.0 / self.speed
+
+    @property
     def naming(self) -> float:
         """How long the name of a deleted endpoint may stay taken."""
         return 600.0 / self.speed

@@ -147,8 +147,7 @@ class Steps:
         return self._moved(work, "the output is there")
 
     def _finish(self, work: Work) -> Ticket:
-        if not work.state.cleaned:
-            work.clean(self._delete_model)
+        left = "" if work.state.cleaned else self._clean(work)
         row = self._job.ledger().last("done") or {}
         progress = Progress(
             Phase.SUCCEEDED,
@@ -157,10 +156,21 @@ class Steps:
             bad_rows=row["bad_rows"],
             fraction=1.0,
             quarantine=str(self._job.quarantine) if row["bad_rows"] else None,
-            note="done",
+            note=f"done{left}",
         )
         self._job.show(progress)
-        return ended(self._ticket, progress)
+        there = ended(self._ticket, progress)
+        return attrs.evolve(there, note=f"{there.note}{left}")
+
+    def _clean(self, work: Work) -> str:
+        """Take away what was made on the way; what cannot be is told, and no reason to fail: the output is there."""
+        try:
+            work.clean(self._delete_model)
+        except ModelDeployError as error:
+            if error.transient:
+                raise
+            return f"; left in the bucket: {error}"
+        return ""
 
     def _stop(self, work: Work) -> Ticket:
         seen = work.look()

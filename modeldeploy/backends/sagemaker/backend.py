@@ -29,7 +29,7 @@ from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.put import MODEL, SHIP, PutRevision, refuse_impostor
 from modeldeploy.backends.sagemaker.queue import Queue
 from modeldeploy.backends.sagemaker.settings import arguments, network
-from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_table
+from modeldeploy.backends.sagemaker.traffic import SetTraffic, not_there, refuse_guarded, refuse_table
 from modeldeploy.backends.sagemaker.translate import DEFAULT_INSTANCE, Defaults
 from modeldeploy.errors import (
     AccessDeniedError,

@@ -17,7 +17,6 @@ from modeldeploy.backends.sagemaker.described import tag_list
 from modeldeploy.backends.sagemaker.pace import Pace
 from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.ship import Position, Shipment, Shipper
-from modeldeploy.backends.sagemaker.steps import Step, moved, waiting
 from modeldeploy.backends.sagemaker.transform import Setting, Transforms
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.scoring.job import Job, Request

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from modeldeploy.backends.cloud.steps import Step, moved
 from modeldeploy.backends.sagemaker import names, translate
 from modeldeploy.backends.sagemaker.change import START, TIDY, Change, Tools, refuse_failed
 from modeldeploy.backends.sagemaker.described import Config, Seen, Variant
@@ -18,7 +19,6 @@ from modeldeploy.backends.sagemaker.drop import DropRevision
 from modeldeploy.backends.sagemaker.guard import ServerGuard
 from modeldeploy.backends.sagemaker.provider import Provider
 from modeldeploy.backends.sagemaker.put import SHIP, PutRevision
-from modeldeploy.backends.sagemaker.steps import Step, moved
 from modeldeploy.backends.sagemaker.traffic import not_there
 from modeldeploy.backends.sagemaker.verdicts import MOVING
 from modeldeploy.errors import ConflictError, NotFoundError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modeldeploy.backends.cloud.steps import Step, moved
-from modeldeploy.backends.sagemaker import translate
+from modeldeploy.backends.sagemaker import names, translate
 from modeldeploy.backends.sagemaker.change import START, Change, Tools, refuse_failed
 from modeldeploy.backends.sagemaker.described import Config, Seen
 from modeldeploy.backends.sagemaker.errors import BusyError

@@ -25,7 +25,6 @@ from urllib.parse import parse_qsl
 _OK, _BAD, _NOT_ALLOWED, _NOT_FOUND, _FAILED = 200, 400, 405, 404, 500
 _RAW = "_takes_the_request"
 _JSON = "application/json"
-_RAW_HTTP = Path(__file__).with_name("raw_http.py")
 _UNEXPECTED = "An unexpected error occurred in scoring script. Check the logs for more info."
 
 
@@ -94,10 +93,13 @@ class Script:
     def __init__(self, root: str, entry: str) -> None:
         path = Path(root, entry)
         sys.path[:0] = [str(path.parent), root]
-        raw_http = _loaded("azureml_raw_http", _RAW_HTTP)
-        raw_http.install()
-        self.request = raw_http.AMLRequest
-        module = _loaded("entry_module", path)
+        spec = importlib.util.spec_from_file_location("entry_module", path)
+        if spec is None or spec.loader is None:
+            message = f"there is no entry script at {path}"
+            raise FileNotFoundError(message)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["entry_module"] = module
+        spec.loader.exec_module(module)
         getattr(module, "init", _nothing)()
         self._run: Callable[..., Any] = module.run
         self._raw = bool(getattr(module.run, _RAW, False))

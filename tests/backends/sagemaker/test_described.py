@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from modeldeploy.backends.cloud.steps import Step
 from modeldeploy.backends.sagemaker import names
 from modeldeploy.backends.sagemaker.described import Config, Seen, Variant, table
-from modeldeploy.backends.sagemaker.steps import Step
 from modeldeploy.backends.sagemaker.translate import weights
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.serving import Revision, Traffic
