@@ -11,6 +11,7 @@ import pytest
 from modeldeploy import Model
 
 IMAGE = "registry.example/modeldeploy-server:1"
+EXAMPLE = {"x": np.array([1.0, 2.0])}
 
 
 def double(frame):
@@ -19,7 +20,7 @@ def double(frame):
 
 @pytest.fixture(scope="module")
 def call(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    model = Model(double, name="double", version="1.0.0", example={"x": np.array([1.0, 2.0])})
+    model = Model(double, name="double", version="1.0.0", example=EXAMPLE, home=tmp_path_factory.mktemp("home"))
     archive = model.archive(tmp_path_factory.mktemp("archive") / "model.tar.gz")
     cloud.upload("double/model.tar.gz", Path(archive).read_bytes())
     uri = "azureml://datastores/workspaceblobstore/paths/double/model.tar.gz"

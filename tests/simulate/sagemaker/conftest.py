@@ -127,7 +127,11 @@ class Cloud:
         )
 
     def lines(self, group: str) -> str:
-        events = self.simulator.client("logs").filter_log_events(logGroupName=group)["events"]
+        logs = self.simulator.client("logs")
+        try:
+            events = logs.filter_log_events(logGroupName=group)["events"]
+        except logs.exceptions.ResourceNotFoundException:  # nothing was said yet
+            return ""
         return "\n".join(each["message"] for each in events)
 
     def status(self, name: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from modeldeploy import Model
 
 IMAGE = "111122223333.dkr.ecr.us-east-1.amazonaws.com/modeldeploy:1"
+EXAMPLE = {"x": np.array([1.0, 2.0])}
 
 
 def double(frame):
@@ -18,7 +19,7 @@ def double(frame):
 
 @pytest.fixture(scope="module")
 def model(cloud, tmp_path_factory):
-    made = Model(double, name="double", version="1.0.0", example={"x": np.array([1.0, 2.0])})
+    made = Model(double, name="double", version="1.0.0", example=EXAMPLE, home=tmp_path_factory.mktemp("home"))
     data = made.archive(tmp_path_factory.mktemp("archive") / "model.tar.gz").read_bytes()
     container = {
         "Image": IMAGE,
