@@ -11,7 +11,7 @@ from typing import ClassVar
 import attrs
 
 from modeldeploy.backends.azureml.capabilities import MOST_INSTANCES, MOST_TIMEOUT_S
-from modeldeploy.backends.cloud.options import Options, check_range, refuse
+from modeldeploy.backends.options import Options, check_range, refuse
 
 AUTH_MODES = ("key", "aml_token", "aad_token")
 _INSTANCE = re.compile(r"[A-Z][A-Za-z0-9]*_[A-Za-z0-9_-]+")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from modeldeploy.backends.local.paths import Paths
+from modeldeploy.backends.options import check_range
+from modeldeploy.backends.options import read as read_options
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.serving.access import Access
 
 LOOPBACK = "127.0.0.1"
 T = TypeVar("T")
-_YES, _NO = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 _STARTS = ("fork", "spawn")
 _MAX_PORT = 65_535
 
@@ -42,7 +42,7 @@ class EndpointOptions:
     """Whether requests are noted in the audit log."""
 
     def __attrs_post_init__(self) -> None:
-        _check_range("port", self.port, 0, _MAX_PORT)
+        check_range("port", self.port, 0, _MAX_PORT)
         if not self.host:  # to a socket that would be every address of this machine
             message = "option host is empty"
             raise ConfigurationError(message, hint=f"leave it out for {LOOPBACK}, or name an address")
@@ -89,10 +89,10 @@ class RevisionOptions:
 
     def __attrs_post_init__(self) -> None:
         for name in ("threads", "queue", "max_batch"):
-            _check_range(name, getattr(self, name), 1, 1_000_000)
+            check_range(name, getattr(self, name), 1, 1_000_000)
         for name in ("deadline", "start_timeout", "grace"):
-            _check_range(name, getattr(self, name), 0.001, 86_400)
-        _check_range("max_memory_mb", self.max_memory_mb, 0, 1 << 30)
+            check_range(name, getattr(self, name), 0.001, 86_400)
+        check_range("max_memory_mb", self.max_memory_mb, 0, 1 << 30)
         if self.max_memory_mb and sys.platform != "linux":
             message = "option max_memory_mb needs Linux, where the memory of a process can be read"
             raise ConfigurationError(message, hint="leave it out")
@@ -103,37 +103,4 @@ class RevisionOptions:
 
 def read(cls: type[T], options: Mapping[str, str], what: str) -> T:
     """Make typed options of text; ConfigurationError names the one that is unknown or wrong."""
-    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # both are attrs classes
-    for name in options:
-        if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
-            asked = f"did you mean {close[0]!r}? " if close else ""
-            message = f"backend 'local' knows no {what} option {name!r}"
-            raise ConfigurationError(message, hint=f"{asked}known are {sorted(fields)}")
-    return cls(**{name: _parse(name, text, fields[name].default) for name, text in options.items()})
-
-
-def _parse(name: str, text: str, default: Any) -> Any:
-    try:
-        if isinstance(default, bool):
-            return _flag(text)
-        return type(default)(text)
-    except ValueError as error:
-        message = f"option {name} is {text!r}"
-        raise ConfigurationError(message, hint=f"its default is {default!r}") from error
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in _YES:
-        return True
-    if text.lower() in _NO:
-        return False
-    message = "not a flag"
-    raise ValueError(message)
-
-
-def _check_range(name: str, value: float, least: float, most: float) -> None:
-    # Written so that nan is refused too.
-    if not least <= value <= most:
-        message = f"option {name} is {value!r}"
-        raise ConfigurationError(message, hint=f"use a number from {least:g} to {most:g}")
+    return read_options(cls, options, what, backend="local")

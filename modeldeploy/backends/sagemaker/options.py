@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import attrs
 
-from modeldeploy.backends.cloud.options import Options, check_range, refuse
+from modeldeploy.backends.options import Options, check_range, refuse
 
 _INSTANCE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 _SCHEDULE = re.compile(r"(?P<when>(?:cron|rate|at)\([^()]+\))\s*=\s*(?P<least>\d+)\s*-\s*(?P<most>\d+)")

@@ -1,19 +1,20 @@
-"""Options as text and as typed objects: the base that each cloud's own options stand on.
+"""Options as text and as typed objects, for every backend.
 
-Options travel as text inside a Revision or EndpointSpec. The typed objects are mappings of such text, so that they can be passed wherever
-options are taken.
+Options travel as text inside a Revision or EndpointSpec. The clouds' typed objects are mappings of such text, so that they can be passed
+wherever options are taken.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import attrs
 
 from modeldeploy.errors import ConfigurationError
 
+T = TypeVar("T")
 _YES, _NO = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 
 
@@ -38,14 +39,19 @@ class Options(Mapping[str, str]):
     @classmethod
     def read(cls, options: Mapping[str, str], what: str) -> Self:
         """Make typed options of text; ConfigurationError names the one that is unknown or wrong."""
-        fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # likewise
-        for name in options:
-            if name not in fields:
-                close = difflib.get_close_matches(name, fields, n=1)
-                asked = f"did you mean {close[0]!r}? " if close else ""
-                message = f"backend {cls.backend!r} knows no {what} option {name!r}"
-                raise ConfigurationError(message, hint=f"{asked}known are {sorted(fields)}")
-        return cls(**{name: parse(name, text, fields[name].default) for name, text in options.items()})
+        return read(cls, options, what, backend=cls.backend)
+
+
+def read(cls: type[T], options: Mapping[str, str], what: str, *, backend: str) -> T:
+    """Make an attrs class of text; ConfigurationError names the option that is unknown or wrong."""
+    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # likewise
+    for name in options:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            asked = f"did you mean {close[0]!r}? " if close else ""
+            message = f"backend {backend!r} knows no {what} option {name!r}"
+            raise ConfigurationError(message, hint=f"{asked}known are {sorted(fields)}")
+    return cls(**{name: parse(name, text, fields[name].default) for name, text in options.items()})
 
 
 def parse(name: str, text: str, default: Any) -> Any:
