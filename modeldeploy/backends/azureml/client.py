@@ -24,6 +24,7 @@ import attrs
 
 import modeldeploy
 from modeldeploy.backends.azureml.errors import translated
+from modeldeploy.backends.azureml.settings import refuse_incomplete
 from modeldeploy.errors import ConfigurationError, MissingDependencyError, NotFoundError
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class Client:
             return self.access.credential
         with _installed("azure-identity"):
             from azure.identity import DefaultAzureCredential
+        _take_what_identity_tells()
         with translated():
             return DefaultAzureCredential()
 
@@ -87,8 +89,14 @@ class Client:
 
     @functools.cached_property
     def _sdk(self) -> Any:
-        kind = _ml_client()
         access, cloud = self.access, self.access.cloud
+        where = {
+            "subscription_id": access.subscription_id,
+            "resource_group": access.resource_group,
+            "workspace": access.workspace,
+        }
+        refuse_incomplete(where)
+        kind = _ml_client()
         extra: dict[str, Any] = {}
         if cloud is not None:
             extra = {"cloud": cloud.name, "cloud_metadata": dict(cloud.metadata)}
@@ -243,6 +251,12 @@ def _unwatch(family: Any, attribute: str) -> None:
         message = f"this azure-ai-ml keeps its operations elsewhere than in {type(family).__name__}.{attribute}"
         raise ConfigurationError(message, hint="install azure-ai-ml>=1.35.1,<1.36")
     setattr(family, attribute, _Unwatched(inner))
+
+
+@functools.cache
+def _take_what_identity_tells() -> None:
+    """Keep Python from printing, where the application configured no logging, the page that says which logins were tried; our error says it."""
+    logging.getLogger("azure.identity").addHandler(logging.NullHandler())
 
 
 def _silence() -> None:

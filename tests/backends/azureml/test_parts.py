@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import attrs
 import pytest
 
 from modeldeploy.backends.azureml import AzureML, AzureMLEndpointOptions, AzureMLOptions, entry, logs, names, translate
+from modeldeploy.backends.azureml.client import Access, Client
 from modeldeploy.backends.azureml.described import Deployment, Seen, State
 from modeldeploy.backends.azureml.hardware import choose
 from modeldeploy.backends.azureml.metrics import is_error, put_together
@@ -374,3 +376,18 @@ def test_lines_have_the_time_that_they_bear_and_never_go_back():
         "2026-01-01 00:00:03,500 late",
     ]
     assert [line.at for line in found] == [1767225605.0] * 4
+
+
+@pytest.mark.parametrize(
+    "act", [lambda made: made.observe("iris"), lambda made: made.endpoints(), lambda made: made.check()]
+)
+def test_nobody_is_asked_who_we_are_before_it_is_known_where(act, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="was not told"):
+        act(AzureML(subscription_id="s", resource_group="g"))
+
+
+def test_python_prints_nothing_of_what_azure_identity_tells():
+    """Where no handler takes a warning Python prints it, and this one is a page; the error says the same."""
+    assert Client(Access("s", "g", "w")).credential
+    assert any(isinstance(each, logging.NullHandler) for each in logging.getLogger("azure.identity").handlers)
