@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -231,17 +232,25 @@ _THEIRS = """
 """
 
 
-def in_a_kernel(setup: str) -> dict:
+def in_a_kernel(setup: str, folder: Path) -> dict:
     program = textwrap.dedent(_KERNEL).replace("SETUP", textwrap.dedent(setup))
+    # What the SDK's telemetry would send goes to a port of this machine where nobody listens, and what it keeps goes with the test.
+    nobody = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    env = {**os.environ, **nobody, "NO_PROXY": "", "no_proxy": "", "TMPDIR": str(folder)}
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=env,
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_in_a_notebook_no_telemetry_is_installed_and_no_thread_is_left():
-    assert in_a_kernel(_OURS) == {
+def test_in_a_notebook_no_telemetry_is_installed_and_no_thread_is_left(tmp_path):
+    assert in_a_kernel(_OURS, tmp_path) == {
         "tracer": "ProxyTracerProvider",
         "meter": "_ProxyMeterProvider",
         "threads": [],
@@ -249,7 +258,7 @@ def test_in_a_notebook_no_telemetry_is_installed_and_no_thread_is_left():
     }
 
 
-def test_the_kernel_of_that_test_is_one_in_which_the_sdk_would_install_it():
-    found = in_a_kernel(_THEIRS)
+def test_the_kernel_of_that_test_is_one_in_which_the_sdk_would_install_it(tmp_path):
+    found = in_a_kernel(_THEIRS, tmp_path)
     assert found["tracer"] == "TracerProvider"
     assert found["threads"] != []
