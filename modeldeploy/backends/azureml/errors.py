@@ -11,10 +11,12 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 
+from modeldeploy.backends.cloud import translating
 from modeldeploy.errors import (
     AccessDeniedError,
     BackendError,
@@ -116,18 +118,9 @@ def rule_of(said: Said) -> Rule:
     return next((rule for rule in _BY_RANK if rule.fits(said)), Rule(BackendError))
 
 
-@contextlib.contextmanager
-def translated(**context: str | float) -> Iterator[None]:
+def translated(**context: str | float) -> AbstractContextManager[None]:
     """Let only errors of ours out; what the provider or its library raised is their cause."""
-    try:
-        yield
-    except ModelDeployError:
-        raise
-    except Exception as error:
-        found = of_error(error, context)
-        if found is None:
-            raise
-        raise found from error
+    return translating.translated(of_error, context)
 
 
 def of_error(error: Exception, context: Context) -> ModelDeployError | None:

@@ -6,14 +6,15 @@ a message wins over the one with a code only; the provider's own error is the ca
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 
+from modeldeploy.backends.cloud import translating
 from modeldeploy.errors import (
     AccessDeniedError,
     BackendError,
@@ -100,18 +101,9 @@ def rule_of(code: str, message: str) -> Rule:
     return next((rule for rule in _BY_RANK if rule.fits(code, message)), Rule(BackendError))
 
 
-@contextlib.contextmanager
-def translated(**context: str | float) -> Iterator[None]:
+def translated(**context: str | float) -> AbstractContextManager[None]:
     """Let only errors of ours out; what the provider or its library raised is their cause."""
-    try:
-        yield
-    except ModelDeployError:
-        raise
-    except Exception as error:
-        found = of_error(error, context)
-        if found is None:
-            raise
-        raise found from error
+    return translating.translated(of_error, context)
 
 
 def of_error(error: Exception, context: Context) -> ModelDeployError | None:
