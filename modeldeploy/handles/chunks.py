@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -89,14 +90,26 @@ def _all(
 def _rest(one: Callable[[range], Answer], cuts: Sequence[range]) -> list[Answer]:
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(_LANES, len(cuts)), thread_name_prefix="modeldeploy predict") as lanes:
-        asked = [lanes.submit(one, rows) for rows in cuts]
+    failed = Event()
+
+    def unless_failed(rows: range) -> Answer | None:
+        # Asked in the lane itself: it would send its next part before the waiting caller woke and could stop it.
+        if failed.is_set():
+            return None
         try:
-            return [each.result() for each in asked]
+            return one(rows)
         except BaseException:
-            # Those under way end by themselves; nothing more is sent.
-            lanes.shutdown(wait=False, cancel_futures=True)
+            failed.set()
             raise
+
+    with ThreadPoolExecutor(min(_LANES, len(cuts)), thread_name_prefix="modeldeploy predict") as lanes:
+        asked = [lanes.submit(unless_failed, rows) for rows in cuts]
+        try:
+            answers = [each.result() for each in asked]
+        finally:
+            # Those under way end by themselves; nothing more is sent.
+            failed.set()
+    return [each for each in answers if each is not None]
 
 
 def _tell_mixture(revisions: set[str]) -> None:
