@@ -42,7 +42,7 @@ if [ -z "$$found" ]; then \
 fi
 endef
 
-.PHONY: help dev test test-slow lint quickstart bench lock clean distclean
+.PHONY: help dev test test-again test-slow lint quickstart bench lock clean distclean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 
 test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST_ARGS='-k wire']
 	$(call run_tests,not slow,-n auto --dist loadfile)
+
+test-again:  ## Repeat alone what failed in the last run of the tests
+	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "not slow" --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
 
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
