@@ -72,7 +72,7 @@ def run_python():
     def run(code, *arguments, seed="7"):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         environ = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environ)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environ)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 FIT = """
 import json, sys
@@ -85,6 +86,8 @@ model = Net()
 }
 
 
+# Nine models, each packaged in two processes: minutes on a busy machine.
+@pytest.mark.timeout(300)
 def test_another_process_with_another_hash_seed_gives_the_same_digests(run_python, tmp_path):
     def fit(seed):
         return json.loads(run_python(FIT, tmp_path / f"other-place-{seed}", json.dumps(MODELS), seed=seed))

@@ -47,6 +47,7 @@ def test_of_a_containers_headers_only_those_of_the_contract_reach_the_caller(clo
     assert (answer["ContentType"], answer["CustomAttributes"]) == ("text/csv", served)
     assert answer["InvokedProductionVariant"] == served
     assert "x-secret" not in headers
+    answer["Body"].close()
 
 
 @pytest.mark.parametrize(("status", "side"), [(400, "client"), (503, "server")])
@@ -100,6 +101,7 @@ def test_a_stream_whose_container_breaks_off_ends_with_an_error(cloud, served):
     with pytest.raises(ClientError, match="The connection to the model was closed") as caught:
         list(answer["Body"])
     assert caught.value.response["Error"]["Code"] == "ModelStreamError"
+    answer["Body"].close()
 
 
 def test_a_streamed_refusal_is_a_model_error(cloud, served):
@@ -130,9 +132,11 @@ def test_serverless_endpoints_are_cold_when_nobody_asked_for_long(cloud, wait_un
 
     def status():
         try:
-            return runtime.invoke_endpoint(EndpointName="cold", Body=b"x")["ResponseMetadata"]["HTTPStatusCode"]
+            answer = runtime.invoke_endpoint(EndpointName="cold", Body=b"x")
         except runtime.exceptions.ModelNotReadyException as error:
             return error.response["ResponseMetadata"]["HTTPStatusCode"]
+        answer["Body"].close()
+        return answer["ResponseMetadata"]["HTTPStatusCode"]
 
     # 300 seconds without a request are a third of a second here.
     wait_until(lambda: status() == 429, 10, what="it is cold", interval=1.0)
