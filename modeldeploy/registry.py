@@ -21,9 +21,10 @@ BUILT_IN = {
     "local": "modeldeploy.backends.local.backend:LocalBackend",
     "memory": "modeldeploy.backends.memory:MemoryBackend",
     "sagemaker": "modeldeploy.backends.sagemaker.backend:SageMaker",
+    "vertex": "modeldeploy.backends.vertex.backend:Vertex",
 }
 
-# Named by the design, with the extra that each needs; the last one is not there yet.
+# The extra that each needs.
 _EXTRAS = {"sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex"}
 _registered: dict[str, str | type[Backend]] = {}
 _lock = threading.Lock()
@@ -87,10 +88,6 @@ def _import(name: str, target: str) -> type[Backend]:
 
 def _unknown(name: str) -> UnknownBackendError:
     names = known()
-    if name in _EXTRAS:
-        return UnknownBackendError(
-            f"backend {name!r} is planned and not part of this version", hint=f"known are {names}"
-        )
     close = difflib.get_close_matches(name, names, n=1)
     asked = f"did you mean {close[0]!r}? " if close else ""
     return UnknownBackendError(f"no backend is called {name!r}", hint=f"{asked}known are {names}")

@@ -34,6 +34,8 @@ class Capabilities:
     """Whether the answers of copies are held against those that the callers got, as gates on disagreement need."""
     pinned_invoke: bool = False
     """Whether a call can name the revision that answers it."""
+    staging: bool = False
+    """Whether a new revision that no call can name is held against its golden outputs on a short-lived endpoint of its own."""
     max_request_bytes: int = 0
     """How large a request may be; 0: the provider sets no limit. Larger tables are sent in several."""
     expect_is_atomic: bool = False
