@@ -1,7 +1,7 @@
 """The container entry: ``python -m modeldeploy.serving --bundle DIR``, the same program on every platform.
 
-Without ``--bundle`` or ``--archive`` the model is looked for where the platform puts it: ``AIP_STORAGE_URI`` (Vertex AI, a directory here),
-``AZUREML_MODEL_DIR`` (Azure ML), ``/opt/ml/model`` (SageMaker).
+Without ``--bundle`` or ``--archive`` the model is looked for where the platform puts it: ``AIP_STORAGE_URI`` (Vertex AI, a directory or a
+place in Cloud Storage, from which it is fetched), ``AZUREML_MODEL_DIR`` (Azure ML), ``/opt/ml/model`` (SageMaker).
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def find_bundle(asked: argparse.Namespace, environ: Mapping[str, str], scratch: 
         return Path(asked.bundle)
     if asked.archive is not None:
         return _unpack(Path(asked.archive), scratch)
-    places = [place for place in (_storage(environ), environ.get("AZUREML_MODEL_DIR"), _sagemaker(environ)) if place]
+    places = [place for place in (_storage(environ, scratch), environ.get("AZUREML_MODEL_DIR"), _sagemaker(environ)) if place]
     for place in places:
         found = _look_in(Path(place), scratch)
         if found is not None:
@@ -168,10 +168,14 @@ def _sagemaker(environ: Mapping[str, str]) -> str:
     return f"{environ.get('SAGEMAKER_BASE_DIR') or SAGEMAKER_BASE}/model"
 
 
-def _storage(environ: Mapping[str, str]) -> str:
+def _storage(environ: Mapping[str, str], scratch: Path) -> str:
     uri = environ.get("AIP_STORAGE_URI", "").removeprefix("file://")
+    if uri.startswith("gs://"):
+        from modeldeploy.serving import cloud_storage
+
+        return str(cloud_storage.fetch(uri, scratch / "fetched", environ))
     if "://" in uri:
-        message = f"AIP_STORAGE_URI {uri!r} is not a directory here"
+        message = f"AIP_STORAGE_URI {uri!r} is neither a directory here nor a place in Cloud Storage"
         raise ConfigurationError(message, hint="put the bundle into the image, or mount the bucket and pass --bundle")
     return uri
 

@@ -75,7 +75,6 @@ def _copy(source: Path, to: Path) -> Path:
 @pytest.mark.parametrize(
     "uri",
     [
-        "gs://bucket/model",
         "s3://bucket/model",
         "http://169.254.169.254/model",
         "https://evil.example/model",
@@ -83,7 +82,7 @@ def _copy(source: Path, to: Path) -> Path:
         "file:////evil.example/share",
     ],
 )
-def test_the_container_s_place_is_a_directory_here_or_nothing(uri, tmp_path):
+def test_the_container_s_place_is_a_directory_here_or_in_cloud_storage_or_nothing(uri, tmp_path):
     with pytest.raises(ConfigurationError):
         find_bundle(_parser().parse_args([]), {"AIP_STORAGE_URI": uri}, tmp_path)
 

@@ -352,7 +352,7 @@ def test_a_directory_of_several_bundles_is_not_guessed_at(iris, tmp_path):
         (["--bundle", "/nonexistent"], {}, "is not a bundle"),
         (["--archive", "/nonexistent"], {}, "there is no archive"),
         ([], {"AZUREML_MODEL_DIR": "/nonexistent"}, "no bundle in"),
-        ([], {"AIP_STORAGE_URI": "gs://bucket/model"}, "is not a directory here"),
+        ([], {"AIP_STORAGE_URI": "s3://bucket/model"}, "is neither a directory here"),
         (["--bundle", "x", "--host", "192.0.2.1", "--auth", "none"], {}, "cannot serve on"),
     ],
 )

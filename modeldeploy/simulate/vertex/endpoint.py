@@ -1,0 +1,65 @@
+"""An endpoint as the simulator keeps it: the service's message, and what answers behind it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import attrs
+
+from modeldeploy.simulate.vertex.errors import not_found, precondition
+from modeldeploy.simulate.vertex.replicas import Fleet
+
+
+@attrs.define(eq=False)
+class Deployed:
+    """One deployed model: the service's message, and its processes."""
+
+    message: Any
+    fleet: Fleet
+    model_id: str
+    going: bool = False
+    """Whether it is being undeployed or changed."""
+
+    @property
+    def id(self) -> str:
+        """Its id on the endpoint."""
+        return str(self.message.id)
+
+
+@attrs.define(eq=False)
+class Endpoint:
+    """One endpoint; whoever reads or changes it holds the world's lock."""
+
+    message: Any
+    deployed: dict[str, Deployed] = attrs.field(factory=dict)
+    reserved: set[str] = attrs.field(factory=set)
+    """Ids of models that are being deployed."""
+
+    @property
+    def name(self) -> str:
+        """Its name as a resource."""
+        return str(self.message.name)
+
+    @property
+    def id(self) -> str:
+        """The last part of its name."""
+        return self.name.rpartition("/")[2]
+
+    def find(self, deployed: str) -> Deployed:
+        """Find a deployed model."""
+        found = self.deployed.get(deployed)
+        if found is None:
+            kind = "DeployedModel"
+            raise not_found(kind, f"{self.name} {deployed}")
+        return found
+
+    def draw(self) -> Deployed:
+        """Draw the deployed model that answers the next request, by the traffic split."""
+        split = {key: value for key, value in self.message.traffic_split.items() if value and key in self.deployed}
+        if not split:
+            message = f"Endpoint {self.name} doesn't have traffic_split."
+            raise precondition(message)
+        keys = list(split)
+        drawn = random.choices(keys, weights=[split[key] for key in keys])[0]  # noqa: S311 - traffic, not a secret
+        return self.deployed[drawn]
