@@ -9,29 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modeldeploy.engine.cursor import RolloutCursor, Stage
-from modeldeploy.engine.effects import Emit, Flow, call
+from modeldeploy.engine.effects import Emit, Flow
 from modeldeploy.engine.record import HistoryEntry
 from modeldeploy.engine.rollout_base import AbortedError
-from modeldeploy.engine.rollout_walk import RolloutWalk
+from modeldeploy.engine.rollout_golden import Check, RolloutGolden, StagedCheck
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
-from modeldeploy.spi import Serving
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.gate import Verdict
-from modeldeploy.values.serving import WHOLE, EndpointState, Revision, Traffic
+from modeldeploy.values.serving import WHOLE, EndpointState, Traffic
 from modeldeploy.values.ticket import Phase, Ticket
 
-__all__ = ["Check", "RolloutCursor", "RolloutFlow", "Stage"]
-
-Check = Callable[[Revision], None]
-"""Holds the running revision against its golden outputs; raises when it does not reproduce them."""
+__all__ = ["Check", "RolloutCursor", "RolloutFlow", "Stage", "StagedCheck"]
 
 
-class RolloutFlow(RolloutWalk):
+class RolloutFlow(RolloutGolden):
     """One rollout; ``run`` may be started again from any journalled cursor."""
-
-    def __init__(self, backend: Serving, cursor: RolloutCursor, check: Check | None) -> None:
-        super().__init__(backend, cursor)
-        self._check = check
 
     def run(self) -> Flow[RolloutCursor]:
         """Go on until the rollout ended or waits for a user."""
@@ -76,43 +68,37 @@ class RolloutFlow(RolloutWalk):
         yield from self._save(begun=True, baseline=state.traffic.plain if state else None, existed=existed)
 
     def _hold_against_golden(self) -> Flow[None]:
-        check, revision = self._askable(), self.cursor.revision
+        revision = self.cursor.revision
         try:
             if (yield from self._heed()):
                 return
-            if check is not None:
-                yield from call("check golden outputs", lambda: check(revision))
+            asked = yield from self._ask_golden()
         except FencedError:
             raise
         except AbortedError:
-            yield from self._save(stage=Stage.CLEAN)
+            yield from self._save(stage=Stage.CLEAN, ticket=None)
         except ModelDeployError as error:
             fields = {"revision": revision.id, "ok": False, "reason": str(error)}
             yield Emit(Name.GOLDEN_CHECKED, fields, Level.ERROR)
-            yield from self._save(stage=Stage.CLEAN, verdict=Verdict.FAIL, reason=str(error))
+            yield from self._save(stage=Stage.CLEAN, ticket=None, verdict=Verdict.FAIL, reason=str(error))
         else:
-            yield Emit(Name.GOLDEN_CHECKED, {"revision": revision.id, "ok": True, "asked": check is not None})
+            yield Emit(Name.GOLDEN_CHECKED, {"revision": revision.id, "ok": True, "asked": asked})
             yield from self._set_out()
-
-    def _askable(self) -> Check | None:
-        """Give the check, unless the new revision shares an endpoint on which a call cannot name who answers it."""
-        alone = self.cursor.baseline is None
-        return self._check if alone or self._backend.capabilities.pinned_invoke else None
 
     def _set_out(self) -> Flow[None]:
         """Choose the first step: never one that takes away a share which the revision has already."""
         baseline, name, steps = self.cursor.baseline, self.cursor.revision.id, self.cursor.policy.steps
         if baseline is None:
             # A new endpoint gives everything to its first revision by itself.
-            yield from self._save(stage=Stage.PROMOTE)
+            yield from self._save(stage=Stage.PROMOTE, ticket=None)
         elif baseline.share(name) == WHOLE:
             yield from self._end(Phase.SUCCEEDED, f"{name} takes all traffic already")
         elif baseline.live:
             first = max(self.cursor.step, self.cursor.first_step(baseline.share(name)))
-            yield from self._save(stage=Stage.WALK, step=first)
+            yield from self._save(stage=Stage.WALK, step=first, ticket=None)
         else:
             # Nobody to share with and nobody to compare with.
-            yield from self._save(stage=Stage.WALK, step=len(steps) - 1, forced=True)
+            yield from self._save(stage=Stage.WALK, step=len(steps) - 1, forced=True, ticket=None)
 
     def _promote(self) -> Flow[None]:
         why = self.cursor.reason or str(self.cursor.policy)
@@ -170,15 +156,20 @@ class RolloutFlow(RolloutWalk):
     def _clean(self) -> Flow[None]:
         """Leave nothing behind of a revision that never took traffic, unless it was there before."""
         reason = self.cursor.reason
-        if not self.cursor.existed:
+        for leave in (self._leave_staging, self._leave):
             try:
-                yield from self._carry(self._removal, attend=False)
+                yield from leave()
             except FencedError:
                 raise
             except ModelDeployError as error:
                 reason = f"{reason}; what was begun could not be removed: {error}"
+                yield from self._save(ticket=None)
         entry = HistoryEntry("refused", self.cursor.revision.id, reason)
         yield from self._end(self._went_back, reason, history=entry)
+
+    def _leave(self) -> Flow[None]:
+        if not self.cursor.existed:
+            yield from self._carry(self._removal, attend=False)
 
     @property
     def _went_back(self) -> Phase:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from modeldeploy.engine.effects import Flow
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
-from modeldeploy.engine.rollout import Check, RolloutCursor, RolloutFlow
+from modeldeploy.engine.rollout import Check, RolloutCursor, RolloutFlow, StagedCheck
 from modeldeploy.engine.single import SingleCursor, SingleFlow
 from modeldeploy.spi import Backend, Serving
 from modeldeploy.values.codec import from_json
@@ -19,7 +19,7 @@ def of_record(record: Record, backend: Backend) -> Flow[Any]:
     if record.kind is Kind.ROLLOUT:
         cursor = from_json(RolloutCursor, record.cursor)
         serving = cast("Serving", backend)
-        return RolloutFlow(serving, cursor, golden_check(serving, cursor)).run()
+        return RolloutFlow(serving, cursor, golden_check(serving, cursor), staged_check(serving, cursor)).run()
     if record.kind is Kind.ROLLBACK:
         return RollbackFlow(cast("Serving", backend), from_json(RollbackCursor, record.cursor)).run()
     return SingleFlow(backend, from_json(SingleCursor, record.cursor)).run()
@@ -35,5 +35,16 @@ def golden_check(backend: Serving, cursor: RolloutCursor) -> Check | None:
         from modeldeploy.handles import golden
 
         golden.check(backend, cursor.endpoint.name, revision, pinned=pinned, tolerance=cursor.tolerance)
+
+    return check
+
+
+def staged_check(backend: Serving, cursor: RolloutCursor) -> StagedCheck:
+    """Make the same check for an endpoint that the revision has alone."""
+
+    def check(revision: Revision, endpoint: str) -> None:
+        from modeldeploy.handles import golden
+
+        golden.check(backend, endpoint, revision, pinned=False, tolerance=cursor.tolerance)
 
     return check

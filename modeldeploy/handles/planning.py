@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from modeldeploy.engine.rollout import RolloutCursor
+from modeldeploy.engine.rollout_golden import staging_name
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.handles import plan_warnings, support
 from modeldeploy.handles.plans import Call, Diff, How, Part, Plan
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modeldeploy.packaging.golden import Golden
 
 _GOLDEN = "golden outputs"
+_STAGED = "through a short-lived endpoint of its own, a second deployment that is paid for while it is there"
 
 
 def of_rollout(verb: str, snapshot: Snapshot, begun: RolloutCursor) -> Plan:
@@ -29,7 +31,8 @@ def of_rollout(verb: str, snapshot: Snapshot, begun: RolloutCursor) -> Plan:
     if snapshot.brings(revision) or (verb == "deploy" and snapshot.serves(revision)):
         return _nothing(verb, snapshot, cursor)
     golden = _golden(snapshot, cursor)
-    calls, diff = _acts(cursor, state, asked=golden.how is How.OURS)
+    staged = state is not None and not snapshot.session.backend.capabilities.pinned_invoke
+    calls, diff = _acts(cursor, state, asked=golden.how is How.OURS, staged=staged)
     refused, note = _startable(snapshot, revision)
     forecast = plan_warnings.forecast(snapshot, cursor.policy)
     return Plan(
@@ -99,13 +102,13 @@ def of_delete(snapshot: Snapshot) -> Plan:
 # What is called, and what is there in the end
 
 
-def _acts(cursor: RolloutCursor, state: EndpointState | None, *, asked: bool) -> tuple[list[Call], Diff]:
+def _acts(cursor: RolloutCursor, state: EndpointState | None, *, asked: bool, staged: bool) -> tuple[list[Call], Diff]:
     """List what a rollout calls while everything goes well, and what is there afterwards."""
     revision = cursor.revision
     there = state is not None and state.revision(revision.id) is not None
     calls = [Call("put_revision", revision.id, note="it is there already" if there else "")]
     if asked:
-        calls.append(Call(_GOLDEN, revision.id))
+        calls += _asking(cursor) if staged else [Call(_GOLDEN, revision.id)]
     if state is None:
         return calls, _diff(None, (RevisionState(revision, ready=True),), Traffic.all_to(revision.id))
     if state.traffic.share(revision.id) == WHOLE:
@@ -120,6 +123,13 @@ def _acts(cursor: RolloutCursor, state: EndpointState | None, *, asked: bool) ->
     calls += [Call("drop_revision", name) for name in dropped]
     left = tuple(each for each in after.revisions if each.revision.id not in dropped)
     return calls, _diff(state, left, before)
+
+
+def _asking(cursor: RolloutCursor) -> list[Call]:
+    """List what is called to ask a revision on an endpoint of its own."""
+    name, revision = staging_name(cursor.endpoint.name, cursor.revision.id), cursor.revision.id
+    there = f"to the staging endpoint {name!r}"
+    return [Call("put_revision", revision, note=there), Call(_GOLDEN, revision), Call("drop_endpoint", name)]
 
 
 def _pace(policy: RolloutPolicy, table: Traffic, name: str) -> str:
@@ -188,13 +198,16 @@ def _golden(snapshot: Snapshot, cursor: RolloutCursor) -> Part:
     """Say whether the running revision is held against its golden outputs."""
     if not cursor.golden:
         return Part(_GOLDEN, How.SKIPPED, "you said golden=False")
-    if snapshot.state is not None and not snapshot.session.backend.capabilities.pinned_invoke:
+    capabilities = snapshot.session.backend.capabilities
+    if snapshot.state is not None and not capabilities.pinned_invoke:
+        if capabilities.staging:
+            return _examples(cursor, _STAGED)
         why = "a call cannot name its revision here, and others answer beside it"
         return Part(_GOLDEN, How.SKIPPED, why, "let the gates watch it, from a small share on")
     return _examples(cursor)
 
 
-def _examples(cursor: RolloutCursor) -> Part:
+def _examples(cursor: RolloutCursor, where: str = "through the endpoint, before it takes traffic") -> Part:
     from modeldeploy.handles.golden import WITHOUT, examples
 
     found: list[Golden] = []
@@ -203,7 +216,7 @@ def _examples(cursor: RolloutCursor) -> Part:
         return Part(_GOLDEN, How.REFUSED, error.message, error.hint or "")
     if not found[0].rows:
         return Part(_GOLDEN, How.REFUSED, "the model was packaged without any", WITHOUT)
-    return Part(_GOLDEN, How.OURS, f"{found[0].rows} rows through the endpoint, before it takes traffic")
+    return Part(_GOLDEN, How.OURS, f"{found[0].rows} rows {where}")
 
 
 def _refusal(act: Callable[[], object]) -> ModelDeployError | None:

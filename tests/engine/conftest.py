@@ -149,10 +149,13 @@ class Scene:
         cursor = RolloutCursor(SPEC, revision, policy or RolloutPolicy.all_at_once(), **options)
         return self.begin(Kind.ROLLOUT, cursor)
 
+    on_staging: Any = None
+    """Holds a revision against its golden outputs on an endpoint of its own, where the backend declares that."""
+
     def flow_of(self, record: Record, check: Any = None, backend: Any = None) -> Flow[Any]:
         backend = backend or self.backend
         if record.kind is Kind.ROLLOUT:
-            return RolloutFlow(backend, from_json(RolloutCursor, record.cursor), check).run()
+            return RolloutFlow(backend, from_json(RolloutCursor, record.cursor), check, self.on_staging).run()
         if record.kind is Kind.ROLLBACK:
             return RollbackFlow(backend, from_json(RollbackCursor, record.cursor)).run()
         return SingleFlow(backend, from_json(SingleCursor, record.cursor)).run()

@@ -64,7 +64,17 @@ class Rehearsal(Vertex):
         self.close()
 
 
-_OPTIONS = ("labels", "golden", "machine_type", "accelerator", "image", "base_image", "service_account", "spot", "batch_terms")
+_OPTIONS = (
+    "labels",
+    "golden",
+    "machine_type",
+    "accelerator",
+    "image",
+    "base_image",
+    "service_account",
+    "spot",
+    "batch_terms",
+)
 
 
 def start(
