@@ -156,7 +156,7 @@ class RolloutFlow(RolloutGolden):
     def _clean(self) -> Flow[None]:
         """Leave nothing behind of a revision that never took traffic, unless it was there before."""
         reason = self.cursor.reason
-        for leave in (self._leave_staging, self._leave):
+        for leave in (self._leave_staging, self._leave_endpoint):
             try:
                 yield from leave()
             except FencedError:
@@ -167,7 +167,7 @@ class RolloutFlow(RolloutGolden):
         entry = HistoryEntry("refused", self.cursor.revision.id, reason)
         yield from self._end(self._went_back, reason, history=entry)
 
-    def _leave(self) -> Flow[None]:
+    def _leave_endpoint(self) -> Flow[None]:
         if not self.cursor.existed:
             yield from self._carry(self._removal, attend=False)
 

@@ -16,7 +16,8 @@ import attrs
 from modeldeploy import config as configuration
 from modeldeploy.backends.cloud.naming import is_name
 from modeldeploy.backends.cloud.steps import Step, waiting
-from modeldeploy.backends.vertex import entry, logs, metrics, settings, translate
+from modeldeploy.backends.vertex import entry, logs, metrics, translate
+from modeldeploy.backends.vertex import settings as configured
 from modeldeploy.backends.vertex.capabilities import CAPABILITIES, MOST_DEPLOYED
 from modeldeploy.backends.vertex.change import Change, Tools, not_there
 from modeldeploy.backends.vertex.client import Access, Client
@@ -83,13 +84,13 @@ class Vertex:
         batch_terms: Terms | None = None,
         capabilities: Capabilities = CAPABILITIES,
     ) -> None:
-        self._where = settings.where({"project": project, "location": location, "bucket": bucket})
+        self._where = configured.where({"project": project, "location": location, "bucket": bucket})
         self._pace = pace or Pace()
         self.capabilities = attrs.evolve(
             capabilities,
             meter_resolution=self._pace.slot,
             meter_delay=self._pace.settling,
-            staging=settings.check_golden(golden) == "staging",
+            staging=configured.check_golden(golden) == "staging",
         )
         self._home = Path(home) if home is not None else None
         self._batch_terms = batch_terms or Terms()
@@ -113,9 +114,9 @@ class Vertex:
         self._caller = Caller(self._provider, self._tail.of, self._is_idempotent)
 
     @classmethod
-    def configure(cls, home: Path, given: Mapping[str, str]) -> Self:
+    def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
         """Make one from settings: ``project``, ``location``, ``bucket``, ``service_account``, ``machine_type`` and others."""
-        found = settings.arguments(given)
+        found = configured.arguments(settings)
         if found.pop("rehearsal", False):
             from modeldeploy.backends.vertex.rehearsal import shared
 
@@ -126,7 +127,7 @@ class Vertex:
         """Say where we are; CredentialsError when Google does not know us, AccessDeniedError when we may not look at endpoints."""
         access = self._client.access
         asked = {"parent": access.parent, "page_size": 1}
-        settings.refuse_incomplete(self._where, "project", "location")
+        configured.refuse_incomplete(self._where, "project", "location")
         self._client.call("endpoint", "list_endpoints", asked)
         return Identity(self.name, access.project, access.location)
 
@@ -143,7 +144,7 @@ class Vertex:
 
     def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
         """Ask for a revision to be ready; everything that can be seen to be wrong is refused, and nothing is written."""
-        settings.refuse_incomplete(self._where, "project", "location", "bucket")
+        configured.refuse_incomplete(self._where, "project", "location", "bucket")
         VertexEndpointOptions.read(endpoint.options, "endpoint")
         translate.machine(revision, self._provider.defaults)
         translate.record(revision)
@@ -170,6 +171,10 @@ class Vertex:
         if image:
             return entry.contained(image)
         return entry.generated(bundle, options.base_image or defaults.base_image)
+
+    def _default_container(self, bundle: Bundle) -> Container:
+        defaults = self._provider.defaults
+        return entry.contained(defaults.image) if defaults.image else entry.generated(bundle, defaults.base_image)
 
     def _trusted(self, revision: Revision) -> tuple[str, ...]:
         from modeldeploy.packaging.store import Store
@@ -210,11 +215,13 @@ class Vertex:
         from modeldeploy.backends.vertex.batch import PredictionBatch
 
         home = self._home or configuration.load().home
-        return PredictionBatch(home, self._provider, terms=self._batch_terms, pace=self._pace)
+        return PredictionBatch(
+            home, self._provider, terms=self._batch_terms, pace=self._pace, container=self._default_container
+        )
 
     def put_job(self, job: BatchSpec) -> Ticket:
         """Ask for a table to be scored."""
-        settings.refuse_incomplete(self._where, "project", "location", "bucket")
+        configured.refuse_incomplete(self._where, "project", "location", "bucket")
         return self.batch.put_job(job)
 
     def observe_job(self, name: str) -> BatchState | None:
