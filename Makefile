@@ -23,6 +23,7 @@ TREE := build/tree
 # What the rehearsal of a cloud needs.
 EXTRAS_sagemaker := rehearsal
 EXTRAS_azureml := azureml,rehearsal
+EXTRAS_vertex := vertex,rehearsal
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find modeldeploy -type f -not -name '*.pyc') README.md LICENSE pyproject.toml
 RECIPE := pyproject.toml constraints.txt
@@ -49,8 +50,8 @@ help:  ## Say what there is
 
 dev: $(DEV)/.stamp  ## Make .venv: editable, with every tool
 
-quickstart: $(QUICK)/.stamp $(if $(EXTRAS_$(BACKEND)),$(QUICK)/.rehearsal-$(BACKEND))  ## Run the main job on this machine: make quickstart [BACKEND=local|sagemaker|azureml]
-	@MODELDEPLOY_BACKEND="$(BACKEND)" MODELDEPLOY_SAGEMAKER_REHEARSAL=1 MODELDEPLOY_AZUREML_REHEARSAL=1 $(QUICK)/bin/python examples/quickstart.py
+quickstart: $(QUICK)/.stamp $(if $(EXTRAS_$(BACKEND)),$(QUICK)/.rehearsal-$(BACKEND))  ## Run the main job on this machine: make quickstart [BACKEND=local|sagemaker|azureml|vertex]
+	@MODELDEPLOY_BACKEND="$(BACKEND)" MODELDEPLOY_SAGEMAKER_REHEARSAL=1 MODELDEPLOY_AZUREML_REHEARSAL=1 MODELDEPLOY_VERTEX_REHEARSAL=1 $(QUICK)/bin/python examples/quickstart.py
 
 lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/ruff check .

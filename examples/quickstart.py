@@ -1,6 +1,6 @@
 """The main job on real data, in under a minute: deploy, predict, canary, a bad version taken back, rollback, batch.
 
-Run it with ``make quickstart``, or on the rehearsal of a cloud with ``make quickstart BACKEND=sagemaker`` (or ``azureml``): the story is the same. It works in
+Run it with ``make quickstart``, or on the rehearsal of a cloud with ``make quickstart BACKEND=sagemaker`` (or ``azureml``, or ``vertex``): the story is the same. It works in
 a state directory of its own and leaves nothing running.
 """
 

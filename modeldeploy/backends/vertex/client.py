@@ -132,7 +132,8 @@ class Client:
 
     def begin(self, kind: str, method: str, request: Any, **about: str) -> str:
         """Ask for a long-running operation, and give the name that tells of it."""
-        return str(self.call(kind, method, request, **about).operation.name)
+        answer = self.call(kind, method, request, timeout=TIMEOUT_S, **about)
+        return str(answer.operation.name)
 
     def operation(self, name: str) -> Any:
         """Look at an operation: ``google.longrunning.Operation``; None when it is gone."""

@@ -20,7 +20,6 @@ from modeldeploy.backends.cloud.translating import Context
 from modeldeploy.errors import (
     AccessDeniedError,
     BackendError,
-    ConfigurationError,
     ConflictError,
     CredentialsError,
     InvalidRequestError,
@@ -222,8 +221,3 @@ def _told(text: str) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def refused(what: str) -> ConfigurationError:
-    """Say that the library refuses an argument before it sends anything."""
-    return ConfigurationError(f"google-cloud-aiplatform refuses it: {what}")
