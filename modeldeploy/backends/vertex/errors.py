@@ -105,6 +105,8 @@ TABLE = (
     Rule(ThrottledError, ("RESOURCE_EXHAUSTED",)),
     Rule(BusyError, ("ABORTED",)),
     Rule(BusyError, ("FAILED_PRECONDITION",), r"in progress|under way|being (?:created|updated|deleted|deployed|undeployed)|ongoing operation"),
+    # It is looked at before it is asked for, so this is what another look will show.
+    Rule(BusyError, ("FAILED_PRECONDITION",), r"deployed models"),
     Rule(TakenError, ("ALREADY_EXISTS",)),
     Rule(ConflictError, ("FAILED_PRECONDITION",)),
     Rule(UnavailableError, _LOST),

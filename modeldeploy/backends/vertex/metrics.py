@@ -18,7 +18,8 @@ from modeldeploy.values.metrics import Window, bucket_of
 
 _PREFIX = "aiplatform.googleapis.com/prediction/online"
 _COUNT, _LATENCY = f"{_PREFIX}/response_count", f"{_PREFIX}/prediction_latencies"
-_FAILED = 500
+_FINE = frozenset("1234")
+"""First digits of codes that are no fault of the service; it tells ``200`` or ``2xx``."""
 _MILLI = 1e-3
 
 
@@ -58,7 +59,7 @@ def put_together(
 
 def is_error(code: str) -> bool:
     """Whether an answer was the service's fault; a caller's mistake (4xx) is none."""
-    return not code.isdecimal() or int(code) >= _FAILED
+    return code[:1] not in _FINE
 
 
 def _series(client: Client, metric: str, own: list[str], start: float, end: float) -> Iterator[Mapping[str, Any]]:

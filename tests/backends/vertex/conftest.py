@@ -46,7 +46,11 @@ class Adds:
 @pytest.fixture(scope="session", autouse=True)
 def _no_account():
     """See to it that no test can meet an account of whoever runs it."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("GOOGLE_", "CLOUDSDK_", "GCE_", "STORAGE_EMULATOR"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("GOOGLE_", "CLOUDSDK_", "GCE_", "STORAGE_EMULATOR"))
+    }
     for name in kept:
         del os.environ[name]
     yield
