@@ -11,7 +11,7 @@ from modeldeploy.simulate.vertex import proto
 from modeldeploy.simulate.vertex.checks import check_dedicated, check_split, masked
 from modeldeploy.simulate.vertex.endpoint import Deployed, Endpoint
 from modeldeploy.simulate.vertex.endpoints import Endpoints
-from modeldeploy.simulate.vertex.errors import ServiceError, exceeded, exists, invalid, precondition
+from modeldeploy.simulate.vertex.errors import exceeded, exists, invalid, precondition
 from modeldeploy.simulate.vertex.names import DEPLOYED_ID, check_display_name, check_id
 from modeldeploy.simulate.vertex.operations import Operation, Operations
 from modeldeploy.simulate.vertex.quotas import Quotas
@@ -55,9 +55,14 @@ class Deployments:
         metadata = proto.v1().DeployModelOperationMetadata()
 
         def work(operation: Operation) -> Any:
-            return self._deploying(operation, endpoint, deployed, plan, split)
+            return self._deploy(operation, endpoint, deployed, plan, split)
 
-        return self.operations.start("DeployModel", endpoint.name, metadata, work)
+        def after() -> None:
+            endpoint.reserved.discard(deployed.id)
+            if deployed.id not in endpoint.deployed:
+                self.quotas.give_back(endpoint.name, deployed.id)
+
+        return self.operations.start("DeployModel", endpoint.name, metadata, work, after=after)
 
     def _planned(self, endpoint: Endpoint, deployed: Any) -> Plan:
         """Check what is asked for, complete it, and say what its processes are made of."""
@@ -79,18 +84,6 @@ class Deployments:
         deployed.model, deployed.model_version_id = entry.name, number
         deployed.display_name = deployed.display_name or model.display_name
         return Plan(endpoint.id, deployed.id, entry.id, number, model.container_spec, deployed.dedicated_resources)
-
-    def _deploying(self, operation: Operation, endpoint: Endpoint, deployed: Any, plan: Plan, split: Any) -> Any:
-        try:
-            return self._deploy(operation, endpoint, deployed, plan, split)
-        except ServiceError as error:
-            operation.stage("DEPLOYMENT_TERMINATED" if error.code == "CANCELLED" else "FAILED_TO_DEPLOY")
-            raise
-        finally:
-            with self.world.lock:
-                endpoint.reserved.discard(deployed.id)
-                if deployed.id not in endpoint.deployed:
-                    self.quotas.give_back(endpoint.name, deployed.id)
 
     def _deploy(self, operation: Operation, endpoint: Endpoint, deployed: Any, plan: Plan, split: Any) -> Any:
         if self.world.faults.once("stockout"):
@@ -145,7 +138,10 @@ class Deployments:
         def work(operation: Operation) -> Any:
             return self._undeploy(operation, endpoint, deployed)
 
-        return self.operations.start("UndeployModel", endpoint.name, metadata, work)
+        def after() -> None:
+            deployed.going = False
+
+        return self.operations.start("UndeployModel", endpoint.name, metadata, work, after=after)
 
     @staticmethod
     def _check_idle(endpoint: Endpoint, deployed: Deployed, split: dict[str, int]) -> None:
@@ -158,12 +154,9 @@ class Deployments:
             raise precondition(message)
 
     def _undeploy(self, operation: Operation, endpoint: Endpoint, deployed: Deployed) -> Any:
-        try:
-            operation.wait(self.world.timings.undeploy)
-        except ServiceError:
-            deployed.going = False
-            raise
+        operation.wait(self.world.timings.undeploy)
         with self.world.lock:
+            operation.check()
             operation.final = True
             endpoint.deployed.pop(deployed.id, None)
             endpoint.message.traffic_split = _without(dict(endpoint.message.traffic_split), deployed.id)
@@ -194,27 +187,26 @@ class Deployments:
         def work(operation: Operation) -> Any:
             return self._mutate(operation, endpoint, deployed, wanted, fields)
 
-        return self.operations.start("MutateDeployedModel", endpoint.name, metadata, work)
+        def after() -> None:
+            deployed.going = False
+            self.quotas.note_machines(endpoint.name, deployed.id, deployed.message.dedicated_resources)
+
+        return self.operations.start("MutateDeployedModel", endpoint.name, metadata, work, after=after)
 
     def _mutate(
         self, operation: Operation, endpoint: Endpoint, deployed: Deployed, wanted: Any, fields: list[str]
     ) -> Any:
-        try:
-            operation.wait(self.world.timings.mutate)
-            if "dedicated_resources" in fields:
-                self.replicas.resize(deployed.fleet, wanted.dedicated_resources, operation.cancelled)
-            with self.world.lock:
-                operation.final = True
-                for field in fields:
-                    setattr(deployed.message, field, getattr(wanted, field))
-                least = wanted.dedicated_resources.min_replica_count
-                deployed.message.status = {"available_replica_count": max(len(deployed.fleet.replicas), least)}
-                self.endpoints.changed(endpoint)
-                return proto.v1().MutateDeployedModelResponse(deployed_model=proto.copy(deployed.message))
-        finally:
-            with self.world.lock:
-                deployed.going = False
-                self.quotas.take_machines(endpoint.name, deployed.id, deployed.message.dedicated_resources)
+        operation.wait(self.world.timings.mutate)
+        if "dedicated_resources" in fields:
+            self.replicas.resize(deployed.fleet, wanted.dedicated_resources, operation.cancelled)
+        with self.world.lock:
+            operation.final = True
+            for field in fields:
+                setattr(deployed.message, field, getattr(wanted, field))
+            least = wanted.dedicated_resources.min_replica_count
+            deployed.message.status = {"available_replica_count": max(len(deployed.fleet.replicas), least)}
+            self.endpoints.changed(endpoint)
+            return proto.v1().MutateDeployedModelResponse(deployed_model=proto.copy(deployed.message))
 
 
 def _begin(endpoint: Endpoint, deployed: Deployed) -> None:

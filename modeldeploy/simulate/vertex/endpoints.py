@@ -55,13 +55,12 @@ class Endpoints:
         kind = proto.v1().CreateEndpointOperationMetadata
 
         def work(operation: Operation) -> Any:
-            try:
-                return self._create(operation, endpoint_id, name, message)
-            finally:
-                with self.world.lock:
-                    self._reserved.discard(endpoint_id)
+            return self._create(operation, endpoint_id, name, message)
 
-        return self.operations.start("CreateEndpoint", name, kind(), work)
+        def after() -> None:
+            self._reserved.discard(endpoint_id)
+
+        return self.operations.start("CreateEndpoint", name, kind(), work, after=after)
 
     @staticmethod
     def _check(message: Any) -> None:

@@ -26,7 +26,7 @@ class Faults:
     race: dict[str, int] = attrs.field(factory=dict)
     """Before how many of the next requests of ``UpdateEndpoint`` somebody else changes the endpoint, so that its etag is stale."""
     broken: dict[str, list[str]] = attrs.field(factory=dict)
-    """With which codes the next long-running operations of a method end, at their end: ``{"DeployModel": ["INTERNAL"]}``."""
+    """With which codes the next long-running operations of a method end, without having done anything: ``{"DeployModel": ["INTERNAL"]}``."""
     stuck: dict[str, int] = attrs.field(factory=dict)
     """How many of the next long-running operations of a method never end by themselves."""
     unhealthy: int = 0
@@ -41,6 +41,8 @@ class Faults:
     """Limits by the quota's name; CPUs of serving, and requests in a minute of the service."""
     fail_storage_every: int = 0
     """Every n-th request of Cloud Storage is answered with 503; 0 for none."""
+    fail_observing_every: int = 0
+    """Every n-th request of Cloud Logging or Cloud Monitoring is answered with 503; 0 for none."""
     lose_storage: dict[str, int] = attrs.field(factory=dict)
     """How many of the next requests of Cloud Storage are processed and their answers lost, by HTTP method."""
     _counts: dict[str, int] = attrs.field(factory=dict, init=False)

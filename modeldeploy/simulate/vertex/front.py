@@ -16,6 +16,8 @@ from modeldeploy.simulate.vertex.calls import Call
 from modeldeploy.simulate.vertex.errors import ServiceError
 from modeldeploy.simulate.vertex.methods import Method, methods
 from modeldeploy.simulate.vertex.quotas import REQUESTS, SUBMISSIONS, Quotas
+from modeldeploy.simulate.vertex.tls import HOST, Certificate
+from modeldeploy.simulate.vertex.tokens import Tokens
 from modeldeploy.simulate.vertex.world import World
 
 _log = logging.getLogger(__name__)
@@ -53,10 +55,9 @@ class Door:
 
     world: World
     quotas: Quotas
+    tokens: Tokens
     seen: Counter[str] = attrs.field(factory=Counter)
     """How often each method was asked."""
-    authorized: int = 0
-    """How many requests had a bearer token."""
 
     def enter(self, method: Method, call: Call, given_up: threading.Event) -> None:
         """Let a request in, or raise what it is answered with."""
@@ -86,32 +87,35 @@ class Door:
             raise LostError
 
     def _note(self, method: Method, call: Call) -> None:
-        """Count a request, and refuse a token that is none; the token itself is kept nowhere."""
-        header = call.metadata.get("authorization")
+        """Count a request, and refuse what has no token where one is needed, or one that is none."""
         with self.world.lock:
             self.seen[method.name] += 1
-            self.authorized += header is not None
-        if header is not None and not header.removeprefix("Bearer ").strip():
-            raise ServiceError("UNAUTHENTICATED", "Request had invalid authentication credentials.")
-        if header is not None and not header.startswith("Bearer "):
-            raise ServiceError("UNAUTHENTICATED", "Expected an OAuth 2 access token.")
+        if not self.tokens.accepts(call.metadata.get("authorization")):
+            raise ServiceError(
+                "UNAUTHENTICATED", "Request had invalid authentication credentials. Expected OAuth 2 access token."
+            )
 
 
 class Front:
     """Bound to a port of the loopback device that the operating system chooses; serves from ``start`` to ``close``."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, certificate: Certificate | None = None) -> None:
         import grpc
 
         self._door = door
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="vertex")
         self._server = grpc.server(self._pool, options=_OPTIONS)
-        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
+        self._host = "127.0.0.1" if certificate is None else HOST
+        if certificate is None:
+            self.port: int = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            credentials = grpc.ssl_server_credentials([(certificate.key, certificate.pem)])
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
 
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     def start(self, services: Callable[[Method], Callable[..., Any] | None]) -> None:
         """Serve; ``services`` gives what answers a method, or None."""

@@ -44,12 +44,13 @@ class Models:
         kind = proto.v1().UploadModelOperationMetadata
 
         def work(operation: Operation) -> Any:
-            try:
-                return self._upload(operation, model_id, entry, model)
-            finally:
-                self._release(model_id, entry)
+            return self._upload(operation, model_id, entry, model)
 
-        return self.operations.start("UploadModel", resource, kind(), work)
+        def after() -> None:
+            if entry is None:
+                self.registry.reserved.discard(model_id)
+
+        return self.operations.start("UploadModel", resource, kind(), work, after=after)
 
     def _target(self, request: Any) -> tuple[str, Entry | None]:
         if request.parent_model:
@@ -63,11 +64,6 @@ class Models:
             check_id(model_id, MODEL_ID, "model_id")
         self.registry.reserve(model_id)
         return model_id, None
-
-    def _release(self, model_id: str, entry: Entry | None) -> None:
-        if entry is None:
-            with self.world.lock:
-                self.registry.reserved.discard(model_id)
 
     def _upload(self, operation: Operation, model_id: str, entry: Entry | None, model: Any) -> Any:
         operation.wait(self.world.timings.upload)

@@ -16,6 +16,7 @@ from modeldeploy.simulate.vertex.world import StoppedError, World
 
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
+_DEPLOYING = "DeployModel"
 _BROKEN = "The operation failed in this rehearsal because it was asked to."
 
 
@@ -76,29 +77,42 @@ class Operations:
     world: World
     _known: dict[str, Operation] = attrs.field(factory=dict)
 
-    def start(self, rpc: str, resource: str, metadata: Any, work: Callable[[Operation], Any]) -> Any:
-        """Take an operation and give it as it is at its beginning; ``work`` gives the response at its end."""
+    def start(
+        self,
+        rpc: str,
+        resource: str,
+        metadata: Any,
+        work: Callable[[Operation], Any],
+        *,
+        after: Callable[[], None] | None = None,
+    ) -> Any:
+        """Take an operation and give it as it is at its beginning.
+
+        ``work`` gives the response at its end; ``after`` is called however it ends, and before anybody is told.
+        """
         metadata.generic_metadata.create_time = metadata.generic_metadata.update_time = self.world.now()
         operation = Operation(f"{resource}/operations/{self.world.new_id()}", rpc, metadata, self.world)
         with self.world.lock:
             self._known[operation.name] = operation
         told = operation.message()
-        self.world.go(f"operation {rpc}", lambda: self._run(operation, work))
+        self.world.go(f"operation {rpc}", lambda: self._run(operation, work, after or _nothing))
         return told
 
-    def _run(self, operation: Operation, work: Callable[[Operation], Any]) -> None:
+    def _run(self, operation: Operation, work: Callable[[Operation], Any], after: Callable[[], None]) -> None:
+        response, error = None, None
         try:
             self._check_faults(operation)
             response = work(operation)
         except StoppedError:
             raise
-        except ServiceError as error:
-            self._end(operation, None, error)
-        except Exception as error:  # noqa: BLE001 - an operation ends, whatever happens
+        except ServiceError as refused:
+            error = refused
+        except Exception as failed:  # noqa: BLE001 - an operation ends, whatever happens
             _log.exception("the simulator failed")
-            self._end(operation, None, ServiceError("INTERNAL", f"The simulator failed: {error}"))
-        else:
-            self._end(operation, response, None)
+            error = ServiceError("INTERNAL", f"The simulator failed: {failed}")
+        with self.world.lock:
+            after()
+            self._end(operation, response, error)
 
     def _check_faults(self, operation: Operation) -> None:
         faults = self.world.faults
@@ -110,11 +124,12 @@ class Operations:
             raise ServiceError(code, _BROKEN)
 
     def _end(self, operation: Operation, response: Any, error: ServiceError | None) -> None:
-        with self.world.lock:
-            operation.response = proto.empty() if response is None else response
-            operation.error = error
-            operation.touch()
-            operation.ended.set()
+        if error is not None and operation.rpc == _DEPLOYING:
+            operation.stage("DEPLOYMENT_TERMINATED" if error.code == "CANCELLED" else "FAILED_TO_DEPLOY")
+        operation.response = proto.empty() if response is None else response
+        operation.error = error
+        operation.touch()
+        operation.ended.set()
 
     def stop(self) -> None:
         """Wake every operation that waits."""
@@ -196,3 +211,7 @@ class Operations:
         if parent != self.world.site.parent or not own:
             return None
         return next((each for key, each in self._known.items() if key.endswith(f"/operations/{own}")), None)
+
+
+def _nothing() -> None:
+    """Nothing is to be done when the operation has ended."""

@@ -16,7 +16,7 @@ from modeldeploy.simulate.vertex.calls import Call
 from modeldeploy.simulate.vertex.endpoint import Deployed, Endpoint
 from modeldeploy.simulate.vertex.endpoints import Endpoints
 from modeldeploy.simulate.vertex.errors import ServiceError, from_container, invalid, precondition
-from modeldeploy.simulate.vertex.metrics import Meters
+from modeldeploy.simulate.vertex.metrics import Meters, Series
 from modeldeploy.simulate.vertex.quotas import PREDICTIONS, Quotas
 from modeldeploy.simulate.vertex.world import World
 from modeldeploy.simulate.wire import UnreachableError
@@ -134,8 +134,8 @@ class Prediction:
             measured.status = _GONE
             raise ServiceError("UNAVAILABLE", "The model server is not available.") from error
         finally:
-            key = (endpoint.id, deployed.id, measured.status or _GONE)
-            self.meters.add(key, time.monotonic() - begun, self.world.clock.now())
+            series = _series(endpoint, deployed, measured.status or _GONE)
+            self.meters.add(series, time.monotonic() - begun, self.world.clock.now())
 
     @staticmethod
     def _tell(endpoint: Endpoint, deployed: Deployed, call: Call) -> None:
@@ -148,6 +148,12 @@ class _Measured:
     """What became of a prediction."""
 
     status: int = 0
+
+
+def _series(endpoint: Endpoint, deployed: Deployed, status: int) -> Series:
+    message = deployed.message
+    spot = bool(message.dedicated_resources.spot)
+    return Series(endpoint.id, deployed.id, status, message.display_name, endpoint.message.display_name, spot)
 
 
 def _http_body(headers: Mapping[str, str], data: bytes) -> Any:

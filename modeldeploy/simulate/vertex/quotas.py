@@ -30,13 +30,18 @@ class Quotas:
 
     def take_machines(self, endpoint: str, deployed: str, resources: Any) -> None:
         """Count the CPUs of a deployed model, at the most replicas that it may have; an error when there are too few."""
-        wanted = cpus(resources.machine_spec.machine_type) * resources.max_replica_count
+        wanted = _cpus(resources)
         with self.world.lock:
             others = sum(each for key, each in self._machines.items() if key != (endpoint, deployed))
             limit = self.world.faults.quota.get(CPUS)
             if limit is not None and others + wanted > limit:
                 raise exceeded(CPUS)
-            self._machines[endpoint, deployed] = wanted
+            self.note_machines(endpoint, deployed, resources)
+
+    def note_machines(self, endpoint: str, deployed: str, resources: Any) -> None:
+        """Count the CPUs of what a deployed model has, whatever the limit is."""
+        with self.world.lock:
+            self._machines[endpoint, deployed] = _cpus(resources)
 
     def give_back(self, endpoint: str, deployed: str) -> None:
         """Count the machines of a deployed model no longer."""
@@ -55,3 +60,8 @@ class Quotas:
                 message = f"Quota exceeded for quota metric '{quota}' and limit '{quota}' of service 'aiplatform.googleapis.com'"
                 raise ServiceError("RESOURCE_EXHAUSTED", f"{message} (per minute, {limit}).")
             seen.append(now)
+
+
+def _cpus(resources: Any) -> int:
+    count: int = resources.max_replica_count
+    return cpus(resources.machine_spec.machine_type) * count

@@ -42,6 +42,8 @@ class Plan:
     version: str
     container: Any
     resources: Any
+    title: str = ""
+    """The model's name for people."""
 
 
 @attrs.define(eq=False)

@@ -12,15 +12,20 @@ from typing import Any
 from modeldeploy.simulate.launcher import Launcher
 from modeldeploy.simulate.server import Server
 from modeldeploy.simulate.vertex.artifacts import Artifacts
+from modeldeploy.simulate.vertex.batch_jobs import BatchJobs
+from modeldeploy.simulate.vertex.batch_output import Names
+from modeldeploy.simulate.vertex.batch_run import Runner
 from modeldeploy.simulate.vertex.calls import Call
 from modeldeploy.simulate.vertex.containers import Contract
 from modeldeploy.simulate.vertex.deployments import Deployments
 from modeldeploy.simulate.vertex.endpoints import Endpoints
 from modeldeploy.simulate.vertex.front import Door, Front
 from modeldeploy.simulate.vertex.logbook import Logbook
+from modeldeploy.simulate.vertex.logs import Logs
 from modeldeploy.simulate.vertex.methods import Method
 from modeldeploy.simulate.vertex.metrics import Meters
 from modeldeploy.simulate.vertex.models import Models
+from modeldeploy.simulate.vertex.monitoring import Monitoring
 from modeldeploy.simulate.vertex.objects import Objects
 from modeldeploy.simulate.vertex.operations import Operations
 from modeldeploy.simulate.vertex.prediction import Prediction
@@ -29,8 +34,10 @@ from modeldeploy.simulate.vertex.registry import Registry
 from modeldeploy.simulate.vertex.replicas import Replicas
 from modeldeploy.simulate.vertex.settings import Settings
 from modeldeploy.simulate.vertex.storage import Storage
+from modeldeploy.simulate.vertex.tokens import Tokens
 from modeldeploy.simulate.vertex.uploads import Uploads
 from modeldeploy.simulate.vertex.usage import Usage
+from modeldeploy.simulate.vertex.web import Web
 from modeldeploy.simulate.vertex.world import World
 
 
@@ -41,11 +48,12 @@ class Running:
         with contextlib.ExitStack() as stack:
             self.world = World(settings.site, settings.clock, settings.speed, settings.faults, settings.timings)
             self._quotas = Quotas(self.world)
-            self.door = Door(self.world, self._quotas)
+            self.tokens = Tokens(needed=settings.certificate is not None)
+            self.door = Door(self.world, self._quotas, self.tokens)
             self._server = Server()
             stack.callback(self._server.close)
             self.url = f"http://127.0.0.1:{self._server.port}"
-            self._front = Front(self.door)
+            self._front = Front(self.door, settings.certificate)
             stack.callback(self._front.close)
             self.address = self._front.address
             self._launcher = Launcher()
@@ -54,7 +62,7 @@ class Running:
             self.objects = Objects(_directory(settings, "objects"))
             self._build(settings)
             stack.callback(self._end)
-            self._server.start(Storage(self.world, self.objects, Uploads(self.world, self.objects), self.url))
+            self._server.start(self._web(settings))
             self._front.start(self._answers)
             self.world.go("keeper", self.replicas.keep)
             self._stack = stack.pop_all()
@@ -74,6 +82,9 @@ class Running:
         self.operations = Operations(world)
         registry, usage = Registry(world.site, world.lock), Usage(world.lock)
         endpoints = Endpoints(world, self.operations)
+        names = Names(documented=settings.batch_files == "documented")
+        runner = Runner(world, self.objects, self.replicas, names, settings.batch_processes)
+        self.jobs = BatchJobs(world, self.operations, registry, runner.run)
         self._services: dict[str, list[object]] = {
             "ModelService": [Models(world, registry, self.operations, artifacts, usage)],
             "EndpointService": [
@@ -81,8 +92,14 @@ class Running:
                 Deployments(world, self.operations, endpoints, registry, self.replicas, self._quotas, usage),
             ],
             "PredictionService": [Prediction(world, endpoints, self.meters, self._quotas)],
+            "JobService": [self.jobs],
             "Operations": [self.operations],
         }
+
+    def _web(self, settings: Settings) -> Web:
+        storage = Storage(self.world, self.objects, Uploads(self.world, self.objects), self.url)
+        monitoring = Monitoring(settings.site, self.meters, settings.clock)
+        return Web(self.world, storage, Logs(settings.site, self.logbook), monitoring, Tokens())
 
     def _answers(self, method: Method) -> Callable[..., Any] | None:
         """Find what answers a method."""
@@ -99,6 +116,7 @@ class Running:
     def _end(self) -> None:
         self.world.stopping.set()
         self.operations.stop()
+        self.jobs.stop()
         # The processes before the threads: whoever waits for their answers is free then.
         self.replicas.close()
         self.world.stop()

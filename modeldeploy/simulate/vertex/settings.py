@@ -10,6 +10,7 @@ from modeldeploy.simulate.clock import Clock
 from modeldeploy.simulate.vertex.faults import Faults
 from modeldeploy.simulate.vertex.images import Images
 from modeldeploy.simulate.vertex.names import Site
+from modeldeploy.simulate.vertex.tls import Certificate
 from modeldeploy.simulate.vertex.world import Timings
 
 
@@ -31,5 +32,7 @@ class Settings:
     """How many processes stand for the replicas of a deployed model at most."""
     batch_processes: int
     """How many processes work on a batch prediction job at a time at most."""
+    certificate: Certificate | None
+    """Of the gRPC services when they listen over TLS, where a request must have a bearer token."""
     batch_files: str
     """How the files of a batch prediction job's output are called: ``practised`` or ``documented``."""

@@ -23,6 +23,7 @@ from modeldeploy.simulate.vertex.images import Images
 from modeldeploy.simulate.vertex.names import Site
 from modeldeploy.simulate.vertex.running import Running
 from modeldeploy.simulate.vertex.settings import Settings
+from modeldeploy.simulate.vertex.tls import certificate
 from modeldeploy.simulate.vertex.world import Timings
 
 _NEEDED = ("google.cloud.aiplatform_v1", "google.cloud.storage", "grpc", "werkzeug")
@@ -36,6 +37,7 @@ class Simulator:
     service's time passes. ``images``: programs of containers by image or repository. ``patience_s``: how long a process may take to
     become well, in seconds of this machine. ``processes``: how many processes stand for the replicas of a deployed model at most,
     ``batch_processes`` likewise for a batch prediction job. ``batch_files``: how its output files are called, ``practised`` or ``documented``.
+    ``tls``: whether the gRPC services listen over TLS, with a certificate of their own, and want a bearer token with each request.
     """
 
     def __init__(  # noqa: PLR0913 - settings, all but the first by their names
@@ -53,6 +55,7 @@ class Simulator:
         processes: int = 1,
         batch_processes: int = 2,
         batch_files: str = "practised",
+        tls: bool = False,
     ) -> None:
         if speed <= 0:
             raise ConfigurationError(f"speed is {speed!r}", hint="give a number above 0; 1 is the service's own pace")
@@ -70,6 +73,7 @@ class Simulator:
             patience_s=patience_s,
             processes=processes,
             batch_processes=batch_processes,
+            certificate=certificate() if tls else None,
             batch_files=batch_files,
         )
         self._running: Running | None = None
@@ -107,8 +111,13 @@ class Simulator:
 
     @property
     def address(self) -> str:
-        """Where the gRPC services listen, in plain text: ``127.0.0.1:PORT``."""
+        """Where the gRPC services listen: ``127.0.0.1:PORT`` in plain text, ``localhost:PORT`` over TLS."""
         return self._run.address
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate to trust, in PEM; empty without TLS."""
+        return b"" if self._settings.certificate is None else self._settings.certificate.pem
 
     @property
     def storage_url(self) -> str:
@@ -123,10 +132,10 @@ class Simulator:
     @property
     def authorized(self) -> int:
         """How many requests came with a bearer token."""
-        return self._run.door.authorized
+        return self._run.tokens.seen
 
     def transport(self, service: str) -> Any:
-        """Make the transport of a service, such as ``ModelService``; ``transport.close()`` ends its channel."""
+        """Make the transport of a service, such as ``ModelService``, in plain text; ``transport.close()`` ends its channel."""
         import grpc
         from google.cloud import aiplatform_v1
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 import attrs
 
-from modeldeploy.simulate.vertex.exchange import Answer, Refusal, Request, answer, read, refused
-from modeldeploy.simulate.vertex.objects import Object, Objects, PreconditionError
+from modeldeploy.simulate.vertex.exchange import Answer, Refusal, Request, answer
+from modeldeploy.simulate.vertex.objects import Object, Objects
 from modeldeploy.simulate.vertex.resources import bucket_resource, etag_of, settings_of, written
 from modeldeploy.simulate.vertex.uploads import Uploads, conditions_of
 from modeldeploy.simulate.vertex.world import World
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _BUCKET = re.compile(r"/storage/v1/b/([^/]+)")
 _OBJECTS = re.compile(r"/storage/v1/b/([^/]+)/o")
@@ -27,41 +24,19 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _MOST = 1_000
 _CHUNK = 1 << 20
-_LOST = "the answer is lost"
 
 
 @attrs.define(eq=False)
 class Storage:
-    """Answers what begins with the paths of Cloud Storage."""
+    """Answers what has the paths of Cloud Storage."""
 
     world: World
     objects: Objects
     uploads: Uploads
     url: str
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request, and do to it what faults say."""
-        request = read(environ)
-        if self.world.faults.nth("fail_storage_every"):
-            told = refused(Refusal(503, "backendError", "We encountered an internal error. Please try again."))
-        else:
-            told = self._answered(request)
-            if self.world.faults.take(self.world.faults.lose_storage, request.method):
-                raise ConnectionError(_LOST)
-        return told.send(start_response)
-
-    def _answered(self, request: Request) -> Answer:
-        try:
-            return self._routed(request)
-        except PreconditionError:
-            message = "At least one of the pre-conditions you specified did not hold."
-            # A reader who has what there is already is told so.
-            unchanged = request.method == "GET" and "ifgenerationnotmatch" in request.query
-            return refused(Refusal(304 if unchanged else 412, "conditionNotMet", message))
-        except Refusal as refusal:
-            return refused(refusal)
-
-    def _routed(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer:
+        """Answer a request; PreconditionError or Refusal when it is not to be done."""
         path = request.path
         if found := _UPLOAD.fullmatch(path):
             self._bucket(unquote(found[1]))
