@@ -8,6 +8,7 @@
     │   └── MissingDependencyError (ImportError)
     ├── CredentialsError
     ├── UnsupportedError (NotImplementedError)   .capability
+    │   └── BackendRetiredError             the provider ended this service; .replacement
     ├── IntegrityError                      bytes that are not what they claim to be, or are not trusted
     ├── BackendError                        the provider refused or failed; its own error is __cause__
     │   ├── InvalidRequestError (ValueError)     .field; the request is wrong, whoever noticed it first
@@ -102,6 +103,21 @@ class UnsupportedError(ModelDeployError, NotImplementedError):
     ) -> None:
         super().__init__(message, hint=hint, context=context)
         self.capability = capability
+
+
+class BackendRetiredError(UnsupportedError):
+    """The provider has ended this service; ``replacement`` is what to use instead, and the hint says how."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        replacement: str = "",
+        hint: str | None = None,
+        context: Mapping[str, str | int | float] | None = None,
+    ) -> None:
+        super().__init__(message, capability="edge", hint=hint, context=context)
+        self.replacement = replacement
 
 
 class IntegrityError(ModelDeployError):

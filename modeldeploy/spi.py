@@ -14,7 +14,7 @@ A backend starts work and looks at it; it never sleeps, retries, polls, logs, pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -22,6 +22,7 @@ import attrs
 
 from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities
+from modeldeploy.values.edge import Device
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
@@ -67,8 +68,11 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Serving(Backend, Protocol):
-    """A backend that serves endpoints."""
+class Rollable(Backend, Protocol):
+    """A backend whose named targets run revisions by a table of shares: all that a rollout and a rollback need.
+
+    The shares are percent of the requests of an endpoint (``Serving``), or percent of the devices of a fleet (``Edge``).
+    """
 
     def put_revision(self, endpoint: EndpointSpec, revision: Revision) -> Ticket:
         """Ask for a revision to be ready; creates the endpoint if there is none. ``wanted``: ``{"endpoint", "revision"}``."""
@@ -97,11 +101,34 @@ class Serving(Backend, Protocol):
         """Name every endpoint of ours."""
         ...
 
+
+@runtime_checkable
+class Serving(Rollable, Protocol):
+    """A backend that serves endpoints."""
+
     def invoke(self, endpoint: str, payload: Payload, *, revision: str | None = None, timeout: float) -> Payload:
         """Send one request as it is; ``revision`` pins it. ``timeout`` in seconds.
 
         The answer's headers hold ``modeldeploy-revision`` where the provider tells it. InvalidRequestError for the caller's mistake (4xx),
         PredictionError for the model's failure, ThrottledError and UnavailableError for what may be repeated.
+        """
+        ...
+
+
+@runtime_checkable
+class Edge(Rollable, Protocol):
+    """A backend that puts revisions on devices; its table says which share of the devices runs each.
+
+    ``put_revision`` makes a release visible and tells no device, but for the first one, which all devices are given (rule 4). ``set_traffic``
+    publishes what is wanted; its ticket has succeeded when that is read back and no device that can be reached has still to answer. Devices
+    that are offline never block; one that failed its self-test has answered.
+    """
+
+    def devices(self, target: str) -> Sequence[Device]:
+        """Read every device that is known, by its id, as it last said it was; never from a cache. Empty when there are none.
+
+        A device that wants what it runs is OK, or FAILED when it says that it is not well. One that wants something else is FAILED when it
+        said so of that very revision, OFFLINE when it has not been heard of for too long, else PENDING. NotFoundError for an unknown target.
         """
         ...
 

@@ -17,7 +17,7 @@ from modeldeploy.engine.cursor import RolloutCursor
 from modeldeploy.engine.effects import Flow, Outcomes, attempt
 from modeldeploy.engine.evidence import Evidence, Interval, count, events_of
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
-from modeldeploy.spi import Meters, Serving
+from modeldeploy.spi import Meters, Rollable
 from modeldeploy.stats.means import FEWEST, Tally, compare_means
 from modeldeploy.values.analysis import Method
 from modeldeploy.values.gate import Gate, GateResult, Metric, Verdict
@@ -41,7 +41,7 @@ class BlindError(Exception):
 class Looker:
     """Looks at one rollout through its backend's metrics."""
 
-    def __init__(self, backend: Serving, cursor: RolloutCursor) -> None:
+    def __init__(self, backend: Rollable, cursor: RolloutCursor) -> None:
         self._backend = backend
         self._cursor = cursor
         self._policy = cursor.policy

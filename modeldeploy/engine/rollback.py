@@ -12,7 +12,7 @@ from modeldeploy.engine.carry import carry
 from modeldeploy.engine.effects import Emit, Flow, Save, call
 from modeldeploy.engine.record import HistoryEntry, HistoryLine
 from modeldeploy.errors import FencedError, ModelDeployError, NotFoundError, OperationFailed
-from modeldeploy.spi import Serving
+from modeldeploy.spi import Rollable
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.serving import EndpointSpec, Revision, Traffic
@@ -41,7 +41,7 @@ class RollbackCursor:
 class RollbackFlow:
     """One rollback; ``run`` may be started again from any journalled cursor."""
 
-    def __init__(self, backend: Serving, cursor: RollbackCursor) -> None:
+    def __init__(self, backend: Rollable, cursor: RollbackCursor) -> None:
         self._backend = backend
         self.cursor = cursor
 

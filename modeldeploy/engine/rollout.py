@@ -14,6 +14,7 @@ from modeldeploy.engine.record import HistoryEntry
 from modeldeploy.engine.rollout_base import AbortedError
 from modeldeploy.engine.rollout_golden import Check, RolloutGolden, StagedCheck
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
+from modeldeploy.spi import Rollable
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.gate import Verdict
 from modeldeploy.values.serving import WHOLE, EndpointState, Traffic
@@ -24,6 +25,10 @@ __all__ = ["Check", "RolloutCursor", "RolloutFlow", "Stage", "StagedCheck"]
 
 class RolloutFlow(RolloutGolden):
     """One rollout; ``run`` may be started again from any journalled cursor."""
+
+    def __init__(self, backend: Rollable, cursor: RolloutCursor, check: Check | None) -> None:
+        super().__init__(backend, cursor)
+        self._check = check
 
     def run(self) -> Flow[RolloutCursor]:
         """Go on until the rollout ended or waits for a user."""

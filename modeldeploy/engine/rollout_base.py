@@ -12,7 +12,7 @@ from modeldeploy.engine.cursor import RolloutCursor, Stage
 from modeldeploy.engine.effects import Emit, Flow, Save, call, inbox
 from modeldeploy.engine.record import Command, HistoryEntry, Verb
 from modeldeploy.errors import OperationCancelled, OperationFailed
-from modeldeploy.spi import Serving
+from modeldeploy.spi import Rollable
 from modeldeploy.values.codec import to_json
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.serving import WHOLE, EndpointState
@@ -26,7 +26,7 @@ class AbortedError(Exception):
 class RolloutBase:
     """A cursor, and how it changes: it is journalled before each act."""
 
-    def __init__(self, backend: Serving, cursor: RolloutCursor) -> None:
+    def __init__(self, backend: Rollable, cursor: RolloutCursor) -> None:
         self._backend = backend
         self.cursor = cursor
         self.phase = Phase.RUNNING

@@ -9,7 +9,7 @@ from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
 from modeldeploy.engine.rollout import Check, RolloutCursor, RolloutFlow, StagedCheck
 from modeldeploy.engine.single import SingleCursor, SingleFlow
-from modeldeploy.spi import Backend, Serving
+from modeldeploy.spi import Backend, Rollable, Serving
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import Revision
 
@@ -18,23 +18,25 @@ def of_record(record: Record, backend: Backend) -> Flow[Any]:
     """Make the flow that goes on where the record stands."""
     if record.kind is Kind.ROLLOUT:
         cursor = from_json(RolloutCursor, record.cursor)
-        serving = cast("Serving", backend)
-        return RolloutFlow(serving, cursor, golden_check(serving, cursor), staged_check(serving, cursor)).run()
+        rollable = cast("Rollable", backend)
+        return RolloutFlow(rollable, cursor, golden_check(rollable, cursor)).run()
     if record.kind is Kind.ROLLBACK:
-        return RollbackFlow(cast("Serving", backend), from_json(RollbackCursor, record.cursor)).run()
+        return RollbackFlow(cast("Rollable", backend), from_json(RollbackCursor, record.cursor)).run()
     return SingleFlow(backend, from_json(SingleCursor, record.cursor)).run()
 
 
-def golden_check(backend: Serving, cursor: RolloutCursor) -> Check | None:
-    """Make the check that holds a running revision against its golden outputs; None where it was declined."""
-    if not cursor.golden:
+def golden_check(backend: Rollable, cursor: RolloutCursor) -> Check | None:
+    """Make the check that holds a running revision against its golden outputs; None where it was declined, or each device makes it."""
+    if not cursor.golden or not backend.capabilities.serving:
         return None
     pinned = backend.capabilities.pinned_invoke
 
     def check(revision: Revision) -> None:
         from modeldeploy.handles import golden
 
-        golden.check(backend, cursor.endpoint.name, revision, pinned=pinned, tolerance=cursor.tolerance)
+        golden.check(
+            cast("Serving", backend), cursor.endpoint.name, revision, pinned=pinned, tolerance=cursor.tolerance
+        )
 
     return check
 

@@ -188,7 +188,7 @@ def _startable(snapshot: Snapshot, revision: Revision, *, active: bool = True) -
         found.append(Part("start", How.REFUSED, why, "wait for it, or end it by abort() or rollback()"))
     notes: list[str] = []
     spec = EndpointSpec(snapshot.name, snapshot.options)
-    error = _refusal(lambda: notes.append(snapshot.session.serving.put_revision(spec, revision).note))
+    error = _refusal(lambda: notes.append(snapshot.session.rollable.put_revision(spec, revision).note))
     if error is not None:
         found.append(Part("revision", How.REFUSED, error.message, error.hint or ""))
     return found, [note for note in notes if note]

@@ -243,7 +243,7 @@ class Rollout:
         return from_json(RolloutCursor, record.cursor)
 
     def _table(self) -> Traffic:
-        state = self._session.serving.observe(self.endpoint)
+        state = self._session.rollable.observe(self.endpoint)
         return state.traffic if state else Traffic()
 
     # What it shows

@@ -23,7 +23,7 @@ from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles import flows
 from modeldeploy.observe import log
 from modeldeploy.observe.sinks import Sinks
-from modeldeploy.spi import Backend, Batch, Logs, Meters, Serving
+from modeldeploy.spi import Backend, Batch, Edge, Logs, Meters, Rollable, Serving
 from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.names import operation_id
 
@@ -85,6 +85,19 @@ class Session:
         if not isinstance(self.backend, Serving):
             raise _undeclared(self.backend, "serving")
         return self.backend
+
+    @functools.cached_property
+    def edge(self) -> Edge:
+        """The backend, if it puts models on devices; else UnsupportedError."""
+        self.backend.capabilities.require("edge", backend=self.backend.name)
+        if not isinstance(self.backend, Edge):
+            raise _undeclared(self.backend, "edge")
+        return self.backend
+
+    @functools.cached_property
+    def rollable(self) -> Rollable:
+        """The backend, if it serves or puts models on devices; else UnsupportedError."""
+        return self.edge if self.backend.capabilities.edge else self.serving
 
     @functools.cached_property
     def batch(self) -> Batch:

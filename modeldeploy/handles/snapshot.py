@@ -35,7 +35,7 @@ class Snapshot:
         found = session.journal.unfinished(backend=session.backend.name, target=name)
         # A number says itself; whoever reads an option knows what kind it is.
         asked = {option: str(value) for option, value in (options or {}).items()}
-        return cls(session, name, session.serving.observe(name), found[0] if found else None, asked)
+        return cls(session, name, session.rollable.observe(name), found[0] if found else None, asked)
 
     @property
     def rollout(self) -> RolloutCursor | None:
@@ -138,7 +138,7 @@ def existing(session: Session, name: str, state: EndpointState | None) -> Endpoi
     """Give the state; NotFoundError names the nearest of the endpoints that there are."""
     if state is not None:
         return state
-    names = sorted(session.serving.endpoints())
+    names = sorted(session.rollable.endpoints())
     close = difflib.get_close_matches(name, names, n=1)
     asked = f"did you mean {close[0]!r}? " if close else ""
     message = f"there is no endpoint {name!r} on {session.backend.name!r}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from modeldeploy import spi
 from modeldeploy.values.capability import Capabilities
 
-_NEEDS = {"serving": spi.Serving, "batch": spi.Batch, "meters": spi.Meters, "logs": spi.Logs}
+_NEEDS = {"serving": spi.Serving, "edge": spi.Edge, "batch": spi.Batch, "meters": spi.Meters, "logs": spi.Logs}
 
 
 def protocols(capabilities: Capabilities) -> list[type]:

@@ -40,6 +40,7 @@ class Strategy(enum.StrEnum):
     BLUE_GREEN = "blue-green"
     AB_TEST = "ab-test"
     SHADOW = "shadow"
+    RINGS = "rings"
 
 
 class OnInconclusive(enum.StrEnum):
@@ -55,6 +56,8 @@ class OnFailure(enum.StrEnum):
 
     ROLLBACK = "rollback"
     HOLD = "hold"
+    HALT = "halt"
+    """Of rings: stop there, when the provider or too many devices failed; nothing spreads until a user says what then."""
 
 
 def _gates(gates: Iterable[GateLike]) -> tuple[Gate, ...]:
@@ -111,7 +114,8 @@ def _on_failure(word: str) -> OnFailure:
 class RolloutPolicy:
     """How a new revision takes over: the percentages it walks through, how long each lasts, and the gates that must hold.
 
-    Use the constructors ``all_at_once``, ``canary``, ``linear``, ``blue_green``, ``ab_test`` and ``shadow``. Durations are seconds.
+    Use the constructors ``all_at_once``, ``canary``, ``linear``, ``blue_green``, ``ab_test`` and ``shadow``; for devices ``rings``.
+    Durations are seconds.
     """
 
     strategy: Strategy
@@ -136,6 +140,10 @@ class RolloutPolicy:
     blind_limit: float = _BLIND_LIMIT_S
     """How long the metrics may be unreadable before traffic goes back to stable."""
     on_failure: OnFailure = attrs.field(default=OnFailure.ROLLBACK, converter=_on_failure)
+    min_devices: int = 0
+    """Of rings: how many devices must have answered before a step is over."""
+    max_failed: int = 0
+    """Of rings: how many devices may fail before the rollout is stopped."""
 
     def __attrs_post_init__(self) -> None:
         _check_steps(self.steps, copied=self.copies > 0)
@@ -157,6 +165,9 @@ class RolloutPolicy:
         if not self.copies and any(gate.metric is Metric.DISAGREEMENT for gate in self.gates):
             message = f"policy {self.strategy.value} has a gate on disagreement and copies no requests"
             raise ConfigurationError(message, hint="RolloutPolicy.shadow(...) compares the answers to the same request")
+        if self.on_failure is OnFailure.HALT and not self.asks_devices:
+            message = f"on_failure='halt' is of rings, and this is a {self.strategy.value} rollout"
+            raise ConfigurationError(message, hint="use 'hold' or 'rollback'")
 
     @classmethod
     def all_at_once(cls) -> RolloutPolicy:
@@ -335,6 +346,48 @@ class RolloutPolicy:
             on_failure=on_failure,
         )
 
+    @classmethod
+    def rings(
+        cls,
+        steps: int | Iterable[int] = (10, 50, 100),
+        *,
+        min_devices: int = 2,
+        max_failed: int = 0,
+        patience: float = _PATIENCE_S,
+        soak: float = 60.0,
+        on_failure: str = "halt",
+        interval: float = _INTERVAL_S,
+    ) -> RolloutPolicy:
+        """Reach ``steps`` (percent of a fleet's devices), each until its devices are well for ``soak`` seconds; 100 follows by itself.
+
+        A step is raised until its ring holds ``min_devices`` reachable devices, and over when every reachable device of it has answered and at
+        least so many have. Devices that are offline are not waited for. When more than ``max_failed`` devices failed their self-test or are not
+        well, the rollout halts where it is (``on_failure="halt"``: ``resume()`` looks again, ``abort()`` takes it back) or goes back by itself
+        (``"rollback"``). After ``patience`` seconds without enough answers it waits for a user.
+        """
+        _check_count("min_devices", min_devices, least=1)
+        _check_count("max_failed", max_failed)
+        walk = _percentages(steps)
+        if on_failure == OnFailure.HOLD:
+            message = f"on_failure is {on_failure!r}"
+            raise ConfigurationError(message, hint="of rings: 'halt' or 'rollback'")
+        return cls(
+            Strategy.RINGS,
+            _up(walk) if walk else walk,
+            soak=soak,
+            bake=soak,
+            max_soak=patience,
+            interval=interval,
+            on_failure=on_failure,
+            min_devices=min_devices,
+            max_failed=max_failed,
+        )
+
+    @property
+    def asks_devices(self) -> bool:
+        """Whether devices decide how far it goes."""
+        return self.strategy is Strategy.RINGS
+
     @property
     def promotes(self) -> bool:
         """Whether the new revision has everything at the end."""
@@ -361,7 +414,8 @@ class RolloutPolicy:
         walk = " > ".join(f"{step} %" if step else f"copies of {self.copies} %" for step in self.steps)
         gates = f", gates: {'; '.join(str(gate) for gate in self.gates)}" if self.gates else ""
         sticky = f", sticky by {self.key}" if self.key else ""
-        return f"{self.strategy.value} {walk}{sticky}{gates}"
+        votes = f", {self.min_devices} devices or more, {self.max_failed} may fail" if self.asks_devices else ""
+        return f"{self.strategy.value} {walk}{sticky}{votes}{gates}"
 
 
 def _percentages(steps: int | Iterable[int]) -> tuple[int, ...]:
@@ -388,6 +442,12 @@ def _check_percent(name: str, value: object, *, least: int, most: int = WHOLE) -
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         message = f"{name} is {value!r}"
         raise ConfigurationError(message, hint=f"use a whole number from {least} to {most} percent")
+
+
+def _check_count(name: str, value: object, *, least: int = 0) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        message = f"{name} is {value!r}"
+        raise ConfigurationError(message, hint=f"use a whole number of devices, {least} or more")
 
 
 def _check_steps(steps: tuple[int, ...], *, copied: bool) -> None:

@@ -179,3 +179,38 @@ def test_the_other_words_are_read():
 )
 def test_a_policy_survives_the_journal(policy):
     assert from_json(RolloutPolicy, to_json(policy)) == policy
+
+
+def test_rings_walk_to_the_whole_fleet_and_halt_by_default():
+    policy = RolloutPolicy.rings((10, 50), min_devices=3, max_failed=1, patience=90, soak=5)
+    assert policy.steps == (10, 50, 100)
+    assert (policy.min_devices, policy.max_failed, policy.max_soak, policy.soak, policy.bake) == (3, 1, 90, 5, 5)
+    assert policy.on_failure.value == "halt"
+    assert policy.asks_devices
+    assert str(policy) == "rings 10 % > 50 % > 100 %, 3 devices or more, 1 may fail"
+
+
+def test_only_rings_ask_devices():
+    assert not RolloutPolicy.canary((10,)).asks_devices
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_devices": 0},
+        {"min_devices": True},
+        {"max_failed": -1},
+        {"max_failed": 0.5},
+        {"on_failure": "hold"},
+        {"patience": -1},
+    ],
+    ids=["none-votes", "flag", "negative", "half", "hold", "impatient"],
+)
+def test_rings_that_cannot_work_are_refused(wrong):
+    with pytest.raises(ConfigurationError):
+        RolloutPolicy.rings(**wrong)
+
+
+def test_only_rings_halt():
+    with pytest.raises(ConfigurationError, match="'halt' is of rings"):
+        RolloutPolicy.canary((10,), on_failure="halt")
