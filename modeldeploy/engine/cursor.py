@@ -69,12 +69,19 @@ class RolloutCursor:
     """Whether the backend's router itself keeps keys with their revision."""
     keep: int = 1
     """How many earlier revisions stay warm for an instant rollback."""
+    asked: RolloutPolicy | None = None
+    """The policy as it was asked for, where ``policy`` has larger steps so that each ring holds enough devices."""
 
     @property
     def stable(self) -> str | None:
         """The revision that had most of the traffic before."""
         live = self.baseline.live if self.baseline else {}
         return max(live, key=lambda revision: live[revision], default=None)
+
+    @property
+    def retreat(self) -> Stage:
+        """Where it goes when it is taken back while it walks: to the table before, or to nothing when there was none."""
+        return Stage.CLEAN if self.baseline is None else Stage.BACK
 
     @property
     def percent(self) -> int:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
+from modeldeploy.engine import rings
 from modeldeploy.engine.cursor import RolloutCursor, Stage
 from modeldeploy.engine.effects import Emit, Flow
 from modeldeploy.engine.record import HistoryEntry
@@ -15,6 +18,7 @@ from modeldeploy.engine.rollout_base import AbortedError
 from modeldeploy.engine.rollout_golden import Check, RolloutGolden, StagedCheck
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
 from modeldeploy.spi import Rollable
+from modeldeploy.values.edge import raised
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.gate import Verdict
 from modeldeploy.values.serving import WHOLE, EndpointState, Traffic
@@ -92,8 +96,13 @@ class RolloutFlow(RolloutGolden):
 
     def _set_out(self) -> Flow[None]:
         """Choose the first step: never one that takes away a share which the revision has already."""
+        if self.cursor.policy.asks_devices and self.cursor.asked is None:
+            yield from self._raise_steps()
         baseline, name, steps = self.cursor.baseline, self.cursor.revision.id, self.cursor.policy.steps
-        if baseline is None:
+        if baseline is None and self.cursor.policy.asks_devices:
+            # All devices were given it; whether it stays is for them to say.
+            yield from self._save(stage=Stage.WALK, step=len(steps) - 1)
+        elif baseline is None:
             # A new endpoint gives everything to its first revision by itself.
             yield from self._save(stage=Stage.PROMOTE, ticket=None)
         elif baseline.share(name) == WHOLE:
@@ -104,6 +113,16 @@ class RolloutFlow(RolloutGolden):
         else:
             # Nobody to share with and nobody to compare with.
             yield from self._save(stage=Stage.WALK, step=len(steps) - 1, forced=True, ticket=None)
+
+    def _raise_steps(self) -> Flow[None]:
+        """Make each step so large that its ring can vote."""
+        asked = self.cursor.policy
+        devices = yield from rings.fleet(self._backend, self.cursor.endpoint.name)
+        steps = raised(asked.steps, devices, asked.min_devices)
+        if steps != asked.steps:
+            note = f"the steps are {steps}, so that each ring holds {asked.min_devices} reachable devices"
+            yield Emit(Name.OPERATION_PROGRESS, {"note": note})
+        yield from self._save(policy=attrs.evolve(asked, steps=steps), asked=asked)
 
     def _promote(self) -> Flow[None]:
         why = self.cursor.reason or str(self.cursor.policy)

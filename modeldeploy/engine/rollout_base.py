@@ -146,7 +146,7 @@ class RolloutBase:
             yield from self._skip(last)
         elif last.verb in {Verb.ABORT, Verb.CANCEL}:
             reason = last.reason or f"aborted by {last.who}"
-            stage = Stage.BACK if self.cursor.stage is Stage.WALK else Stage.CLEAN
+            stage = self.cursor.retreat if self.cursor.stage is Stage.WALK else Stage.CLEAN
             yield from self._save(stage=stage, seen=last.number, reason=reason, paused=False, aborted=True)
         else:
             # The soak of this step starts again; what was counted is kept, and what the gates said is asked anew.

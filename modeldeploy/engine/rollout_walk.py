@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from modeldeploy.engine import gates, sequential
+from modeldeploy.engine import gates, rings, sequential
 from modeldeploy.engine.cursor import Stage
 from modeldeploy.engine.effects import Emit, Flow, Sleep, now
+from modeldeploy.engine.evidence import Evidence
 from modeldeploy.engine.looking import BlindError, Looker
 from modeldeploy.engine.rollout_base import AbortedError, RolloutBase
 from modeldeploy.errors import ConflictError, FencedError, ModelDeployError, OperationFailed
@@ -40,7 +41,7 @@ class RolloutWalk(RolloutBase):
             except FencedError:
                 raise
             except AbortedError:
-                yield from self._save(stage=Stage.BACK, ticket=None)
+                yield from self._save(stage=self.cursor.retreat, ticket=None)
             except ConflictError as error:
                 yield from self._hold(f"traffic was changed by somebody else: {error}", drifted=True)
             except ModelDeployError as error:
@@ -63,10 +64,10 @@ class RolloutWalk(RolloutBase):
     def _failed(self, error: ModelDeployError) -> Flow[None]:
         """Do what the policy says when the provider failed for good."""
         reason = f"the provider failed: {error}"
-        if self.cursor.policy.on_failure is OnFailure.HOLD:
+        if self.cursor.policy.on_failure in {OnFailure.HOLD, OnFailure.HALT}:
             yield from self._hold(reason)
         else:
-            yield from self._save(stage=Stage.BACK, ticket=None, reason=reason)
+            yield from self._save(stage=self.cursor.retreat, ticket=None, reason=reason)
 
     # Traffic
 
@@ -142,7 +143,7 @@ class RolloutWalk(RolloutBase):
         elif broken:
             yield from self._tell_ratio(broken)
             yield from self._undecided(results, f"the traffic is not split as it should be: {broken}")
-        elif elapsed >= due and (verdict is Verdict.PASS or (last and whole)):
+        elif elapsed >= due and (verdict is Verdict.PASS or (last and whole and not policy.asks_devices)):
             yield from self._pass(verdict, results)
         elif elapsed >= max(due, policy.max_soak) and verdict is Verdict.INCONCLUSIVE:
             yield from self._undecided(results, f"not enough evidence: {_said(results)}")
@@ -165,15 +166,12 @@ class RolloutWalk(RolloutBase):
         return self.cursor.step == len(self.cursor.policy.steps) - 1
 
     def _look(self, at: float, elapsed: float) -> Flow[tuple[GateResult, ...]]:
-        """Ask every gate; nothing is asked of a switch without a bake time."""
+        """Ask every gate, or the devices; nothing is asked of a switch without a bake time."""
         cursor, policy = self.cursor, self.cursor.policy
-        unwatched = cursor.percent == WHOLE and not policy.bake
-        if cursor.forced or unwatched or not policy.gates:
+        unwatched = not policy.gates or (cursor.percent == WHOLE and not policy.bake)
+        if cursor.forced or (unwatched and not policy.asks_devices):
             return ()
-        evidence, results = yield from Looker(self._backend, cursor).look(at, at - elapsed)
-        if evidence.upto > cursor.evidence.upto and evidence.here == cursor.evidence.here:
-            # Nothing came under this table: perhaps it is another one by now.
-            self._refuse_other_table((yield from self._existing()))
+        evidence, results = yield from self._seen(at, elapsed)
         if gates.overall(results) is not Verdict.BLIND:
             evidence = attrs.evolve(evidence, blind=None)
         if self._is_news(results, at, elapsed):
@@ -182,6 +180,16 @@ class RolloutWalk(RolloutBase):
         if evidence != cursor.evidence or gates.overall(results) is not gates.overall(cursor.results):
             yield from self._save(evidence=evidence, results=results)
         return results
+
+    def _seen(self, at: float, elapsed: float) -> Flow[tuple[Evidence, tuple[GateResult, ...]]]:
+        cursor = self.cursor
+        if cursor.policy.asks_devices:
+            return cursor.evidence, ((yield from rings.ask(self._backend, cursor)),)
+        evidence, results = yield from Looker(self._backend, cursor).look(at, at - elapsed)
+        if evidence.upto > cursor.evidence.upto and evidence.here == cursor.evidence.here:
+            # Nothing came under this table: perhaps it is another one by now.
+            self._refuse_other_table((yield from self._existing()))
+        return evidence, results
 
     def _is_news(self, results: tuple[GateResult, ...], at: float, elapsed: float) -> bool:
         known, since = self.cursor.results, at - self.cursor.evidence.told
@@ -215,17 +223,21 @@ class RolloutWalk(RolloutBase):
     def _take_back(self, results: tuple[GateResult, ...]) -> Flow[None]:
         reason = _said(results, Verdict.FAIL)
         yield from self._tell_verdict(Verdict.FAIL, reason)
-        yield from self._leave(f"gate failed: {reason}", results, Verdict.FAIL)
+        what = "ring" if self.cursor.policy.asks_devices else "gate"
+        yield from self._leave(f"{what} failed: {reason}", results, Verdict.FAIL)
 
     def _leave(self, reason: str, results: tuple[GateResult, ...], verdict: Verdict) -> Flow[None]:
-        """Go back to stable, unless stable is the one that does not serve."""
+        """Go back to stable, unless stable is the one that does not serve; or halt, so that nothing spreads and a user decides."""
+        if self.cursor.policy.on_failure is OnFailure.HALT:
+            yield from self._hold(reason, verdict=verdict, results=results)
+            return
         state = yield from self._observe()
         stable = state.revision(self.cursor.stable) if state is not None and self.cursor.stable else None
         if stable is not None and not stable.ready:
             why = f"{reason}; stable {stable.revision.id} does not serve ({stable.note}), so going back would not help"
             yield from self._hold(why, verdict=verdict, results=results)
         else:
-            yield from self._save(stage=Stage.BACK, verdict=verdict, results=results, reason=reason)
+            yield from self._save(stage=self.cursor.retreat, verdict=verdict, results=results, reason=reason)
 
     def _undecided(self, results: tuple[GateResult, ...], reason: str) -> Flow[None]:
         """Time is up and the evidence does not suffice; the policy says what then."""

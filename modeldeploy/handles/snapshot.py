@@ -89,11 +89,12 @@ class Snapshot:
     def refuse_other_policy(self, policy: RolloutPolicy | None) -> None:
         """Refuse to take the rollout that goes on for one that was asked for by another policy; ConflictError names both."""
         rollout, active = self.rollout, self.active
-        if policy is None or rollout is None or active is None or _alike(policy) == _alike(rollout.policy):
+        if policy is None or rollout is None or active is None:
             return
-        message = (
-            f"{active.id} brings {rollout.revision.id} to {self.name!r} already, by another policy: {rollout.policy}"
-        )
+        known = rollout.asked or rollout.policy
+        if _alike(policy) == _alike(known):
+            return
+        message = f"{active.id} brings {rollout.revision.id} to {self.name!r} already, by another policy: {known}"
         hint = f"Rollout.get({active.id!r}) is the one that goes on; abort() it first to begin again by {policy}"
         raise ConflictError(message, hint=hint, context={"operation": active.id})
 
