@@ -11,6 +11,7 @@ from modeldeploy.errors import MissingDependencyError
 # module -> the extra that brings it
 _EXTRAS = {
     "cloudpickle": "sklearn",
+    "cryptography": "edge",
     "joblib": "sklearn",
     "lightgbm": "lightgbm",
     "matplotlib": "plot",
