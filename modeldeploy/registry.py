@@ -18,14 +18,15 @@ ENTRY_POINTS = "modeldeploy.backends"
 
 BUILT_IN = {
     "azureml": "modeldeploy.backends.azureml.backend:AzureML",
+    "fleet": "modeldeploy.backends.fleet.backend:FleetBackend",
     "local": "modeldeploy.backends.local.backend:LocalBackend",
     "memory": "modeldeploy.backends.memory:MemoryBackend",
     "sagemaker": "modeldeploy.backends.sagemaker.backend:SageMaker",
     "vertex": "modeldeploy.backends.vertex.backend:Vertex",
 }
 
-# The extra that each needs.
-_EXTRAS = {"sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex"}
+# Named by the design, with the extra that each needs; the last one is not there yet.
+_EXTRAS = {"sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex", "fleet": "edge"}
 _registered: dict[str, str | type[Backend]] = {}
 _lock = threading.Lock()
 

@@ -127,8 +127,8 @@ class Edge(Rollable, Protocol):
     def devices(self, target: str) -> Sequence[Device]:
         """Read every device that is known, by its id, as it last said it was; never from a cache. Empty when there are none.
 
-        A device that wants what it runs is OK, or FAILED when it says that it is not well. One that wants something else is FAILED when it
-        said so of that very revision, OFFLINE when it has not been heard of for too long, else PENDING. NotFoundError for an unknown target.
+        A device is FAILED when it refused what is wanted of it now, or runs that and says that it is not well; else OFFLINE when it has not
+        been heard of for too long, OK when it runs what is wanted, and PENDING when it does not yet. NotFoundError for an unknown target.
         """
         ...
 

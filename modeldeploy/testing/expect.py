@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -97,6 +97,17 @@ def absent(backend: object, protocol: type, use: Callable[[Any], object]) -> Non
     if isinstance(backend, protocol):
         with pytest.raises(UnsupportedError):
             use(backend)
+
+
+def only_our_errors(calls: Iterable[Callable[[], object]]) -> None:
+    """Demand that whatever these calls raise is an error of this library."""
+    for number, call in enumerate(calls):
+        try:
+            call()
+        except ModelDeployError:
+            continue
+        except Exception as error:  # noqa: BLE001 - any other class is the finding
+            pytest.fail(f"call {number} let {type(error).__name__} out: {error}")
 
 
 def timed(harness: Harness, act: Callable[[], Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -12,6 +12,7 @@ import attrs
 
 from modeldeploy.errors import ThrottledError, UnavailableError, UnsupportedError
 from modeldeploy.spi import Identity, Meters, Serving
+from modeldeploy.values.edge import Device
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Payload, Revision, Traffic
 from modeldeploy.values.ticket import Action, Ticket
@@ -142,6 +143,12 @@ class FaultyBackend:
         meters: Any = self.inner
         assert isinstance(meters, Meters)
         return self._pass("window", lambda: meters.window(endpoint, revision, since, until, share=share))
+
+    def devices(self, target: str) -> Sequence[Device]:
+        """Pass on."""
+        self.capabilities.require("edge", backend=self.name)
+        edge: Any = self.inner
+        return self._pass("devices", lambda: edge.devices(target))
 
     def _pass(self, call: str, act: Callable[[], T]) -> T:
         return self._suffer(self._draw(call), call, act)

@@ -225,7 +225,7 @@ FAULTS = [
     (ReportsTooEarly, ServingConformance, "test_success_means_that_the_revision_is_there_and_ready", {}),
     (ObservesAFrozenState, ServingConformance, "test_success_means_that_the_table_holds", {}),
     (RaisesAnotherClass, ServingConformance, "test_an_unknown_endpoint_is_observed_as_none_and_otherwise_not_found", {}),
-    (LetsBuiltinErrorsOut, ServingConformance, "test_only_errors_of_this_library_leave_it", {}),
+    (LetsBuiltinErrorsOut, ServingConformance, "test_only_errors_of_this_library_leave_a_call", {}),
     (DropsWithTraffic, ServingConformance, "test_a_revision_with_traffic_is_not_dropped", {}),
     (DropsWithTrafficThatCameLater, ServingConformance, "test_a_revision_with_traffic_is_not_dropped", {}),
     (FailsToDropWhatIsGone, ServingConformance, "test_dropping_what_is_gone_is_success", {}),
@@ -279,7 +279,7 @@ def test_every_test_of_the_serving_suite_can_fail(harness_of):
         def advance(self, ticket):
             return ticket if ticket.action is Action.PUT_JOB else attrs.evolve(ticket, phase=Phase.FAILED)
 
-    every = {name for name in vars(ServingConformance) if name.startswith("test_")}
+    every = {name for name in dir(ServingConformance) if name.startswith("test_")}
     of_form = {
         "test_its_methods_have_the_shape_of_the_protocols",
         "test_it_says_who_and_where_it_is",
@@ -288,6 +288,9 @@ def test_every_test_of_the_serving_suite_can_fail(harness_of):
         "test_there_is_no_endpoint_before_its_first_revision",
         "test_an_ended_ticket_comes_back_unchanged",
         "test_an_unknown_endpoint_is_observed_as_none_and_otherwise_not_found",
+        "test_an_unknown_endpoint_answers_nobody",
+        "test_it_declares_that_it_serves",
+        "test_standard_tests_are_replaced_only_as_expected_failures",
     }
     assert every - caught_by(ServingConformance, harness_of, Nothing, {}) <= of_form
 
