@@ -11,6 +11,7 @@ import pytest
 pytest.register_assert_rewrite(
     "modeldeploy.testing.batch",
     "modeldeploy.testing.contract",
+    "modeldeploy.testing.devices",
     "modeldeploy.testing.driving",
     "modeldeploy.testing.edge",
     "modeldeploy.testing.expect",

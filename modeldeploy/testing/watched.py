@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import attrs
 
 from modeldeploy.errors import QuotaError, UnavailableError
 from modeldeploy.spi import Serving
+from modeldeploy.values.edge import Device
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import EndpointSpec, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
@@ -76,15 +77,24 @@ class Watched:
 
     def window(self, endpoint: str, revision: str, since: float, until: float, *, share: int | None = None) -> Window:
         """Pass on, or be unreadable, or tell of traffic that is not split as it should be."""
-        if self._first_look is None:
-            self._first_look = self._now()
-        if self.dark is not None and self.dark[0] <= self._now() - self._first_look < self.dark[1]:
-            message = "the metrics cannot be read"
-            raise UnavailableError(message)
+        self._see("the metrics")
         meters: Any = self._inner
         self._inner.capabilities.require("meters", backend=self._inner.name)
         found: Window = meters.window(endpoint, revision, since, until, share=share)
         return attrs.evolve(found, assigned=6 * found.assigned) if revision == self.skewed else found
+
+    def devices(self, target: str) -> Sequence[Device]:
+        """Pass on, or be unreadable."""
+        self._see("the devices")
+        edge: Any = self._inner
+        return cast("Sequence[Device]", edge.devices(target))
+
+    def _see(self, what: str) -> None:
+        if self._first_look is None:
+            self._first_look = self._now()
+        if self.dark is not None and self.dark[0] <= self._now() - self._first_look < self.dark[1]:
+            message = f"{what} cannot be read"
+            raise UnavailableError(message)
 
     def look(self, endpoint: str) -> None:
         """Note the table if it is another one; what holds at the first look is where it began."""

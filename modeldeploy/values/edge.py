@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from modeldeploy.values.serving import WHOLE
-
 
 class DeviceHealth(enum.StrEnum):
     """How a device stands to what is wanted of it."""
@@ -91,15 +89,16 @@ def rings(devices: Sequence[Device], steps: Iterable[int]) -> tuple[Ring, ...]:
 
 
 def raised(steps: Iterable[int], devices: Sequence[Device], least: int) -> tuple[int, ...]:
-    """Raise each percentage until the fleet has at least ``least`` reachable devices in it: a ring of one cannot vote.
+    """Raise each percentage until it holds at least ``least`` reachable devices, or all there are: a ring of one cannot vote.
 
-    The last step stays what it is; steps that became the same are one.
+    Where no device can be reached nothing is raised: nobody could vote. The last step stays what it is; steps that became the same are one.
 
     >>> far = Device("a", ring=40, revision=None, wanted="r", health=DeviceHealth.PENDING)
     >>> raised((10, 50, 100), [far], least=1)
     (41, 50, 100)
     """
     places = sorted(device.ring for device in devices if device.health is not DeviceHealth.OFFLINE)
-    enough = places[least - 1] + 1 if 0 < least <= len(places) else (WHOLE if least else 0)
+    voters = min(least, len(places))
+    enough = places[voters - 1] + 1 if voters else 0
     given = tuple(steps)
     return tuple(sorted({*(min(max(step, enough), given[-1]) for step in given[:-1]), given[-1]}))

@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 
+import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
 
+from modeldeploy import Model
+from modeldeploy.backends.fleet.backend import FleetBackend
+from modeldeploy.backends.fleet.shelf import Within
 from modeldeploy.backends.memory import MemoryBackend, respond
+from modeldeploy.edge.keys import SigningKey
 from modeldeploy.errors import PredictionError
 from modeldeploy.testing.clock import FlowingClock
+from modeldeploy.testing.devices import MemoryStore, StandIns
+from modeldeploy.testing.edge import EdgeHarness
 from modeldeploy.testing.harness import Harness
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
@@ -69,3 +77,45 @@ def _respond(endpoint: str, revision: str, payload: Payload) -> Payload:
 def harness_of():
     """Give ``harness_of(backend_class=MemoryBackend, **options)``; requests arrive there while time passes."""
     return _harness_of
+
+
+@pytest.fixture(scope="session")
+def packaged(tmp_path_factory):
+    """Give four revisions of models that a release can be made of."""
+    home = tmp_path_factory.mktemp("models")
+    x = np.arange(12.0).reshape(6, 2)
+    models = [
+        Model(LinearRegression().fit(x, step * x[:, 0]), name="line", version=f"1.{step}.0", example=x[:2], home=home)
+        for step in range(4)
+    ]
+    return tuple(Revision.of(model.identity) for model in models)
+
+
+@pytest.fixture
+def fleet_of(packaged, tmp_path):
+    """Give ``fleet_of(sample=)``: a fleet backend in memory with stand-ins for devices."""
+
+    def make(*, sample=1, fault_sample=1):
+        clock, key = FlowingClock(), SigningKey.generate()
+        store = MemoryStore(clock.now)
+
+        def backend():
+            return FleetBackend(
+                store, key=key, home=tmp_path, offline_after=2.5, settle=8, poll_after=0.5, clock=clock.now
+            )
+
+        devices = StandIns(lambda fleet: Within(store, fleet), key.public, packaged[3].id)
+        return EdgeHarness(
+            backend(),
+            packaged[:3],
+            broken=packaged[3],
+            clock=clock,
+            writes=lambda: store.writes,
+            reopen=backend,
+            sample=sample,
+            fault_sample=fault_sample,
+            act=devices.act,
+            behave=devices.behave,
+        )
+
+    return make

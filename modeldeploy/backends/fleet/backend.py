@@ -14,8 +14,9 @@ from typing import Self
 
 import attrs
 
-from modeldeploy.backends.fleet import places, refusals, reports, settings, showing
+from modeldeploy.backends.fleet import places, refusals, reports, showing
 from modeldeploy.backends.fleet.ledger import Kept, Ledger
+from modeldeploy.backends.fleet.settings import OFFLINE_AFTER_S, POLL_S, SETTLE_S, arguments, check_times
 from modeldeploy.backends.fleet.shelf import LEDGERS, Shelf
 from modeldeploy.edge.desired import Desired
 from modeldeploy.edge.keys import SigningKey, VerifyKey
@@ -65,12 +66,12 @@ class FleetBackend:
         key: str | Path | SigningKey | None = None,
         home: Path | str | None = None,
         token: str = "",
-        offline_after: float = settings.OFFLINE_AFTER_S,
-        settle: float = settings.SETTLE_S,
-        poll_after: float = settings.POLL_S,
+        offline_after: float = OFFLINE_AFTER_S,
+        settle: float = SETTLE_S,
+        poll_after: float = POLL_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        settings.check(offline_after, settle, poll_after)
+        check_times(offline_after, settle, poll_after)
         self.offline_after, self.settle, self.poll_after = offline_after, settle, poll_after
         self._home = Path(home) if home is not None else places.default_home()
         self.where = str(store) if isinstance(store, str | Path) else places.address(store, self._home)
@@ -78,9 +79,9 @@ class FleetBackend:
         self._given, self._clock = key, clock
 
     @classmethod
-    def configure(cls, home: Path, given: Mapping[str, str]) -> Self:
+    def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
         """Make one of settings: ``store``, ``key`` (a path), ``token``, ``offline_after``, ``settle``, ``poll_after``."""
-        return cls(home=home / "fleet", **settings.arguments(given))
+        return cls(home=home / "fleet", **arguments(settings))
 
     def check(self) -> Identity:
         """Say whose key signs and where the store is; UnavailableError when it cannot be reached."""

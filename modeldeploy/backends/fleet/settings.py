@@ -31,7 +31,7 @@ def arguments(given: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def check(offline_after: float, settle: float, poll_after: float) -> None:
+def check_times(offline_after: float, settle: float, poll_after: float) -> None:
     """Refuse times that make no sense."""
     check_range("offline_after", offline_after, 0.1, _LONGEST_S)
     check_range("settle", settle, 0, _LONGEST_S)
