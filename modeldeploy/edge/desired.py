@@ -51,7 +51,7 @@ class Desired:
     order: tuple[str, ...] = ()
     """Which revisions have the lowest places; the others follow in the order of their names."""
     blocked: tuple[str, ...] = ()
-    """Revisions that no device may run any more."""
+    """Revisions that no device installs any more, and that it leaves when it still has another."""
     issued: float = 0.0
     """Seconds since 1970 by the clock of who signed it; for people, for a device's own clock may be wrong by years."""
 

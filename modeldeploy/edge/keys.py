@@ -5,9 +5,11 @@ Ed25519 (RFC 8032): small, deterministic, and without parameters that could be c
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import attrs
 import orjson
 
-from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError
+from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, ModelDeployError
 from modeldeploy.packaging.dependencies import need
 from modeldeploy.values.codec import from_json, to_json
 
@@ -195,3 +197,25 @@ def _create(path: Path, pem: bytes, mode: int) -> None:
         stream.write(pem)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a pair of keys: ``python -m modeldeploy.edge.keys new fleet.pem`` writes ``fleet.pem`` and ``fleet.pub.pem``."""
+    parser = argparse.ArgumentParser(prog="python -m modeldeploy.edge.keys", description=main.__doc__)
+    parser.add_argument("command", choices=["new"])
+    parser.add_argument("file", type=Path, help="for the private half")
+    asked = parser.parse_args(arguments)
+    public = asked.file.with_name(f"{asked.file.stem}.pub.pem")
+    try:
+        key = SigningKey.generate()
+        key.save(asked.file)
+        key.public.save(public)
+    except ModelDeployError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"key {key.public.id}: keep {asked.file} where you publish, give {public} to the devices\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

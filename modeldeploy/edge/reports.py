@@ -41,6 +41,12 @@ class Report:
     """What was tried and did not stay."""
     note: str = ""
     """Why, in one sentence; also what was refused, and by which rule."""
+    settled: bool = True
+    """Whether what runs has stayed up for its trial; until then the device may still go back by itself."""
+    answers: int = 0
+    """Predictions that what runs has given since it started."""
+    errors: int = 0
+    """Those that failed by the model's fault."""
     at: float = 0.0
     """Seconds since 1970 by the device's clock."""
     versions: Mapping[str, str] = attrs.field(factory=dict[str, str])

@@ -49,13 +49,16 @@ class HttpServer:
         self._server = await loop.create_server(lambda: Connection(self, loop), sock=sock, backlog=1024)
         self._tick(loop)
 
-    async def drain(self, grace: float) -> None:
+    async def drain(self, grace: float, *, handover: bool = False) -> None:
         """Answer what is in flight, with ``Connection: close``, then stop; after ``grace`` seconds at the latest.
 
-        For a moment (``Limits.linger``) new connections are still answered, so that nobody is reset who has not yet heard of it.
+        For a moment (``Limits.linger``) new connections are still answered, so that nobody is reset who has not yet heard of it. With
+        ``handover`` another process accepts on the same socket: new connections are left to it, and the moment is for those taken already.
         """
         self.draining = True
         end = time.monotonic() + grace
+        if handover:
+            self._stop_listening()
         await asyncio.sleep(min(self.limits.linger, grace))
         self._stop_listening()
         for connection in list(self.connections):

@@ -37,9 +37,13 @@ class _Job:
 
 
 class Standalone:
-    """One App on one socket; ``serve`` returns after SIGTERM once everything in flight is answered."""
+    """One App on one socket; ``serve`` returns after SIGTERM once everything in flight is answered.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    With ``handover`` its successor accepts on the same socket by then.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, handover: bool = False) -> None:
+        self._handover = handover
         self._limits = limits or Limits()
         self._app: App | None = None
         self._meter = Meter("")
@@ -54,6 +58,11 @@ class Standalone:
         name = "" if self._app is None else self._app.name
         queued = len(self._waiting)
         return exposition([Reading(name, self._meter, weight=_ALL, queued=queued, inflight=self._in_hand)])
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Count the answers so far: ``ok``, ``refused`` (the caller's mistake) and ``error``."""
+        return dict(self._meter.outcomes)
 
     async def serve(
         self, app: App, sock: socket.socket, *, grace: float, announce: Callable[[], None], entrance: Entrance
@@ -71,7 +80,7 @@ class Standalone:
         announce()
         await self._stop.wait()
         app.ready = False
-        await server.drain(grace)
+        await server.drain(grace, handover=self._handover)
         self._end_thread()
         return 0
 

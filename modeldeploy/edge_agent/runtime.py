@@ -1,0 +1,16 @@
+"""Libraries that a release brings along: unpacked beside its slot, for a server in an interpreter of its own."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from modeldeploy.edge.release import WHEELS
+from modeldeploy.edge.wheels import install
+
+
+def unpack(release: Path, site: Path) -> None:
+    """Unpack the wheels for this machine that lie in a verified release; nothing when there are none."""
+    wheels = sorted((release / WHEELS / platform.machine()).glob("*.whl"))
+    if wheels:
+        install(wheels, site)
