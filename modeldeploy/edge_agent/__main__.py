@@ -17,9 +17,10 @@ import orjson
 
 from modeldeploy.edge.keys import VerifyKey
 from modeldeploy.edge.stores import open_store
-from modeldeploy.edge_agent.agent import Agent, alone, listen
+from modeldeploy.edge_agent.agent import Agent
 from modeldeploy.edge_agent.child import preload
 from modeldeploy.edge_agent.config import Config
+from modeldeploy.edge_agent.home import alone, listen
 from modeldeploy.errors import ConfigurationError, ModelDeployError
 
 _log = logging.getLogger("modeldeploy.edge_agent")

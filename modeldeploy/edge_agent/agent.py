@@ -14,16 +14,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import attrs
-import orjson
 
 from modeldeploy.edge.desired import wanted
 from modeldeploy.edge.layout import DESIRED, report_path
 from modeldeploy.edge.reports import Health, Report
 from modeldeploy.edge.stores import Store
-from modeldeploy.edge_agent import durable
 from modeldeploy.edge_agent.child import Child
 from modeldeploy.edge_agent.config import Config
 from modeldeploy.edge_agent.installer import Installer
@@ -31,7 +28,7 @@ from modeldeploy.edge_agent.keeper import Keeper
 from modeldeploy.edge_agent.memory import Memory
 from modeldeploy.edge_agent.server import versions
 from modeldeploy.edge_agent.slots import Slots
-from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, ModelDeployError
+from modeldeploy.errors import IntegrityError, ModelDeployError
 
 _LONGEST_S = 600.0
 _TICK_S = 1.0
@@ -57,9 +54,11 @@ class Agent:
         self._answered = 0
         self._failure = self._refusal = self._offline = ""
         self._misses = 0
+        self._deferred = False
+        """Whether what is wanted waits for a trial to end."""
         self._next = 0.0
         self._sent: Report | None = None
-        self._sent_at = 0.0
+        self._tell_at = self._heartbeat_at = 0.0
         self._stopping = False
         self._wake, self._bell = socket.socketpair()
 
@@ -73,9 +72,10 @@ class Agent:
                     self._turn()
                     self._check()
                     self._wait()
+                return int(self.report().health is Health.FAILED)
             finally:
                 self.keeper.stop()
-        return int(once and self.report().health is Health.FAILED)
+        return 0
 
     def _is_done(self) -> bool:
         tried = bool(self._next)
@@ -91,7 +91,7 @@ class Agent:
         self._failure = self._installer.watch() or self._failure
         if time.monotonic() >= self._next:
             self._sync()
-        elif not self._is_answered():
+        elif self._deferred:
             self._follow()
         self._tell()
 
@@ -127,9 +127,10 @@ class Agent:
         try:
             failed = self._installer.follow(desired, self._store, tick=self._tick)
         except ModelDeployError as error:
+            self._deferred = False
             self._miss(error)
-            self._next = max(self._next, time.monotonic() + self._config.poll)
             return
+        self._deferred = failed is None
         if failed is not None:
             self._failure, self._answered = failed, desired.sequence
 
@@ -155,7 +156,7 @@ class Agent:
             sequence=self._answered,
             health=Health.OK if well else Health.FAILED,
             failed_revision=revision if self._failure else None,
-            note=self._failure or self._refusal or ("" if well else keeper.reason or self._offline),
+            note=self._failure or self._refusal or self._offline or ("" if well else keeper.reason),
             settled=not self._slots.pointer.trial,
             answers=outcomes.get("ok", 0) + outcomes.get("error", 0),
             errors=outcomes.get("error", 0),
@@ -167,14 +168,14 @@ class Agent:
         """Send the report when it says something new, or when it is time; it is tried again at the next poll when nobody hears it."""
         report = self.report()
         now = time.monotonic()
-        due = self._sent is None or _news(report) != _news(self._sent) or now - self._sent_at >= self._config.heartbeat
-        if not due or now < self._sent_at + (self._config.poll if self._misses else 0.0):
+        known = self._sent is not None and _news(report) == _news(self._sent)
+        if now < (self._heartbeat_at if known else self._tell_at):
             return
-        self._sent_at = now
         try:
             self._store.put(report_path(self._config.device), report.to_bytes())
-            self._sent = report
+            self._sent, self._heartbeat_at = report, now + self._config.heartbeat
         except ModelDeployError as error:
+            self._tell_at = self._heartbeat_at = now + max(self._config.poll, _TICK_S)
             self._miss(error)
 
     # Waiting
@@ -222,38 +223,3 @@ class Agent:
 def _news(report: Report) -> Report:
     """Leave out what changes all the time."""
     return attrs.evolve(report, at=0.0, answers=0, errors=0)
-
-
-@contextlib.contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """Keep a second agent away from a home; ConflictError when there is one."""
-    import fcntl
-
-    with (home / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            message = f"another agent runs in {str(home)!r}"
-            raise ConflictError(message, hint="give each device a home of its own") from error
-        yield
-
-
-def listen(config: Config) -> socket.socket:
-    """Bind to loopback: the port that is asked for, else the one that this device had before, else any."""
-    file = config.home / "address.json"
-    before = 0
-    with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        before = int(orjson.loads(file.read_bytes())["port"])
-    for port in (config.port,) if config.port else (before, 0):
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError as error:
-            sock.close()
-            failed = error
-            continue
-        durable.write_json(file, {"host": "127.0.0.1", "port": sock.getsockname()[1]})
-        return sock
-    message = f"cannot serve on port {config.port}: {failed}"
-    raise ConfigurationError(message, hint="end what uses the port, or pass another with --port") from failed

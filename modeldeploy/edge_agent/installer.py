@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from modeldeploy.edge.desired import Desired, ReleaseRef, hash_file, wanted
 from modeldeploy.edge.stores import PART, Store
@@ -15,11 +16,12 @@ from modeldeploy.edge_agent.config import Config
 from modeldeploy.edge_agent.keeper import Keeper
 from modeldeploy.edge_agent.memory import Failure, Memory
 from modeldeploy.edge_agent.slots import Pointer, Slot, Slots
-from modeldeploy.errors import IntegrityError, NotFoundError, QuotaError
+from modeldeploy.errors import IntegrityError, NotFoundError, QuotaError, UnavailableError
 from modeldeploy.serving.breaker import CRASHES
 
 # The archive, and several times its size unpacked.
 _ROOM = 5
+_FETCHES = 3
 _log = logging.getLogger(__name__)
 
 
@@ -32,6 +34,7 @@ class Installer:
         self._memory = memory
         self._keeper = keeper
         self._incoming = config.home / "incoming"
+        self._spoilt: dict[str, int] = {}
 
     # From the start of the agent
 
@@ -47,11 +50,10 @@ class Installer:
             )
             active = None
         other = self._slots.look(self._slots.spare, files=True) if pointer.slot is not None else None
-        for slot in (active, other):
-            if slot is not None and self._start(slot):
-                return
-        if pointer.slot is not None:
-            _log.error("neither slot holds a release that passes its self-test")
+        whole = [slot for slot in (active, other) if slot is not None]
+        if whole and not any(self._start(slot) for slot in whole):
+            _log.error("neither slot passes its self-test now; it is tried again and again")
+            self._keeper.resume(whole[0])
 
     def _count_attempt(self) -> None:
         pointer = self._slots.pointer
@@ -135,9 +137,16 @@ class Installer:
         durable.reached("fetch")
         if hash_file(archive) != ref.digest:
             archive.unlink()
-            message = f"the archive {ref.path!r} is not what the desired state says"
-            raise IntegrityError(message, hint="it was changed in the store or on the way; publish the revision again")
+            self._refuse_archive(ref)
         return archive
+
+    def _refuse_archive(self, ref: ReleaseRef) -> NoReturn:
+        """Fetch once more what may have been damaged on the way; what comes wrong again and again is wrong in the store."""
+        self._spoilt[ref.digest] = self._spoilt.get(ref.digest, 0) + 1
+        message = f"the archive {ref.path!r} is not what the desired state says"
+        if self._spoilt[ref.digest] < _FETCHES:
+            raise UnavailableError(message, hint="it is fetched again")
+        raise IntegrityError(message, hint="it was changed in the store; publish the revision again")
 
     def _check_space(self, ref: ReleaseRef) -> None:
         free, need = shutil.disk_usage(self._config.home).free, _ROOM * ref.size
@@ -180,13 +189,16 @@ class Installer:
         reason = f"{slot.release.revision} died {keeper.deaths} times after it was activated: {keeper.reason}"
         self._remember(slot, reason, lasting=True)
         durable.reached("condemn")
+        _log.error("%s", reason)
         other = self._slots.look(self._slots.spare, files=True)
         if other is None:
             keeper.stop()
             self._slots.point(Pointer())
+        elif self._failed_for_good(other.digest):
+            # The other one is worse known: this one is started again for as long as nothing better is wanted.
+            self._slots.point(Pointer(slot.name))
         else:
             self._switch(other)
-        _log.error("%s", reason)
         return reason
 
     def _switch(self, slot: Slot) -> None:
