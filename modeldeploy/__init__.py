@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modeldeploy import errors as errors
     from modeldeploy.handles.batch import BatchJob as BatchJob
+    from modeldeploy.handles.edge import EdgeTarget as EdgeTarget
     from modeldeploy.handles.endpoint import Endpoint as Endpoint
     from modeldeploy.handles.model import Model as Model
     from modeldeploy.handles.operation import Operation as Operation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Analysis": "modeldeploy.values.analysis",
     "BatchJob": "modeldeploy.handles.batch",
+    "EdgeTarget": "modeldeploy.handles.edge",
     "Endpoint": "modeldeploy.handles.endpoint",
     "Gate": "modeldeploy.values.gate",
     "Hardware": "modeldeploy.values.serving",
@@ -47,6 +49,7 @@ _HOMES = {
 __all__ = [
     "Analysis",
     "BatchJob",
+    "EdgeTarget",
     "Endpoint",
     "Gate",
     "Hardware",

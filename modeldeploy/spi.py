@@ -121,7 +121,8 @@ class Edge(Rollable, Protocol):
 
     ``put_revision`` makes a release visible and tells no device, but for the first one, which all devices are given (rule 4). ``set_traffic``
     publishes what is wanted; its ticket has succeeded when that is read back and no device that can be reached has still to answer. Devices
-    that are offline never block; one that failed its self-test has answered.
+    that are offline never block; one that failed its self-test has answered. To ask for the table that holds lets devices which refused it try
+    once more, where the backend can tell them; where none did nothing is written.
     """
 
     def devices(self, target: str) -> Sequence[Device]:

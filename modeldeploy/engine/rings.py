@@ -51,9 +51,8 @@ def judge(devices: Sequence[Device], revision: str, policy: RolloutPolicy, perce
         verdict, reason = Verdict.INCONCLUSIVE, _outstanding(ring, needed)
     else:
         verdict, reason = Verdict.PASS, f"{ring.ok} of {_devices(ring.devices)} run it and are well{_aside(ring)}"
-    return GateResult(
-        GATE, verdict, float(ring.failed), float(policy.max_failed), ring.answered, reason, bad=ring.failed
-    )
+    rate = ring.failed / ring.answered if ring.answered else None
+    return GateResult(GATE, verdict, rate, None, ring.answered, reason, bad=ring.failed)
 
 
 def _failures(ring: Ring, devices: Iterable[Device]) -> str:

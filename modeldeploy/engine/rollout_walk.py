@@ -81,13 +81,19 @@ class RolloutWalk(RolloutBase):
         elif cursor.ticket is None:
             self._refuse_drift(state)
         table, version = self.cursor.table(self.cursor.step), state.version
-        if not state.traffic.same_as(table):
-            name = cursor.endpoint.name
+        changed, name = not state.traffic.same_as(table), cursor.endpoint.name
+        if changed or self._asks_again:
             yield from self._carry(lambda: self._backend.set_traffic(name, table, expect=version))
+        if changed:
             yield Emit(Name.TRAFFIC_CHANGED, {"traffic": dict(table.live), "copies": table.copies})
         at, step = (yield from now()), self.cursor.step
         yield Emit(Name.ROLLOUT_STEP, {"revision": cursor.revision.id, "percent": self.cursor.percent, "step": step})
         yield from self._save(since=at, reached=step, ticket=None, drifted=False)
+
+    @property
+    def _asks_again(self) -> bool:
+        """Whether a user let a ring go on after it halted: devices that refused what they are told try it once more."""
+        return self.cursor.policy.asks_devices and self.cursor.reached == self.cursor.step
 
     def _existing(self) -> Flow[EndpointState]:
         state = yield from self._observe()

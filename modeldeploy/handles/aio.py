@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modeldeploy.errors import OperationTimeout
 
 if TYPE_CHECKING:
+    from modeldeploy.handles.edge import EdgeTarget
     from modeldeploy.handles.endpoint import Endpoint
     from modeldeploy.handles.operation import Operation
     from modeldeploy.handles.rollout import Rollout
@@ -39,6 +40,25 @@ class EndpointAio:
     async def delete(self, **options: Any) -> Operation:
         """Delete and wait for its end, unless ``wait=False``."""
         return await _ended(self._endpoint.delete, **options)
+
+
+class EdgeAio:
+    """``await target.aio.rollout(model)`` and the like; arguments are those of the plain verbs."""
+
+    def __init__(self, target: EdgeTarget) -> None:
+        self._target = target
+
+    async def rollout(self, model: object, policy: RolloutPolicy | None = None, **options: Any) -> Rollout:
+        """Roll out and wait for its end or its halt, unless ``wait=False``."""
+        return await _ended(self._target.rollout, model, policy, **options)
+
+    async def rollback(self, **options: Any) -> Rollout:
+        """Roll back and wait for its end, unless ``wait=False``."""
+        return await _ended(self._target.rollback, **options)
+
+    async def delete(self, **options: Any) -> Operation:
+        """Delete and wait for its end, unless ``wait=False``."""
+        return await _ended(self._target.delete, **options)
 
 
 async def _ended(

@@ -7,14 +7,13 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import attrs
-
 from modeldeploy.engine.record import HistoryEntry, Kind
 from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.single import SingleCursor
 from modeldeploy.errors import ConfigurationError, InvalidRequestError, ModelDeployError, NotFoundError
-from modeldeploy.handles import plan_warnings, planning, support
+from modeldeploy.handles import planning
 from modeldeploy.handles.aio import EndpointAio
+from modeldeploy.handles.changing import roll_out, supersede
 from modeldeploy.handles.coerce import as_model, asked, begun, shaped
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.plans import Plan
@@ -24,8 +23,6 @@ from modeldeploy.handles.snapshot import Snapshot, existing, named
 from modeldeploy.handles.sticky import Keys, Route
 from modeldeploy.handles.views import History, LogLines, Metrics
 from modeldeploy.spi import Backend
-from modeldeploy.values.codec import to_json
-from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.model import Signature
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, EndpointState, Hardware, Revision, RevisionState
@@ -38,6 +35,7 @@ class Endpoint:
     """A named place that answers predictions, on this machine or at a provider; what it is now is always read from there."""
 
     def __init__(self, session: Session, name: str, operation: Operation | None = None) -> None:
+        session.backend.capabilities.require("serving", backend=session.backend.name)
         self.name = name
         self.operation = operation
         """The deployment that this handle was made by; None when there was nothing to do."""
@@ -81,7 +79,7 @@ class Endpoint:
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
         endpoint = cls(session, where)
         snapshot = Snapshot.of(session, where, endpoint_options)
-        rollout = endpoint._roll_out(snapshot, revision, policy, keep=keep, golden=golden, always=False)
+        rollout = roll_out(snapshot, revision, policy, keep=keep, golden=golden, always=False)
         endpoint.operation = rollout.operation if rollout else None
         if wait and rollout is not None:
             rollout.wait(timeout)
@@ -302,7 +300,7 @@ class Endpoint:
         """
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
         revision = shaped(Revision.of(made.identity), self.stable, workers=workers, hardware=hardware, options=options)
-        rollout = self._roll_out(self._snapshot(), revision, policy, keep=keep, golden=golden, always=True)
+        rollout = roll_out(self._snapshot(), revision, policy, keep=keep, golden=golden, always=True)
         if rollout is None:
             raise AssertionError(revision.id)
         return rollout.wait(timeout) if wait else rollout
@@ -316,7 +314,8 @@ class Endpoint:
         """
         snapshot = self._snapshot()
         cursor = RollbackCursor(EndpointSpec(self.name), snapshot.target(to), reason)
-        rollout = Rollout(self._session, self._supersede(Kind.ROLLBACK, snapshot, cursor, reason))
+        self._keys.forget()
+        rollout = Rollout(self._session, supersede(Kind.ROLLBACK, snapshot, cursor, reason))
         if wait:
             rollout.wait(timeout)
             self._keys.forget()
@@ -326,17 +325,9 @@ class Endpoint:
         """Take the endpoint and all its revisions away. One that is gone already is fine; a rollout that goes on is ended by it."""
         ticket = self._session.serving.drop_endpoint(self.name)
         cursor = SingleCursor(ticket, history=HistoryEntry("deleted", "", reason))
-        operation = self._supersede(Kind.DELETE, self._snapshot(), cursor, reason)
-        return operation.wait(timeout) if wait else operation
-
-    def _supersede(
-        self, kind: Kind, snapshot: Snapshot, cursor: RollbackCursor | SingleCursor, reason: str
-    ) -> Operation:
-        """Begin what ends whatever goes on."""
         self._keys.forget()
-        supersede = snapshot.active.id if snapshot.active else None
-        record = self._session.begin(kind, self.name, to_json(cursor), reason=reason, supersede=supersede)
-        return Operation(self._session, record.id).start()
+        operation = supersede(Kind.DELETE, self._snapshot(), cursor, reason)
+        return operation.wait(timeout) if wait else operation
 
     # Async twins
 
@@ -351,36 +342,6 @@ class Endpoint:
         return self
 
     # Plumbing
-
-    def _roll_out(
-        self,
-        snapshot: Snapshot,
-        revision: Revision,
-        policy: RolloutPolicy | None,
-        *,
-        keep: int,
-        golden: ToleranceLike,
-        always: bool,
-    ) -> Rollout | None:
-        cursor = begun(snapshot, revision, policy, keep=keep, golden=golden)
-        if snapshot.brings(revision) and snapshot.active is not None:
-            snapshot.refuse_other_policy(policy)
-            return Rollout(self._session, Operation(self._session, snapshot.active.id).start())
-        if not always and snapshot.serves(revision):
-            return None
-        baseline = snapshot.state.traffic if snapshot.state else None
-        support.refuse_unsupported(self._session.backend, attrs.evolve(cursor, baseline=baseline))
-        # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
-        ticket = self._session.serving.put_revision(cursor.endpoint, revision)
-        record = self._session.begin(Kind.ROLLOUT, self.name, to_json(attrs.evolve(cursor, ticket=ticket)))
-        if baseline is not None and baseline.live and plan_warnings.ungated(cursor.policy):
-            self._warn_ungated(record.id)
-        return Rollout(self._session, Operation(self._session, record.id).start())
-
-    def _warn_ungated(self, operation: str) -> None:
-        """Tell once that nothing watches this rollout."""
-        fields = {"note": plan_warnings.UNGATED, "target": self.name}
-        self._session.sinks(Event(Name.OPERATION_PROGRESS, time.time(), operation, Level.WARNING, fields))
 
     def _snapshot(self) -> Snapshot:
         return Snapshot.of(self._session, self.name)

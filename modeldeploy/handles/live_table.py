@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -13,10 +13,12 @@ from modeldeploy.handles.verdicts import badge, columns, weighed
 from modeldeploy.observe import notebook, text
 from modeldeploy.observe.status import duration
 from modeldeploy.values.analysis import Analysis
+from modeldeploy.values.edge import Device, Ring
 from modeldeploy.values.gate import GateResult
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.serving import Traffic
 
+_DEVICES = ("devices", "ok", "failed", "offline", "pending")
 _STATUS: dict[str, notebook.Tone] = {
     "running": "plain",
     "paused": "warn",
@@ -35,6 +37,8 @@ class Row:
     percent: int
     copies: int = 0
     window: Window | None = None
+    ring: Ring | None = None
+    """The devices that want it, where it runs on devices."""
 
     def answers(self) -> tuple[object, ...]:
         """Give requests, errors, p50 and p95; None for each that nobody measures."""
@@ -64,9 +68,15 @@ class LiveTable:
     analysis: Analysis = attrs.field(factory=Analysis)
 
     def _columns(self) -> tuple[str, ...]:
+        if self._on_devices:
+            return ("revision", "role", "share", *_DEVICES)
         copies = ("copies",) if self._copied else ()
         differ = ("disagreement",) if self._compared else ()
         return ("revision", "role", "traffic", *copies, "requests", "errors", "p50", "p95", *differ)
+
+    @property
+    def _on_devices(self) -> bool:
+        return any(row.ring is not None for row in self.rows)
 
     @property
     def _copied(self) -> bool:
@@ -77,6 +87,8 @@ class LiveTable:
         return any(row.disagreement() for row in self.rows)
 
     def _rest(self, row: Row) -> tuple[object, ...]:
+        if self._on_devices:
+            return attrs.astuple(row.ring)[1:] if row.ring else (None,) * len(_DEVICES)
         copies = (f"{row.copies} %" if row.copies else None,) if self._copied else ()
         differ = (row.disagreement(),) if self._compared else ()
         return (*copies, *row.answers(), *differ)
@@ -128,12 +140,22 @@ def live_table(
     windows: Mapping[str, Window],
     gates: tuple[GateResult, ...],
     now: float,
+    devices: Sequence[Device] | None = None,
 ) -> LiveTable:
     """Put together where an operation stands at the moment ``now`` (seconds since the epoch)."""
     policy = cursor.policy if isinstance(cursor, RolloutCursor) else None
     kind = "rollout" if policy else "rollback"
     rows = tuple(
-        Row(name, role, traffic.share(name), traffic.shadow.get(name, 0), windows.get(name))
+        Row(
+            name,
+            role,
+            traffic.share(name),
+            traffic.shadow.get(name, 0),
+            windows.get(name),
+            None
+            if devices is None
+            else Ring.of(traffic.share(name), (each for each in devices if each.wanted == name)),
+        )
         for name, role in roles(cursor, traffic).items()
     )
     return LiveTable(

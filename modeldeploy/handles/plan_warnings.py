@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.values.capability import Capabilities
+from modeldeploy.values.edge import Device, DeviceHealth
 from modeldeploy.values.forecast import Forecast, rough_duration
 from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.model import Field, Signature
@@ -20,6 +21,8 @@ _MEASURED_S = 300.0
 
 def ungated(policy: RolloutPolicy) -> bool:
     """Whether a policy takes its time and nothing watches meanwhile."""
+    if policy.asks_devices:
+        return False
     return not policy.gates and (bool(policy.bake) or any(step < WHOLE for step in policy.steps))
 
 
@@ -32,7 +35,9 @@ def of_rollout(snapshot: Snapshot, cursor: RolloutCursor) -> Iterable[str]:
     """Warn of what is allowed and may surprise."""
     policy, state = cursor.policy, snapshot.state
     if state is None or not state.traffic.live:
-        if policy.strategy is not Strategy.ALL_AT_ONCE:
+        if policy.asks_devices:
+            yield "nothing is wanted of these devices yet: all of them are given the revision at once, and have a say then"
+        elif policy.strategy is not Strategy.ALL_AT_ONCE:
             yield "nobody takes traffic yet: the revision takes all of it at once, without steps or gates"
     else:
         yield from _against_stable(snapshot, cursor)
@@ -40,6 +45,18 @@ def of_rollout(snapshot: Snapshot, cursor: RolloutCursor) -> Iterable[str]:
         yield UNGATED if policy.promotes else "no gates: nothing looks at the answers of the shadow"
     if policy.gates:
         yield from _of_gates(snapshot.session.backend.capabilities, policy)
+
+
+def of_rings(asked: RolloutPolicy, policy: RolloutPolicy, devices: Sequence[Device]) -> Iterable[str]:
+    """Warn of rings that are larger than asked for, and of devices that have no say."""
+    if policy.steps != asked.steps:
+        steps = " > ".join(f"{step} %" for step in policy.steps)
+        yield f"the steps are raised to {steps}, so that each ring holds {policy.min_devices} devices that can be reached"
+    offline = sum(device.health is DeviceHealth.OFFLINE for device in devices)
+    if not devices:
+        yield "no device has reported yet: nobody has a say"
+    elif offline:
+        yield f"{offline} of {len(devices)} devices are offline: they have no say, and catch up when they are back"
 
 
 def _against_stable(snapshot: Snapshot, cursor: RolloutCursor) -> Iterable[str]:

@@ -13,6 +13,7 @@ from modeldeploy.errors import ModelDeployError
 from modeldeploy.handles import plan_warnings, support
 from modeldeploy.handles.plans import Call, Diff, How, Part, Plan
 from modeldeploy.handles.snapshot import Snapshot
+from modeldeploy.values.edge import raised
 from modeldeploy.values.forecast import rough_duration
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, RevisionState, Traffic
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
     from modeldeploy.packaging.golden import Golden
 
 _GOLDEN = "golden outputs"
-_STAGED = "through a short-lived endpoint of its own, a second deployment that is paid for while it is there"
+# For an endpoint, and for a fleet of devices.
+_SWITCH = ("all traffic at once", "all devices at once; each that is offline when it is back")
+_GONE = (
+    "it takes traffic: its callers find nobody any more, and nothing brings it back but deploying again",
+    "devices run it: they keep what they have, and nothing changes it but deploying again",
+)
 
 
 def of_rollout(verb: str, snapshot: Snapshot, begun: RolloutCursor) -> Plan:
     """Plan a rollout (or deployment) whose cursor is ``begun``; reads the endpoint, its metrics and the model's bundle."""
     revision, state = begun.revision, snapshot.state
-    cursor = attrs.evolve(begun, baseline=state.traffic if state else None)
+    cursor, devices = _ringed(snapshot, attrs.evolve(begun, baseline=state.traffic if state else None))
     if snapshot.brings(revision) or (verb == "deploy" and snapshot.serves(revision)):
         return _nothing(verb, snapshot, cursor)
     golden = _golden(snapshot, cursor)
@@ -44,9 +50,19 @@ def of_rollout(verb: str, snapshot: Snapshot, begun: RolloutCursor) -> Plan:
         calls=tuple(calls),
         diff=diff,
         parts=(*refused, *support.parts(snapshot.session.backend, cursor), golden),
-        warnings=(*plan_warnings.of_rollout(snapshot, cursor), *note, *plan_warnings.late(forecast)),
+        warnings=(*plan_warnings.of_rollout(snapshot, cursor), *devices, *note, *plan_warnings.late(forecast)),
         forecast=forecast,
     )
+
+
+def _ringed(snapshot: Snapshot, cursor: RolloutCursor) -> tuple[RolloutCursor, list[str]]:
+    """Raise the steps as the rollout would, by the devices as they are now; with what there is to say of that."""
+    policy, session = cursor.policy, snapshot.session
+    if not (policy.asks_devices and session.backend.capabilities.edge and snapshot.state):
+        return cursor, []
+    devices = session.edge.devices(snapshot.name)
+    larger = attrs.evolve(policy, steps=raised(policy.steps, devices, policy.min_devices))
+    return attrs.evolve(cursor, policy=larger), list(plan_warnings.of_rings(policy, larger, devices))
 
 
 def of_rollback(snapshot: Snapshot, revision: Revision) -> Plan:
@@ -71,7 +87,7 @@ def of_rollback(snapshot: Snapshot, revision: Revision) -> Plan:
         subject=str(revision.model),
         calls=tuple(calls),
         diff=_diff(state, _with(state, revision), table),
-        parts=(*refused, Part("switch", How.NATIVE, "all traffic at once")),
+        parts=(*refused, Part("switch", How.NATIVE, _SWITCH[snapshot.session.backend.capabilities.edge])),
         warnings=tuple(warnings),
     )
 
@@ -84,9 +100,7 @@ def of_delete(snapshot: Snapshot) -> Plan:
     if state is None:
         warnings.append(f"there is no endpoint {snapshot.name!r}; nothing would change")
     elif state.traffic.live:
-        warnings.append(
-            "it takes traffic: its callers find nobody any more, and nothing brings it back but deploying again"
-        )
+        warnings.append(_GONE[snapshot.session.backend.capabilities.edge])
     return Plan(
         verb="delete",
         endpoint=snapshot.name,
@@ -138,6 +152,8 @@ def _pace(policy: RolloutPolicy, table: Traffic, name: str) -> str:
     span = policy.soak if share < WHOLE else policy.bake
     if not (share or table.copies):
         return "the copies end"
+    if policy.asks_devices:
+        return f"until its devices are well for {rough_duration(span)}" if span else "until its devices are well"
     gates = "until the gates pass" if share < WHOLE else "while the gates watch"
     words = [f"for {rough_duration(span)}"] if span else []
     return " and ".join([*words, *([gates] if policy.gates and (share < WHOLE or span) else [])])
@@ -196,6 +212,8 @@ def _startable(snapshot: Snapshot, revision: Revision, *, active: bool = True) -
 
 def _golden(snapshot: Snapshot, cursor: RolloutCursor) -> Part:
     """Say whether the running revision is held against its golden outputs."""
+    if snapshot.session.backend.capabilities.edge:
+        return Part(_GOLDEN, How.NATIVE, "each device must reproduce them before it runs the revision")
     if not cursor.golden:
         return Part(_GOLDEN, How.SKIPPED, "you said golden=False")
     capabilities = snapshot.session.backend.capabilities

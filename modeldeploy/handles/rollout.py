@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
 from modeldeploy.spi import Backend, Meters
 from modeldeploy.values.codec import from_json
+from modeldeploy.values.edge import Device
 from modeldeploy.values.gate import GateResult
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
@@ -255,8 +256,19 @@ class Rollout:
         cursor = self._cursor(record)
         windows = {name: self._window(record, name) for name in roles(cursor, traffic)} if self._measured else {}
         return live_table(
-            record, cursor, traffic, status=self.status, windows=windows, gates=self.gates, now=time.time()
+            record,
+            cursor,
+            traffic,
+            status=self.status,
+            windows=windows,
+            gates=self.gates,
+            now=time.time(),
+            devices=self._devices() if traffic.live else None,
         )
+
+    def _devices(self) -> Sequence[Device] | None:
+        edge = self._session.backend.capabilities.edge
+        return self._session.edge.devices(self.endpoint) if edge else None
 
     @property
     def _measured(self) -> bool:

@@ -17,6 +17,7 @@ _FIRST = "the first revision takes all traffic at once"
 _NO_SPLIT = "use RolloutPolicy.all_at_once() or blue_green(bake=...)"
 _NO_SHADOW = "use RolloutPolicy.canary(...), or ask the new revision yourself: predict(..., revision=)"
 _NO_KEY = "leave key= out, or call through a router of your own that sends each key to one revision"
+_NO_RINGS = "use RolloutPolicy.canary(...) for an endpoint"
 _NO_METERS = "leave gates= out and watch by yourself: rollout(wait=False), then promote() or abort()"
 
 _NO_COMPARISON = "gate the copies on error_rate or latency, or compare the answers yourself: predict(..., revision=)"
@@ -55,6 +56,8 @@ def tables(cursor: RolloutCursor) -> list[Traffic]:
 def parts(backend: Backend, cursor: RolloutCursor) -> list[Part]:
     """Say who does what; what is refused stands among it."""
     policy, capabilities = cursor.policy, backend.capabilities
+    if policy.asks_devices and not capabilities.edge:
+        return [Part("rings of devices", How.REFUSED, "it has no devices that could be asked", _NO_RINGS, "edge")]
     found = [_split(backend, cursor)] if _shares(policy) else []
     if policy.copies:
         found.append(_copies(backend, cursor))
@@ -63,9 +66,20 @@ def parts(backend: Backend, cursor: RolloutCursor) -> list[Part]:
     found.append(Part("steps and soak", How.OURS, "a process must drive them; if it ends, traffic stays as it is"))
     if policy.gates:
         found.append(_gates(capabilities, policy))
-    if _shares(policy):
+    if capabilities.edge:
+        found += _devices(policy)
+    elif _shares(policy):
         found.append(_failures(capabilities))
     return found
+
+
+def _devices(policy: RolloutPolicy) -> list[Part]:
+    """Say what devices do by themselves, and whether they are asked."""
+    votes = Part("votes of the devices", How.SKIPPED, "only RolloutPolicy.rings(...) asks them")
+    if policy.asks_devices:
+        said = f"{policy.min_devices} must answer in each ring, and {policy.max_failed} may fail"
+        votes = Part("votes of the devices", How.OURS, said)
+    return [votes, Part("failed self-tests", How.NATIVE, "the device goes on with what it had, by itself")]
 
 
 def _shares(policy: RolloutPolicy) -> bool:
@@ -77,6 +91,8 @@ def _split(backend: Backend, cursor: RolloutCursor) -> Part:
         return Part("traffic split", How.SKIPPED, _FIRST)
     split = [table for table in tables(cursor) if len(table.live) > 1]
     reason = _refusal(backend, [Traffic(weights=table.weights) for table in split])
+    if reason is None and backend.capabilities.edge:
+        return Part("share of the devices", How.NATIVE, "by the place of each in its fleet, which never changes")
     if reason is None:
         return Part("traffic split", How.NATIVE)
     return Part("traffic split", How.REFUSED, reason, _NO_SPLIT, "split")

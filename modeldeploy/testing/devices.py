@@ -83,7 +83,7 @@ class StandIn:
         self.id, self.fleet = device, fleet
         self._store, self._key = store, key
         self._sequence, self._known = 0, ""
-        self._report: Report | None = None
+        self._refused = ("", 0)
         self.served: list[str] = []
         """Every revision that it ever ran, in order."""
 
@@ -97,7 +97,8 @@ class StandIn:
         )
         self._sequence, self._known = desired.sequence, desired.digest
         goal, running = wanted(desired, self.id), self.served[-1] if self.served else None
-        failed = goal is not None and goal != running and not self._take(desired, goal, refuses)
+        refused = goal is not None and (goal, desired.sequence) == self._refused
+        failed = refused or (goal is not None and goal != running and not self._take(desired, goal, refuses))
         self._tell(goal if failed else None)
 
     def _take(self, desired: Desired, goal: str, refuses: Callable[[str], bool]) -> bool:
@@ -107,6 +108,8 @@ class StandIn:
             message = f"the release of {goal!r} is not what was announced"
             raise IntegrityError(message)
         if refuses(goal):
+            # Tried again only under another state, as an agent does.
+            self._refused = (goal, desired.sequence)
             return False
         self.served.append(goal)
         return True

@@ -295,9 +295,9 @@ EDGE_SCENARIOS: tuple[Scenario, ...] = (
         _SPLIT,
         (Word(Verb.ABORT),),
     ),
-    Scenario("first_rings", first_of_all(), _DONE, ("100",)),
-    Scenario("first_rings_halt", first_of_all(broken=True), _CANCELLED, ("100",), frozenset({"broken"}), (Word(Verb.ABORT),)),
-    Scenario("first_rings_go_back", first_of_all(broken=True, on_failure="rollback"), _FAILED, ("100",), frozenset({"broken"})),
+    Scenario("deploy_rings", first_of_all(), _DONE, ("100",)),
+    Scenario("deploy_rings_halt", first_of_all(broken=True), _CANCELLED, ("100",), frozenset({"broken"}), (Word(Verb.ABORT),)),
+    Scenario("deploy_rings_go_back", first_of_all(broken=True, on_failure="rollback"), _FAILED, ("100",), frozenset({"broken"})),
 )  # fmt: skip
 
 

@@ -161,9 +161,9 @@ def _same(outcome: Outcome, plain: Outcome) -> bool:
 
 def _new(harness: Harness, scenario: Scenario) -> str:
     """Name the revision that a scenario's walk is about."""
-    if scenario.name == "deploy":
-        return harness.revisions[0].id
     broken = "broken" in scenario.needs and harness.broken is not None
+    if scenario.name.startswith("deploy") and not broken:
+        return harness.revisions[0].id
     return (harness.broken if broken else harness.revisions[1]).id  # type: ignore[union-attr]  # asked for above
 
 

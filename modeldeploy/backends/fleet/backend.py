@@ -6,11 +6,14 @@ This object holds no state; all there is lies in the store, signed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import attrs
 
@@ -21,7 +24,7 @@ from modeldeploy.backends.fleet.shelf import LEDGERS, Shelf
 from modeldeploy.edge.desired import Desired
 from modeldeploy.edge.keys import SigningKey, VerifyKey
 from modeldeploy.edge.stores import Store
-from modeldeploy.errors import ConfigurationError, NotFoundError, UnsupportedError
+from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError, UnsupportedError
 from modeldeploy.spi import Identity
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.codec import from_json, to_json
@@ -46,6 +49,7 @@ CAPABILITIES = Capabilities(
     },
 )
 KEY = "key.pem"
+_lock = threading.Lock()
 
 
 class FleetBackend:
@@ -58,6 +62,7 @@ class FleetBackend:
 
     name = "fleet"
     capabilities = CAPABILITIES
+    _known: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], FleetBackend]] = weakref.WeakValueDictionary()
 
     def __init__(
         self,
@@ -83,6 +88,16 @@ class FleetBackend:
         """Make one of settings: ``store``, ``key`` (a path), ``token``, ``offline_after``, ``settle``, ``poll_after``."""
         return cls(home=home / "fleet", **arguments(settings))
 
+    @classmethod
+    def shared(cls, home: Path, **given: Any) -> Self:
+        """Give the one of this process with these arguments, so that whoever asks again finds the threads that drive its work."""
+        key = (home, *sorted((name, str(value)) for name, value in given.items()))
+        with _lock:
+            found = cls._known.get(key)
+            if found is None:
+                found = cls._known[key] = cls(home=home / "fleet", **given)
+            return found  # type: ignore[return-value]  # one class, no subclasses
+
     def check(self) -> Identity:
         """Say whose key signs and where the store is; UnavailableError when it cannot be reached."""
         list(self._store.list(LEDGERS))
@@ -103,6 +118,14 @@ class FleetBackend:
     def public_key(self) -> VerifyKey:
         """The half of the key that every device must be given."""
         return self._key.public
+
+    def public_key_file(self) -> Path:
+        """Give the PEM file of that half, which is written when it is first asked for."""
+        path = self._home / f"{self.public_key.id}.pub.pem"
+        if not path.exists():
+            with contextlib.suppress(ConflictError):
+                self.public_key.save(path)
+        return path
 
     def address(self, fleet: str) -> str:
         """Say where the agents of a fleet find their store."""
@@ -180,7 +203,7 @@ class FleetBackend:
         there = desired is not None and showing.live(desired) == wanted.live
         if ticket.step == "start":
             refusals.refuse_unknown(ledger, wanted)
-            if not there:
+            if not there or self._was_refused(shelf, desired):
                 refusals.refuse_moved(ticket, ledger, desired)
                 shelf.publish(wanted, ledger, desired, self._clock())
             return attrs.evolve(ticket, step="published")
@@ -188,6 +211,10 @@ class FleetBackend:
             shown = showing.live(desired) if desired else {}
             return ticket.failed(f"the table is {shown}: somebody else changed it")
         return self._settled(ticket, shelf, desired)
+
+    def _was_refused(self, shelf: Shelf, desired: Desired | None) -> bool:
+        """Whether a device said no to the state that is published: it tries again when it is told so by a new number."""
+        return any(device.health is DeviceHealth.FAILED for device in self._read(shelf, desired))
 
     def _settled(self, ticket: Ticket, shelf: Shelf, desired: Desired) -> Ticket:
         """Wait for the devices that can be reached; those that do not answer in time are left to the gates."""

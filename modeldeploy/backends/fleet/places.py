@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from modeldeploy import config
@@ -35,13 +36,9 @@ def opened(store: str | Path | Store | None, home: Path, token: str) -> Store:
 
 
 def own_key(path: Path) -> SigningKey:
-    """Load the key of this machine, made when it is first needed; its public half is written beside it, for devices."""
+    """Load the key of this machine, made when it is first needed."""
     if not path.exists():
-        made = SigningKey.generate()
-        try:
-            made.save(path)
-        except ConflictError:
-            # Another process was quicker.
-            return SigningKey.load(path)
-        made.public.save(path.with_suffix(".pub.pem"))
+        # Another process may be quicker.
+        with contextlib.suppress(ConflictError):
+            SigningKey.generate().save(path)
     return SigningKey.load(path)

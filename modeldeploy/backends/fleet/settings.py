@@ -9,7 +9,8 @@ from typing import Any
 from modeldeploy.backends.options import check_range, parse
 from modeldeploy.errors import ConfigurationError
 
-OFFLINE_AFTER_S = 120.0
+OFFLINE_AFTER_S = 900.0
+"""Three times as long as an agent lets pass without a report."""
 SETTLE_S = 60.0
 POLL_S = 0.25
 _NUMBERS = {"offline_after": OFFLINE_AFTER_S, "settle": SETTLE_S, "poll_after": POLL_S}
