@@ -181,7 +181,7 @@ class EdgeTarget:
         """What changed, when, by whom and why; oldest first, hash-chained."""
         return History(self._session.journal, self._session.backend.name, self.name)
 
-    def agent(self, device: str, *, home: Path | str, **options: object) -> list[str]:
+    def agent(self, device: str, *, home: Path | str, **options: object) -> tuple[str, ...]:
         """Give the command that runs the agent of a device, for machines that see the store and the key as this one does.
 
         ``home`` is where the device keeps what it has; options are the agent's own, such as ``poll=30`` for ``--poll 30``. UnsupportedError
@@ -200,7 +200,7 @@ class EdgeTarget:
             **options,
         }
         words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        return [sys.executable, "-m", "modeldeploy.edge_agent", *words]
+        return (sys.executable, "-m", "modeldeploy.edge_agent", *words)
 
     # Changing
 
