@@ -17,7 +17,14 @@ from typing import Any
 import orjson
 
 from modeldeploy.edge.stores import MAX_DOCUMENT, Partial, Tick, bounded
-from modeldeploy.errors import AccessDeniedError, CredentialsError, ThrottledError, UnavailableError, UnsupportedError
+from modeldeploy.errors import (
+    AccessDeniedError,
+    CredentialsError,
+    ModelDeployError,
+    ThrottledError,
+    UnavailableError,
+    UnsupportedError,
+)
 from modeldeploy.packaging.manifest import check_path
 
 TIMEOUT_S = 10.0
@@ -73,7 +80,7 @@ class HttpStore:
     def list(self, prefix: str) -> Iterable[str]:
         """Ask the hub what there is; UnsupportedError when the server is none."""
         check_path(prefix.rstrip("/"))
-        with self._ask("GET", "", {}, query=f"?list={urllib.parse.quote(prefix)}") as answer:
+        with self._ask("GET", None, {}, query=f"?list={urllib.parse.quote(prefix)}") as answer:
             data = b"" if answer is None else answer.read(MAX_DOCUMENT)
         with contextlib.suppress(orjson.JSONDecodeError):
             return sorted(str(each) for each in orjson.loads(data))
@@ -103,10 +110,10 @@ class HttpStore:
 
     @contextlib.contextmanager
     def _ask(
-        self, method: str, path: str, headers: Mapping[str, str], *, query: str = "", data: Any = None
+        self, method: str, path: str | None, headers: Mapping[str, str], *, query: str = "", data: Any = None
     ) -> Iterator[Any]:
         """Give the answer, None for one that says that there is nothing; errors of ours for everything else."""
-        url = f"{self.url}/{urllib.parse.quote(check_path(path)) if path else ''}{query}"
+        url = f"{self.url}/{urllib.parse.quote(check_path(path)) if path is not None else ''}{query}"
         request = urllib.request.Request(url, data=data, method=method, headers=dict(headers))  # noqa: S310 - the opener knows http(s) alone
         for name, value in self._headers.items():
             request.add_unredirected_header(name, value)
@@ -119,9 +126,11 @@ class HttpStore:
                 yield None if answer.status in _ABSENT else _checked(answer, method, path)
 
     @contextlib.contextmanager
-    def _translated(self, method: str, path: str) -> Iterator[None]:
+    def _translated(self, method: str, path: str | None) -> Iterator[None]:
         try:
             yield
+        except ModelDeployError:  # one of which is an OSError
+            raise
         except (OSError, http.client.HTTPException) as error:
             message = f"{method} {path!r} at {self.url} failed: {error}"
             raise UnavailableError(message, hint="it is tried again") from error
@@ -161,7 +170,7 @@ def _receive(answer: Any, partial: Partial, tick: Tick | None) -> None:
         raise OSError(message)
 
 
-def _checked(answer: Any, method: str, path: str) -> Any:
+def _checked(answer: Any, method: str, path: str | None) -> Any:
     """Let through what a store says in the course of things."""
     status = answer.status
     if status < 300 or status in {_NOT_MODIFIED, _PAST_THE_END}:  # noqa: PLR2004 - HTTP's own border

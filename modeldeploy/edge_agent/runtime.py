@@ -9,8 +9,7 @@ from modeldeploy.edge.release import WHEELS
 from modeldeploy.edge.wheels import install
 
 
-def unpack(release: Path, site: Path) -> None:
-    """Unpack the wheels for this machine that lie in a verified release; nothing when there are none."""
+def unpack(release: Path, site: Path) -> tuple[Path, ...]:
+    """Unpack the wheels for this machine that lie in a verified release; gives where, or nothing when there are none."""
     wheels = sorted((release / WHEELS / platform.machine()).glob("*.whl"))
-    if wheels:
-        install(wheels, site)
+    return (install(wheels, site),) if wheels else ()

@@ -118,8 +118,9 @@ class Slots:
         durable.reached("clear")
         open_release(archive, self._keys, fleet=self._fleet, into=path)
         durable.reached("unpack")
-        runtime.unpack(path, self._root / f"{name}.site")
-        durable.sync_tree(self._root)
+        site = runtime.unpack(path, self._root / f"{name}.site")
+        for tree in (path, *site):
+            durable.sync_tree(tree)
         durable.reached("flush")
         durable.write(self._root / f"{name}.digest", digest.encode() + b"\n")
         found = self.look(name)
