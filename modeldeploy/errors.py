@@ -8,7 +8,8 @@
     │   └── MissingDependencyError (ImportError)
     ├── CredentialsError
     ├── UnsupportedError (NotImplementedError)   .capability
-    │   └── BackendRetiredError             the provider ended this service; .replacement
+    ├── ConversionError                     a model cannot be turned into another format
+    │   └── ConversionParityError           .report; the converted model does not answer as the original
     ├── IntegrityError                      bytes that are not what they claim to be, or are not trusted
     ├── BackendError                        the provider refused or failed; its own error is __cause__
     │   ├── InvalidRequestError (ValueError)     .field; the request is wrong, whoever noticed it first
@@ -105,19 +106,23 @@ class UnsupportedError(ModelDeployError, NotImplementedError):
         self.capability = capability
 
 
-class BackendRetiredError(UnsupportedError):
-    """The provider has ended this service; ``replacement`` is what to use instead, and the hint says how."""
+class ConversionError(ModelDeployError):
+    """A model cannot be turned into another format; nothing was packaged."""
+
+
+class ConversionParityError(ConversionError):
+    """The converted model does not answer as the original did; ``report`` is the ParityReport, and nothing was packaged."""
 
     def __init__(
         self,
         message: str,
         *,
-        replacement: str = "",
+        report: Any = None,
         hint: str | None = None,
         context: Mapping[str, str | int | float] | None = None,
     ) -> None:
-        super().__init__(message, capability="edge", hint=hint, context=context)
-        self.replacement = replacement
+        super().__init__(message, hint=hint, context=context)
+        self.report = report
 
 
 class IntegrityError(ModelDeployError):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 from modeldeploy.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from modeldeploy.convert.report import ParityReport
     from modeldeploy.packaging.bundle import Bundle
     from modeldeploy.packaging.store import Store
     from modeldeploy.values.model import ModelVersion, Signature
+    from modeldeploy.values.tolerance import ToleranceLike
 
 
 class Model:
@@ -181,6 +183,45 @@ class Model:
 
         answers = in_memory(self._estimator, self._bundle).predict(to_columns(data, self.signature))
         return next(iter(answers.values())) if len(answers) == 1 else answers
+
+    def to_onnx(
+        self,
+        *,
+        sample: object,
+        version: str | None = None,
+        labels: object = None,
+        tolerance: ToleranceLike | None = None,
+    ) -> Self:
+        """Convert it to ONNX, and prove on ``sample`` that the converted model answers as this one does; it is packaged only then.
+
+        ``sample`` is some hundred real rows, with the gaps that real rows have; a copy with more gaps is compared, too. ``labels``, the true
+        answers to them, put accuracies into the report; ``tolerance`` is what may differ, such as ``{"float32": (1e-3, 1e-4)}``.
+        The result takes and answers what this model does, as version ``1.0.0+onnx`` unless ``version`` says otherwise; ``parity`` is its
+        report. Nothing is sent but to the package index, once, where the converter needs a protobuf of its own. Safe to repeat: the
+        same conversion again gives the same model. ConversionParityError (with ``.report``) when the models differ, ConversionError when
+        no converter knows the model. A warning tells when ONNX is slower.
+        """
+        from modeldeploy.convert.converting import to_onnx
+        from modeldeploy.convert.originals import Original
+
+        original = Original.of(self._estimator, self._bundle)
+        bundle = to_onnx(original, self._store, sample=sample, version=version, labels=labels, tolerance=tolerance)
+        return self._converted(bundle)
+
+    def _converted(self, bundle: Bundle) -> Self:
+        """Give the handle of an ONNX model, which holds no code and so answers in this process, too."""
+        from modeldeploy.convert.bundling import ARTIFACT
+
+        model = self._of(bundle, self._store)
+        model._estimator = bundle.read(ARTIFACT)  # noqa: SLF001 - another constructor
+        return model
+
+    @property
+    def parity(self) -> ParityReport | None:
+        """How it compared with the model that it was converted from; None when it was not converted here."""
+        from modeldeploy.convert.report import read
+
+        return read(self._bundle)
 
     def archive(self, path: str | Path) -> Path:
         """Write it as one ``.tar.gz`` file, the same bytes every time."""

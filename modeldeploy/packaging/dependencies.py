@@ -15,10 +15,14 @@ _EXTRAS = {
     "joblib": "sklearn",
     "lightgbm": "lightgbm",
     "matplotlib": "plot",
+    "onnx": "convert",
+    "onnxmltools": "convert",
     "onnxruntime": "onnx",
+    "onnxscript": "convert",
     "pyarrow": "batch",
     "safetensors": "torch",
     "scipy": "sklearn",
+    "skl2onnx": "convert",
     "skops": "sklearn",
     "sklearn": "sklearn",
     "torch": "torch",
@@ -27,11 +31,14 @@ _EXTRAS = {
 # module -> the distribution that brings it, where there is no extra
 _DISTRIBUTIONS = {"yaml": "pyyaml"}
 
+QUIET = "ORT_DISABLE_TELEMETRY"
+"""Heeded by onnxruntime when it is first imported, which its converters may do by themselves; later is too late (onnxruntime 1.31)."""
+
 
 def need(module: str) -> Any:
     """Import ``module``, or raise MissingDependencyError with the command that installs it."""
-    if module.startswith("onnxruntime"):
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if "onnx" in module:
+        os.environ.setdefault(QUIET, "1")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

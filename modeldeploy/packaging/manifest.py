@@ -17,6 +17,8 @@ from modeldeploy.values.names import check_name, check_version
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
+PARITY = "parity.json"
+"""How a converted model compared with the one that it was made of; a bundle that was not converted has none."""
 ARTIFACTS = "artifacts/"
 
 # One path grammar for manifests and archives: no "..", no hidden, absolute, backslashed or drive-lettered names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,10 @@ class Draft:
     sample: Sample
     saved: Saved
     requires: tuple[str, ...] = ()
+    signature: Signature | None = None
+    """What goes in and out, where the golden examples do not say it: a converted model keeps the types of its original."""
+    papers: Mapping[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """Files beside the model that tell about it."""
 
     def manifest(self, golden: Golden) -> Manifest:
         """Write the manifest for these golden examples."""
@@ -97,7 +101,7 @@ class Draft:
             flavour=self.flavour,
             method=self.method,
             options=dict(self.saved.options),
-            signature=_signature(golden, self.sample.nullable),
+            signature=self.signature or _signature(golden, self.sample.nullable),
             container=self.sample.container,
             columns=self.sample.looks,
             requirements=requirements.merge(requirements.of_modules(modules), self.requires),
@@ -109,7 +113,7 @@ class Draft:
     def files(self, golden: Golden) -> dict[str, bytes]:
         """Collect every file but the manifest."""
         artifacts = {f"{ARTIFACTS}{path}": data for path, data in self.saved.files.items()}
-        return {GOLDEN: golden.to_bytes(), **artifacts}
+        return {GOLDEN: golden.to_bytes(), **self.papers, **artifacts}
 
 
 _BRINGS = {"pandas": "pandas", "polars": "polars", "arrow": "pyarrow"}

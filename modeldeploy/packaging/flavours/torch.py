@@ -58,7 +58,7 @@ def bind(model: Any, *, method: str) -> Predict:
         model.eval()
         try:
             with torch.no_grad():
-                return _answer(torch, call, table, _device_and_type(model))
+                return _answer(torch, call, table, place(model))
         finally:
             for part, training in modes:
                 part.training = training
@@ -116,26 +116,27 @@ def _rebuild(torch: Any, files: Files) -> Any:
     return pickles.loads(files.read(_STRUCTURE), persistent_load=persistent_load)
 
 
-def _device_and_type(model: Any) -> tuple[Any, Any]:
+def place(model: Any) -> tuple[Any, Any]:
+    """Say on which device a module is, and of which type its own numbers are."""
     first = next((each for each in model.parameters() if each.is_floating_point()), None)
     return (None, None) if first is None else (first.device, first.dtype)
 
 
-def _answer(torch: Any, call: Any, table: Any, place: tuple[Any, Any]) -> Any:
+def _answer(torch: Any, call: Any, table: Any, where: tuple[Any, Any]) -> Any:
     if isinstance(table, Mapping):
-        return _plain(torch, call(**{name: _tensor(torch, array, place) for name, array in table.items()}))
-    return _plain(torch, call(_tensor(torch, table, place)))
+        return _plain(torch, call(**{name: tensor(torch, array, where) for name, array in table.items()}))
+    return _plain(torch, call(tensor(torch, table, where)))
 
 
-def _tensor(torch: Any, array: Any, place: tuple[Any, Any]) -> Any:
+def tensor(torch: Any, array: Any, where: tuple[Any, Any]) -> Any:
     """Make a tensor; floats get the type of the module's own parameters, which is rarely numpy's default."""
     if array.dtype == object:
         message = "a torch module takes numbers, its input holds text"
         raise ConfigurationError(message, hint="encode the text before, or wrap the module in a function")
     # A read-only array would make torch warn about writes that never happen.
-    tensor = torch.from_numpy(np.array(array))
-    device, dtype = place
-    return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+    made = torch.from_numpy(np.array(array))
+    device, dtype = where
+    return made.to(device=device, dtype=dtype if made.is_floating_point() else None)
 
 
 def _plain(torch: Any, answer: Any) -> Any:

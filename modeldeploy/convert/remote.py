@@ -1,0 +1,82 @@
+"""A conversion in a process of its own, which finds the pinned packages first.
+
+The estimator was fitted in the calling process and goes there as a pickle in a private directory: code that the user runs anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from modeldeploy.convert import environment, sklearn
+from modeldeploy.convert.graphs import Raw
+from modeldeploy.convert.layout import Layout
+from modeldeploy.errors import ConversionError
+from modeldeploy.packaging.dependencies import need
+from modeldeploy.packaging.flavours import pickles
+
+TIMEOUT_S = 600.0
+"""Seconds that a conversion may take; a forest of a hundred deep trees takes about twenty."""
+_TASK, _MODEL, _REPORT = "task.pkl", "model.onnx", "report.json"
+_SHOWN = 1_000
+
+
+def convert(estimator: Any, layout: Layout, method: str, *, place: Path) -> Raw:
+    """Convert with the packages in ``place`` first; ConversionError says what the converter said, or how the process ended."""
+    with tempfile.TemporaryDirectory(prefix="modeldeploy-") as name:
+        folder = Path(name)
+        (folder / _TASK).write_bytes(pickles.dumps((estimator, layout, method)))
+        _run(folder, place)
+        report = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+        if "message" in report:
+            raise ConversionError(report["message"], hint=report["hint"])
+        return Raw((folder / _MODEL).read_bytes(), layout.container, report["sources"], report["inputs"])
+
+
+def _run(folder: Path, place: Path) -> None:
+    command = [sys.executable, "-m", "modeldeploy.convert.remote", str(folder)]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment.environ(place), capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"the conversion did not end within {TIMEOUT_S:.0f} s"
+        raise ConversionError(message, hint="fit fewer or smaller trees") from error
+    if not (folder / _REPORT).is_file():
+        message = f"the conversion's own process ended with status {done.returncode}"
+        raise ConversionError(message, hint=done.stderr.decode(errors="replace")[-_SHOWN:] or None)
+
+
+def _perform(folder: Path) -> dict[str, Any]:
+    _check_pin()
+    estimator, layout, method = pickles.loads((folder / _TASK).read_bytes())
+    raw = sklearn.convert(estimator, layout, method)
+    (folder / _MODEL).write_bytes(raw.data)
+    return {"sources": dict(raw.sources), "inputs": dict(raw.inputs)}
+
+
+def _check_pin() -> None:
+    """Another package called google may hide the pinned one."""
+    found = need("google.protobuf").__version__
+    if f"protobuf=={found}" != environment.PIN:
+        message = f"the conversion's own process found protobuf {found} instead of {environment.PIN}"
+        raise ConversionError(message, hint=f"run: pip install '{environment.PIN}'")
+
+
+def _main(folder: Path) -> None:
+    try:
+        report = _perform(folder)
+    except ConversionError as error:
+        report = {"message": error.message, "hint": error.hint}
+    except Exception as error:  # noqa: BLE001 - whatever unpickling raises is the report
+        message = f"the estimator cannot be read in the conversion's own process: {type(error).__name__}: {error}"
+        report = {"message": message, "hint": "keep what it needs in installed packages or in the notebook itself"}
+    (folder / _REPORT).write_text(json.dumps(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
