@@ -32,7 +32,14 @@ _NEEDS = "HistGradientBoosting"
 def needs_pin(estimator: Any) -> bool:
     """Whether the protobuf that is installed is too new to convert this estimator."""
     named = any(type(part).__name__.startswith(_NEEDS) for part in parts(estimator))
-    return named and int(importlib.metadata.version("protobuf").partition(".")[0]) >= _FIRST_TOO_NEW
+    return named and int(_installed().partition(".")[0]) >= _FIRST_TOO_NEW
+
+
+def _installed() -> str:
+    try:
+        return importlib.metadata.version("protobuf")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"  # then onnx is not installed either, which the converter says
 
 
 def pinned(home: Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeldeploy.convert.report import Side
-from modeldeploy.convert.timing import BATCH_ROWS, Ask, Times, first_rows
+from modeldeploy.convert.timing import Ask, Times, batch_rows, first_rows
 from modeldeploy.errors import ConfigurationError
 
 SLOWER = 2.0
@@ -29,14 +29,15 @@ def sides(
 
     ``before`` and ``after`` are what each is called, its bytes, and how it is asked.
     """
-    one, many = first_rows(columns, 1), first_rows(columns, BATCH_ROWS)
+    rows = batch_rows(columns)
+    one, many = first_rows(columns, 1), first_rows(columns, rows)
     measured = [(Times.of(ask, one), Times.of(ask, many)) for _what, _size, ask in (before, after)]
     made = [
         Side(what, size, one_row_ms=single.median, batch_ms=batch.median, score=score)
         for (what, size, _ask), (single, batch), score in zip((before, after), measured, scores, strict=True)
     ]
     (one_before, many_before), (one_after, many_after) = measured
-    notes = (_slower("one row", one_before, one_after), _slower(f"{BATCH_ROWS:,} rows", many_before, many_after))
+    notes = (_slower("one row", one_before, one_after), _slower(f"a batch of {rows:,} rows", many_before, many_after))
     return made[0], made[1], tuple(note for note in notes if note)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from modeldeploy.convert.graphs import Raw
 from modeldeploy.errors import ConfigurationError, ConversionError
 from modeldeploy.packaging import containers, outputs
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.dependencies import need
 from modeldeploy.packaging.flavours.table import find
 from modeldeploy.packaging.manifest import Manifest
 from modeldeploy.packaging.outputs import NAMES
@@ -79,7 +81,18 @@ class Original:
         native = self._build({name: array.copy() for name, array in columns.items()})
         return outputs.read(find(self.manifest.flavour).bind(self.estimator, method=method)(native), method)
 
-    def convert(self, columns: Mapping[str, NDArray[Any]], home: Any) -> Raw:
+    @property
+    def precisions(self) -> tuple[bool, ...]:
+        """Say in which order float64 (True) and float32 are tried, where there is a choice."""
+        if self.manifest.flavour == "torch" or not self._is_estimator:
+            return (False,)
+        # A forest or booster alone reads float32; what is computed before it must not be rounded too early.
+        before_trees = isinstance(self.estimator, need("sklearn.pipeline").Pipeline) and sklearn.holds_trees(
+            self.estimator
+        )
+        return (True, False) if before_trees else (False, True)
+
+    def convert(self, columns: Mapping[str, NDArray[Any]], home: Path, *, double: bool) -> Raw:
         """Convert; where the installed protobuf is too new, in a process with the pinned one."""
         manifest = self.manifest
         if manifest.flavour == "torch":
@@ -91,8 +104,9 @@ class Original:
         if not self._is_estimator:
             return boosters.convert(self.estimator, inputs)
         if environment.needs_pin(self.estimator):
-            return remote.convert(self.estimator, inputs, manifest.method, place=environment.pinned(home))
-        return sklearn.convert(self.estimator, inputs, manifest.method)
+            place = environment.pinned(home)
+            return remote.convert(self.estimator, inputs, manifest.method, double=double, place=place)
+        return sklearn.convert(self.estimator, inputs, manifest.method, double=double)
 
     def _methods(self) -> tuple[str, ...]:
         method = self.manifest.method

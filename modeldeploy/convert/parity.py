@@ -18,6 +18,8 @@ from modeldeploy.values.tolerance import Tolerance
 
 PROBABILITY = "probability"
 SAMPLE, GAPPED = "the sample", "the sample with gaps"
+COARSE = 0.1
+"""Of the spread of an output's numbers, from their first to their last hundredth."""
 _NARROW = 4
 _MATRIX = 2
 _SHOWN = 60
@@ -99,6 +101,24 @@ def compare_numbers(name: str, expected: NDArray[Any], got: NDArray[Any], tolera
     bad = _by_row(~same(expected, got, tolerance))
     first, largest = _first(bad, expected, got), furthest(expected, got)
     return Output(name, labels=False, rows=len(bad), differing=int(bad.sum()), largest=largest, first=first)
+
+
+def compare_coarse(name: str, expected: NDArray[Any], got: NDArray[Any]) -> Output:
+    """Compare what 8 bits answer: labels for equality, numbers within a tenth of their spread, and of several the largest stays the largest."""
+    if expected.shape != got.shape or expected.dtype.kind != "f":
+        return compare_labels(name, expected, got)
+    far = np.abs(got.astype(np.float64) - expected.astype(np.float64)) > COARSE * _spread(expected)
+    bad = _by_row(far | ~np.isfinite(got))
+    several = expected.ndim == _MATRIX and expected.shape[1] > 1
+    if several:
+        bad |= expected.argmax(axis=1) != got.argmax(axis=1)
+    largest, first = furthest(expected, got), _first(bad, expected, got)
+    return Output(name, labels=several, rows=len(bad), differing=int(bad.sum()), largest=largest, first=first)
+
+
+def _spread(expected: NDArray[Any]) -> float:
+    low, high = np.quantile(expected.astype(np.float64), (0.01, 0.99))
+    return float(high - low)
 
 
 def furthest(expected: NDArray[Any], got: NDArray[Any]) -> float | None:

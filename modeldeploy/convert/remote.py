@@ -25,11 +25,11 @@ _TASK, _MODEL, _REPORT = "task.pkl", "model.onnx", "report.json"
 _SHOWN = 1_000
 
 
-def convert(estimator: Any, layout: Layout, method: str, *, place: Path) -> Raw:
+def convert(estimator: Any, layout: Layout, method: str, *, double: bool, place: Path) -> Raw:
     """Convert with the packages in ``place`` first; ConversionError says what the converter said, or how the process ended."""
     with tempfile.TemporaryDirectory(prefix="modeldeploy-") as name:
         folder = Path(name)
-        (folder / _TASK).write_bytes(pickles.dumps((estimator, layout, method)))
+        (folder / _TASK).write_bytes(pickles.dumps((estimator, layout, method, double, environment.PIN)))
         _run(folder, place)
         report = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
         if "message" in report:
@@ -52,19 +52,19 @@ def _run(folder: Path, place: Path) -> None:
 
 
 def _perform(folder: Path) -> dict[str, Any]:
-    _check_pin()
-    estimator, layout, method = pickles.loads((folder / _TASK).read_bytes())
-    raw = sklearn.convert(estimator, layout, method)
+    estimator, layout, method, double, pin = pickles.loads((folder / _TASK).read_bytes())
+    _check(pin)
+    raw = sklearn.convert(estimator, layout, method, double=double)
     (folder / _MODEL).write_bytes(raw.data)
     return {"sources": dict(raw.sources), "inputs": dict(raw.inputs)}
 
 
-def _check_pin() -> None:
+def _check(pin: str) -> None:
     """Another package called google may hide the pinned one."""
     found = need("google.protobuf").__version__
-    if f"protobuf=={found}" != environment.PIN:
-        message = f"the conversion's own process found protobuf {found} instead of {environment.PIN}"
-        raise ConversionError(message, hint=f"run: pip install '{environment.PIN}'")
+    if f"protobuf=={found}" != pin:
+        message = f"the conversion's own process found protobuf {found} instead of {pin}"
+        raise ConversionError(message, hint=f"run: pip install '{pin}'")
 
 
 def _main(folder: Path) -> None:

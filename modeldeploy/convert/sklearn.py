@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+from modeldeploy.convert import doubles
 from modeldeploy.convert.graphs import Raw
 from modeldeploy.convert.layout import Feed, Layout, parts
 from modeldeploy.errors import ConversionError
@@ -18,6 +20,7 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}
 _XGBOOST = "onnxmltools.convert.xgboost.operator_converters.XGBoost"
 _LIGHTGBM = "onnxmltools.convert.lightgbm.operator_converters.LightGbm"
 _SHAPES = "skl2onnx.common.shape_calculator"
+_TREES = re.compile("Tree|Forest|Boosting|XGB|LGBM")
 _TEXTS = ("CountVectorizer", "TfidfVectorizer")
 _PREDICTION, _PROBABILITY = NAMES["predict"], NAMES["predict_proba"]
 
@@ -27,11 +30,16 @@ def chooses_by_name(estimator: Any) -> bool:
     return any(type(part).__name__ == "ColumnTransformer" for part in parts(estimator))
 
 
-def convert(estimator: Any, layout: Layout, method: str) -> Raw:
-    """Convert; ConversionError says what the converter said."""
+def holds_trees(estimator: Any) -> bool:
+    """Whether a part of it compares numbers with thresholds."""
+    return any(_TREES.search(type(part).__name__) for part in parts(estimator))
+
+
+def convert(estimator: Any, layout: Layout, method: str, *, double: bool = False) -> Raw:
+    """Convert, to compute in float64 if that is asked for; ConversionError says what the converter said."""
     skl2onnx = need("skl2onnx")
     _register(estimator)
-    types = [(feed.name, _type(feed)) for feed in layout.feeds]
+    types = [(feed.name, _type(feed, double=double)) for feed in layout.feeds]
     settings: dict[str, Any] = {
         "name": "model",
         "initial_types": types,
@@ -48,6 +56,8 @@ def convert(estimator: Any, layout: Layout, method: str) -> Raw:
             "the table in docs/convert.md says what converts; a part that it does not know must be replaced or left out"
         )
         raise ConversionError(message, hint=hint) from error
+    if double:
+        doubles.mend(model)
     names = [value.name for value in model.graph.output]
     inputs = dict(zip([value.name for value in model.graph.input], [feed.name for feed in layout.feeds], strict=True))
     return Raw(
@@ -83,9 +93,10 @@ def _options(estimator: Any, method: str) -> dict[int, dict[str, Any]]:
     return {**texts, id(estimator): options}
 
 
-def _type(feed: Feed) -> Any:
+def _type(feed: Feed, *, double: bool) -> Any:
     types = need("skl2onnx.common.data_types")
-    kind = types.StringTensorType if feed.text else types.FloatTensorType
+    number = types.DoubleTensorType if double else types.FloatTensorType
+    kind = types.StringTensorType if feed.text else number
     return kind([None, feed.width or 1])
 
 

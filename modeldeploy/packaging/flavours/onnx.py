@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,19 +98,32 @@ def _session(data: bytes) -> Any:
 
 def _runner(data: bytes) -> Predict:
     session = _session(data)
-    inputs = session.get_inputs()
+    feed = _feeder(session)
     names = [output.name for output in session.get_outputs()]
 
     def run(table: Any) -> dict[str, Any]:
+        return {name: _tensor(answer) for name, answer in zip(names, session.run(names, feed(table)), strict=True)}
+
+    return run
+
+
+def feeder(data: bytes) -> Callable[[Any], dict[str, NDArray[Any]]]:
+    """Give the function from a table to what the inputs of this graph are fed with."""
+    return _feeder(_session(data))
+
+
+def _feeder(session: Any) -> Callable[[Any], dict[str, NDArray[Any]]]:
+    inputs = session.get_inputs()
+
+    def feed(table: Any) -> dict[str, NDArray[Any]]:
         columns = table if isinstance(table, Mapping) else {inputs[0].name: table}
         missing = [each.name for each in inputs if each.name not in columns]
         if missing or len(columns) != len(inputs):
             message = f"the ONNX model takes {[each.name for each in inputs]}, the example has {list(columns)}"
             raise ConfigurationError(message, hint="name the columns of the example as the model names its inputs")
-        answers = session.run(names, {each.name: _feed(each, columns[each.name]) for each in inputs})
-        return {name: _tensor(answer) for name, answer in zip(names, answers, strict=True)}
+        return {each.name: _feed(each, columns[each.name]) for each in inputs}
 
-    return run
+    return feed
 
 
 def _feed(wanted: Any, array: NDArray[Any]) -> NDArray[Any]:
