@@ -17,6 +17,8 @@ from modeldeploy.values.rollout import RolloutPolicy
 GATE = "devices"
 _NAMED = 3
 """How many of the devices that failed are named with what they say."""
+_NOTE = 200
+"""How much of what one says is told; all of it is there with the device."""
 
 
 def fleet(backend: Rollable, name: str) -> Flow[Sequence[Device]]:
@@ -57,10 +59,14 @@ def judge(devices: Sequence[Device], revision: str, policy: RolloutPolicy, perce
 
 def _failures(ring: Ring, devices: Iterable[Device]) -> str:
     failed = [device for device in devices if device.health is DeviceHealth.FAILED]
-    said = [f"{device.id}: {device.note}" if device.note else device.id for device in failed[:_NAMED]]
+    said = [f"{device.id}: {_short(device.note)}" if device.note else device.id for device in failed[:_NAMED]]
     more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
     whole = f"{ring.failed} of {_devices(ring.devices)} with a share of {ring.percent} % failed"
     return f"{whole} ({'; '.join([*said, *more])})"
+
+
+def _short(note: str) -> str:
+    return note if len(note) <= _NOTE else f"{note[:_NOTE].rstrip()}..."
 
 
 def _outstanding(ring: Ring, needed: int) -> str:
