@@ -1,0 +1,60 @@
+"""Shares of devices as ranges of places: the newest revision has the lowest, so whoever had it keeps it when its share grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from modeldeploy.values.edge import Device, DeviceHealth
+from modeldeploy.values.serving import WHOLE, Traffic
+
+
+def bounds(ranked: Iterable[str], traffic: Traffic) -> dict[str, int]:
+    """Give the place below which each revision is wanted unless one before it is; ``ranked`` names the newest first.
+
+    >>> bounds(["v3", "v2", "v1"], Traffic({"v3": 10, "v1": 90}))
+    {'v3': 10, 'v2': 10, 'v1': 100}
+    """
+    found, edge = {}, 0
+    for revision in ranked:
+        edge += traffic.share(revision)
+        found[revision] = edge
+    return found
+
+
+def table(ranked: Mapping[str, int]) -> Traffic:
+    """Read the table back from bounds, the newest revision first.
+
+    >>> table({"v3": 10, "v2": 10, "v1": 100}).weights
+    {'v3': 10, 'v2': 0, 'v1': 90}
+    """
+    weights, edge = {}, 0
+    for revision, bound in ranked.items():
+        weights[revision] = max(0, min(bound, WHOLE) - edge)
+        edge = max(edge, bound)
+    return Traffic(weights) if sum(weights.values()) in {0, WHOLE} else Traffic()
+
+
+def wanted(ranked: Mapping[str, int], place: int) -> str | None:
+    """Name the revision that a place is to run; None when none reaches it."""
+    return next((revision for revision, bound in ranked.items() if place < bound), None)
+
+
+def walk(now: Mapping[str, int], then: Mapping[str, int]) -> list[tuple[str, int]]:
+    """List the changes of bounds, in an order in which no device is ever without a revision: first those that rise.
+
+    >>> walk({"v2": 50, "v1": 100}, {"v2": 0, "v1": 100})
+    [('v2', 0)]
+    """
+    changed = [(revision, bound) for revision, bound in then.items() if now.get(revision) != bound]
+    return sorted(changed, key=lambda each: (each[1] < now.get(each[0], 0), each[0]))
+
+
+def outstanding(devices: Sequence[Device]) -> list[str]:
+    """Name the devices that can be reached and have not answered yet."""
+    return [device.id for device in devices if device.health is DeviceHealth.PENDING]
+
+
+def summary(devices: Sequence[Device]) -> str:
+    """Say how the devices stand, in a few words."""
+    counts = {health: sum(device.health is health for device in devices) for health in DeviceHealth}
+    return ", ".join(f"{count} {health.value}" for health, count in counts.items() if count) or "no devices"
