@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from modeldeploy.errors import ConflictError
 from modeldeploy.values.edge import Device, DeviceHealth
 from modeldeploy.values.serving import WHOLE, Traffic
 
@@ -47,6 +48,36 @@ def walk(now: Mapping[str, int], then: Mapping[str, int]) -> list[tuple[str, int
     """
     changed = [(revision, bound) for revision, bound in then.items() if now.get(revision) != bound]
     return sorted(changed, key=lambda each: (each[1] < now.get(each[0], 0), each[0]))
+
+
+def gained(before: Mapping[str, int], then: Mapping[str, int]) -> list[str]:
+    """Name the revisions that have places now which they had not before.
+
+    >>> gained({"v2": 50, "v1": 100}, {"v2": 10, "v1": 100})
+    ['v1']
+    """
+    had, have = _ranges(before), _ranges(then)
+    return [revision for revision, places in have.items() if set(places) - set(had.get(revision, ()))]
+
+
+def _ranges(ranked: Mapping[str, int]) -> dict[str, range]:
+    found, edge = {}, 0
+    for revision, bound in ranked.items():
+        found[revision] = range(edge, max(edge, bound))
+        edge = max(edge, bound)
+    return found
+
+
+def refuse_others(target: str, before: Mapping[str, int], now: Mapping[str, int], table: Traffic) -> None:
+    """Raise ConflictError unless the bounds are those that a change began with, or on its way from there to the wanted table."""
+    passed = dict(before)
+    stations = [dict(passed)]
+    for revision, bound in walk(before, bounds(before, table)):
+        passed[revision] = bound
+        stations.append(dict(passed))
+    if dict(now) not in stations:
+        message = f"somebody else changed the deployments of target {target!r}: {dict(now)}"
+        raise ConflictError(message, hint="observe it again and decide anew")
 
 
 def outstanding(devices: Sequence[Device]) -> list[str]:

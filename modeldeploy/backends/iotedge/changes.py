@@ -191,21 +191,10 @@ class SetTraffic(Change):
         left = self._left(seen)
         if not left:
             return moved(self.ticket, Step(TOLD), note="the table is published")
-        self._refuse_others(seen, json.loads(step.about))
+        rings.refuse_others(self.target, json.loads(step.about), seen.ranked, self._table)
         revision, bound = left[0]
         self._aim(seen, revision, bound)
         return attrs.evolve(self.ticket, note=f"{revision} is for the places below {bound}", poll_after=0.0)
-
-    def _refuse_others(self, seen: Seen, before: Mapping[str, int]) -> None:
-        """Refuse a table that is neither the one that was found at the start nor on the way from there to the wanted one."""
-        passed = dict(before)
-        stations = [dict(passed)]
-        for revision, bound in rings.walk(before, rings.bounds(before, self._table)):
-            passed[revision] = bound
-            stations.append(dict(passed))
-        if seen.ranked not in stations:
-            message = f"somebody else changed the deployments of target {self.target!r}: {seen.traffic.live}"
-            raise ConflictError(message, hint="observe it again and decide anew")
 
     def _aim(self, seen: Seen, revision: str, bound: int) -> None:
         config = seen.find(revision)

@@ -1,0 +1,275 @@
+"""What tickets ask for, step by step: each advance looks, does at most the next thing, and may be repeated."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from modeldeploy.backends.cloud import rings
+from modeldeploy.backends.cloud.naming import digest, spec
+from modeldeploy.backends.cloud.steps import Step, moved, waiting
+from modeldeploy.backends.greengrass import names
+from modeldeploy.backends.greengrass.described import Group, Seen
+from modeldeploy.backends.greengrass.provider import Provider
+from modeldeploy.backends.greengrass.storage import Position
+from modeldeploy.errors import ConflictError, NotFoundError
+from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.serving import WHOLE, Revision, Traffic
+from modeldeploy.values.ticket import Ticket
+
+START, SHIP, COMPONENT, CHECK, GROUP = "start", "ship", "component", "check", "group"
+SHIFT, MOVE, DEPLOY, TOLD, SWEEP = "shift", "move", "deploy", "told", "sweep"
+_SLICE = 20
+"""Devices that are moved in one advance."""
+
+
+class Change:
+    """A ticket and the step that it is at."""
+
+    def __init__(self, provider: Provider, ticket: Ticket) -> None:
+        self._provider = provider
+        self.ticket = ticket
+        self.target = ticket.target
+
+    def advance(self) -> Ticket:
+        """Do the next step."""
+        step = Step.of(self.ticket)
+        return self._steps()[step.name](step)
+
+    def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
+        raise NotImplementedError
+
+    def _again(self, note: str) -> Ticket:
+        return attrs.evolve(self.ticket, note=note, poll_after=0.0)
+
+    def _move(self, step: Step) -> Ticket:
+        """Move devices into the groups where they belong, a few at a time, and go on when all are there."""
+        seen = self._provider.existing(self.target)
+        moves = [move for move, _ in zip(self._provider.fleet.moves(seen), range(_SLICE), strict=False)]
+        for move in moves:
+            self._provider.fleet.move(move)
+        return self._again(f"moves {len(moves)} devices") if moves else moved(self.ticket, Step(DEPLOY, step.about))
+
+    def _deploy_next(self, seen: Seen, gained: Mapping[str, str]) -> Ticket | None:
+        """Make the next deployment to a group that gained devices; None when all are made."""
+        for revision, change in gained.items():
+            group = seen.find(revision)
+            if group is not None and group.change != change:
+                self._provider.deploy(group, change)
+                return self._again(f"deploys {revision} to its devices")
+        return None
+
+    def _await_devices(self, seen: Seen) -> Ticket:
+        """Go on when every device that can be reached has answered."""
+        devices = self._provider.fleet.read(seen, time.time())
+        if rings.outstanding(devices):
+            answered = sum(device.answered for device in devices)
+            waits = waiting(self.ticket, self._provider.pace.poll(), rings.summary(devices))
+            return attrs.evolve(waits, fraction=answered / len(devices))
+        return attrs.evolve(self.ticket.done(), note=rings.summary(devices))
+
+
+class PutRevision(Change):
+    """Bring a revision to a target: archive, component, and a group without devices; the first one is for all."""
+
+    def __init__(self, provider: Provider, ticket: Ticket) -> None:
+        super().__init__(provider, ticket)
+        self._revision = from_json(Revision, ticket.wanted["revision"])
+
+    def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
+        return {
+            START: self._start,
+            SHIP: self._ship,
+            COMPONENT: self._component,
+            CHECK: self._check,
+            GROUP: self._group,
+            MOVE: self._move,
+            DEPLOY: self._deploy,
+            TOLD: self._told,
+        }  # fmt: skip
+
+    def _start(self, _step: Step) -> Ticket:
+        seen = self._provider.seen(self.target)
+        if seen is not None and self._own(seen) is not None:
+            return self._after_group(seen)
+        there = self._provider.component(self.target, self._revision) is not None
+        return moved(self.ticket, Step(CHECK if there else SHIP), note="sends the model")
+
+    def _own(self, seen: Seen) -> Group | None:
+        refuse_impostor(seen, self._revision)
+        return seen.find(self._revision.id)
+
+    def _ship(self, step: Step) -> Ticket:
+        position = self._provider.ship(self.target, self._revision, Position.load(step.about))
+        if position.done:
+            return moved(self.ticket, Step(COMPONENT), note="the model is sent")
+        return moved(self.ticket, Step(SHIP, position.dump()), note=f"sent {len(position.etags)} parts of the model")
+
+    def _component(self, _step: Step) -> Ticket:
+        self._provider.make_component(self.target, self._revision)
+        return moved(self.ticket, Step(CHECK), note="made the component")
+
+    def _check(self, _step: Step) -> Ticket:
+        found = self._provider.component(self.target, self._revision)
+        if found is None:
+            return moved(self.ticket, Step(SHIP), note="the component is not there any more")
+        state = found["status"]["componentState"]
+        if state == "DEPLOYABLE":
+            return moved(self.ticket, Step(GROUP))
+        if state == "FAILED":
+            # A version never changes, so whoever tries again needs this one to be gone.
+            self._provider.delete_components(self.target, self._revision.id)
+            return self.ticket.failed(f"Greengrass refuses the component: {found['status'].get('message', 'no reason given')}")
+        return waiting(self.ticket, self._provider.pace.poll(), f"Greengrass checks the component ({state})")
+
+    def _group(self, _step: Step) -> Ticket:
+        seen = self._provider.seen(self.target)
+        if seen is None or self._own(seen) is None:
+            self._provider.put_record(self.target, self._revision)
+            order = max((group.order for group in seen.groups), default=0) + 1 if seen else 1
+            self._provider.make_group(self.target, self._revision, bound=0 if seen else WHOLE, order=order)
+        seen = self._provider.existing(self.target)
+        if self._own(seen) is None:
+            return waiting(self.ticket, self._provider.pace.poll(), "the group of its devices is not shown yet")
+        return self._after_group(seen)
+
+    def _after_group(self, seen: Seen) -> Ticket:
+        first = seen.traffic.share(self._revision.id) > 0 and not seen.groups[0].deployment
+        return moved(self.ticket, Step(MOVE if first else TOLD), note="the revision is stored")
+
+    def _deploy(self, _step: Step) -> Ticket:
+        seen = self._provider.existing(self.target)
+        change = digest([self.target, self._revision.id, "first"])
+        return self._deploy_next(seen, {self._revision.id: change}) or moved(self.ticket, Step(TOLD))
+
+    def _told(self, _step: Step) -> Ticket:
+        seen = self._provider.seen(self.target)
+        if seen is None or self._own(seen) is None:
+            return self.ticket.failed(f"revision {self._revision.id!r} is not there any more")
+        if seen.traffic.share(self._revision.id):
+            return self._await_devices(seen)
+        return self.ticket.done()
+
+
+class SetTraffic(Change):
+    """Bring a table to a target: the bounds of its groups, then the devices into them, then a deployment to those that gained some."""
+
+    def __init__(self, provider: Provider, ticket: Ticket) -> None:
+        super().__init__(provider, ticket)
+        self._table = from_json(Traffic, ticket.wanted["traffic"])
+        self._expect: str | None = ticket.wanted.get("expect")
+
+    def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
+        return {START: self._start, SHIFT: self._shift, MOVE: self._move, DEPLOY: self._deploy, TOLD: self._told}
+
+    def _start(self, _step: Step) -> Ticket:
+        seen = self._seen()
+        if self._left(seen) and self._expect is not None and self._expect != seen.version:
+            message = f"target {self.target!r} is at version {seen.version!r}, not {self._expect!r}"
+            raise ConflictError(message, hint="observe it again and decide anew")
+        return moved(self.ticket, Step(SHIFT, json.dumps([seen.version, seen.ranked])))
+
+    def _seen(self) -> Seen:
+        seen = self._provider.existing(self.target)
+        refuse_table(seen, self._table)
+        return seen
+
+    def _left(self, seen: Seen) -> list[tuple[str, int]]:
+        return rings.walk(seen.ranked, rings.bounds(seen.ranked, self._table))
+
+    def _shift(self, step: Step) -> Ticket:
+        seen = self._seen()
+        left = self._left(seen)
+        if not left:
+            return moved(self.ticket, Step(MOVE, step.about), note="the table is published")
+        _version, before = json.loads(step.about)
+        rings.refuse_others(self.target, before, seen.ranked, self._table)
+        revision, bound = left[0]
+        group = seen.find(revision)
+        if group is not None:
+            self._provider.aim(group, bound)
+        return self._again(f"{revision} is for the places below {bound}")
+
+    def _deploy(self, step: Step) -> Ticket:
+        version, before = json.loads(step.about)
+        seen = self._seen()
+        gained = rings.gained(before, rings.bounds(before, self._table))
+        # The version at the start is part of it: the same change at another time is another change.
+        changes = {revision: digest([self.target, revision, version, to_json(self._table)]) for revision in gained}
+        return self._deploy_next(seen, changes) or moved(self.ticket, Step(TOLD))
+
+    def _told(self, _step: Step) -> Ticket:
+        seen = self._seen()
+        if self._left(seen):
+            return self.ticket.failed(f"the table is {seen.traffic.live}: somebody else changed it")
+        return self._await_devices(seen)
+
+
+class DropRevision(Change):
+    """Delete what a revision has in the account, when no device is to run it."""
+
+    def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
+        return {START: self._start, SWEEP: self._sweep}
+
+    def _start(self, _step: Step) -> Ticket:
+        seen, revision = self._provider.seen(self.target), str(self.ticket.wanted["revision"])
+        group = seen.find(revision) if seen else None
+        if seen is not None and group is not None:
+            refuse_used(seen, revision)
+            self._provider.drop_group(group)
+        return moved(self.ticket, Step(SWEEP), note="its deployments are deleted")
+
+    def _sweep(self, _step: Step) -> Ticket:
+        revision = str(self.ticket.wanted["revision"])
+        seen = self._provider.seen(self.target)
+        if seen is not None and seen.find(revision) is not None:
+            return moved(self.ticket, Step(START))
+        self._provider.delete_components(self.target, revision)
+        self._provider.storage.sweep(names.place(self.target, revision))
+        return self.ticket.done()
+
+
+class DropTarget(Change):
+    """Delete all that a target has in the account; the devices keep what they run."""
+
+    def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
+        return {START: self._start, SWEEP: self._sweep}
+
+    def _start(self, _step: Step) -> Ticket:
+        seen = self._provider.seen(self.target)
+        if seen is None:
+            return moved(self.ticket, Step(SWEEP))
+        self._provider.drop_group(seen.groups[-1])
+        return self._again("deletes the deployments")
+
+    def _sweep(self, _step: Step) -> Ticket:
+        self._provider.delete_components(self.target)
+        self._provider.storage.sweep(names.place(self.target))
+        return self.ticket.done()
+
+
+def refuse_impostor(seen: Seen, revision: Revision) -> None:
+    """Refuse another content under an id that the target has."""
+    found = seen.find(revision.id)
+    if found is not None and found.spec != spec(revision):
+        message = f"target {seen.target!r} has another revision {revision.id!r}"
+        raise ConflictError(message, hint="an id stands for one content; use Revision.of")
+
+
+def refuse_used(seen: Seen, revision: str) -> None:
+    """Refuse to drop a revision that devices are to run."""
+    share = seen.traffic.share(revision)
+    if share:
+        message = f"revision {revision!r} of {seen.target!r} is for {share} % of the devices"
+        raise ConflictError(message, hint="give its devices to another revision first")
+
+
+def refuse_table(seen: Seen, table: Traffic) -> None:
+    """Refuse a table that this target cannot hold, before anything is sent."""
+    unknown = sorted({*table.weights} - set(seen.ranked))
+    if unknown:
+        message = f"target {seen.target!r} has no revisions {unknown}"
+        raise NotFoundError(message, hint=f"it has {sorted(seen.ranked)}", context={"backend": "greengrass"})
