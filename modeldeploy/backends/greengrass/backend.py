@@ -7,7 +7,7 @@ devices that are to run it; a share is one attribute of that group, by which dev
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,18 +63,21 @@ class Greengrass:
         home: Path | str | None = None,
         pace: Pace | None = None,
         durable: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self.capabilities: Capabilities = attrs.evolve(CAPABILITIES, durable=durable)
         self._client = Client(Access(region, profile, session, endpoint_url))
         pace = pace or Pace()
         self._provider = Provider(
             client=self._client,
             storage=Storage(self._client, bucket),
-            fleet=Fleet(self._client, thing_group, pace.offline),
+            fleet=Fleet(self._client, thing_group, pace.offline, pace.silent),
             limits=limits or Limits(),
             pace=pace,
             home=Path(home) if home is not None else config.load().home,
             tags=dict(tags or {}),
+            clock=clock,
         )
 
     @classmethod
@@ -169,7 +172,17 @@ class Greengrass:
 
     def devices(self, target: str) -> Sequence[Device]:
         """Read every device of a target, as Greengrass last heard of it."""
-        return self._provider.fleet.read(self._provider.existing(target), time.time())
+        return self._provider.fleet.read(self._provider.existing(target), self._clock())
+
+    def enrol(self, target: str) -> int:
+        """Give devices that joined the target since its last change the revision of their places; how many there were.
+
+        Sends one request for each such device, which may be repeated. A change of the target does the same.
+        """
+        moves = list(self._provider.fleet.moves(self._provider.existing(target)))
+        for move in moves:
+            self._provider.fleet.move(move)
+        return len(moves)
 
     def recipe(self, target: str, revision: Revision, *, url: str = "") -> dict[str, Any]:
         """Write the recipe of a revision, as it would be sent; sends nothing. ``url`` is that of its archive."""

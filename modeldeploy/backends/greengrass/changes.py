@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import time
 from collections.abc import Callable, Mapping
 
 import attrs
 
 from modeldeploy.backends.cloud import rings
-from modeldeploy.backends.cloud.naming import digest, spec
+from modeldeploy.backends.cloud.naming import spec
 from modeldeploy.backends.cloud.steps import Step, moved, waiting
 from modeldeploy.backends.greengrass import names
-from modeldeploy.backends.greengrass.described import Group, Seen
+from modeldeploy.backends.greengrass.described import NOTHING, Group, Seen
 from modeldeploy.backends.greengrass.provider import Provider
 from modeldeploy.backends.greengrass.storage import Position
 from modeldeploy.errors import ConflictError, NotFoundError
-from modeldeploy.values.codec import from_json, to_json
+from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import WHOLE, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 
-START, SHIP, COMPONENT, CHECK, GROUP = "start", "ship", "component", "check", "group"
-SHIFT, MOVE, DEPLOY, TOLD, SWEEP = "shift", "move", "deploy", "told", "sweep"
+START, SHIP, COMPONENT, CHECK, GROUP, SHIFT, REACH, TOLD, SWEEP = (
+    "start", "ship", "component", "check", "group", "shift", "reach", "told", "sweep",
+)  # fmt: skip
 _SLICE = 20
 """Devices that are moved in one advance."""
 
@@ -45,31 +46,31 @@ class Change:
     def _again(self, note: str) -> Ticket:
         return attrs.evolve(self.ticket, note=note, poll_after=0.0)
 
-    def _move(self, step: Step) -> Ticket:
-        """Move devices into the groups where they belong, a few at a time, and go on when all are there."""
+    def _reach(self, _step: Step) -> Ticket:
+        """Move devices into the groups where they belong, a few at a time, then deploy to the groups that gained some."""
         seen = self._provider.existing(self.target)
-        moves = [move for move, _ in zip(self._provider.fleet.moves(seen), range(_SLICE), strict=False)]
+        moves = list(itertools.islice(self._provider.fleet.moves(seen), _SLICE))
         for move in moves:
             self._provider.fleet.move(move)
-        return self._again(f"moves {len(moves)} devices") if moves else moved(self.ticket, Step(DEPLOY, step.about))
+        if len(moves) == _SLICE:
+            return moved(self.ticket, Step(REACH), note=f"moved {len(moves)} devices")
+        for group in seen.groups:
+            if group.owed != NOTHING:
+                self._provider.deploy(group)
+        return moved(self.ticket, Step(TOLD, at=self._provider.clock()), note="the devices are told")
 
-    def _deploy_next(self, seen: Seen, gained: Mapping[str, str]) -> Ticket | None:
-        """Make the next deployment to a group that gained devices; None when all are made."""
-        for revision, change in gained.items():
-            group = seen.find(revision)
-            if group is not None and group.change != change:
-                self._provider.deploy(group, change)
-                return self._again(f"deploys {revision} to its devices")
-        return None
+    def _await_devices(self, seen: Seen, since: float) -> Ticket:
+        """Go on when every device that can be reached has answered, or has had its time."""
+        now = self._provider.clock()
+        devices = self._provider.fleet.read(seen, now)
+        if not rings.outstanding(devices) or now >= since + self._provider.pace.settle:
+            return self._done()
+        answered = sum(device.answered for device in devices)
+        waits = waiting(self.ticket, self._provider.pace.poll(), rings.summary(devices))
+        return attrs.evolve(waits, fraction=answered / len(devices))
 
-    def _await_devices(self, seen: Seen) -> Ticket:
-        """Go on when every device that can be reached has answered."""
-        devices = self._provider.fleet.read(seen, time.time())
-        if rings.outstanding(devices):
-            answered = sum(device.answered for device in devices)
-            waits = waiting(self.ticket, self._provider.pace.poll(), rings.summary(devices))
-            return attrs.evolve(waits, fraction=answered / len(devices))
-        return attrs.evolve(self.ticket.done(), note=rings.summary(devices))
+    def _done(self) -> Ticket:
+        return attrs.evolve(self.ticket, note="").done()
 
 
 class PutRevision(Change):
@@ -86,10 +87,9 @@ class PutRevision(Change):
             COMPONENT: self._component,
             CHECK: self._check,
             GROUP: self._group,
-            MOVE: self._move,
-            DEPLOY: self._deploy,
+            REACH: self._reach,
             TOLD: self._told,
-        }  # fmt: skip
+        }
 
     def _start(self, _step: Step) -> Ticket:
         seen = self._provider.seen(self.target)
@@ -137,21 +137,15 @@ class PutRevision(Change):
         return self._after_group(seen)
 
     def _after_group(self, seen: Seen) -> Ticket:
-        first = seen.traffic.share(self._revision.id) > 0 and not seen.groups[0].deployment
-        return moved(self.ticket, Step(MOVE if first else TOLD), note="the revision is stored")
+        group = seen.find(self._revision.id)
+        owed = group is not None and group.owed != NOTHING
+        return moved(self.ticket, Step(REACH if owed else TOLD, at=self._provider.clock()), note="the revision is stored")
 
-    def _deploy(self, _step: Step) -> Ticket:
-        seen = self._provider.existing(self.target)
-        change = digest([self.target, self._revision.id, "first"])
-        return self._deploy_next(seen, {self._revision.id: change}) or moved(self.ticket, Step(TOLD))
-
-    def _told(self, _step: Step) -> Ticket:
+    def _told(self, step: Step) -> Ticket:
         seen = self._provider.seen(self.target)
         if seen is None or self._own(seen) is None:
             return self.ticket.failed(f"revision {self._revision.id!r} is not there any more")
-        if seen.traffic.share(self._revision.id):
-            return self._await_devices(seen)
-        return self.ticket.done()
+        return self._await_devices(seen, step.at) if seen.traffic.share(self._revision.id) else self._done()
 
 
 class SetTraffic(Change):
@@ -163,14 +157,18 @@ class SetTraffic(Change):
         self._expect: str | None = ticket.wanted.get("expect")
 
     def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
-        return {START: self._start, SHIFT: self._shift, MOVE: self._move, DEPLOY: self._deploy, TOLD: self._told}
+        return {START: self._start, SHIFT: self._shift, REACH: self._reach, TOLD: self._told}
 
-    def _start(self, _step: Step) -> Ticket:
+    def _start(self, step: Step) -> Ticket:
         seen = self._seen()
-        if self._left(seen) and self._expect is not None and self._expect != seen.version:
+        left = self._left(seen)
+        if left and self._expect is not None and self._expect != seen.version:
             message = f"target {self.target!r} is at version {seen.version!r}, not {self._expect!r}"
             raise ConflictError(message, hint="observe it again and decide anew")
-        return moved(self.ticket, Step(SHIFT, json.dumps([seen.version, seen.ranked])))
+        if len(left) > 1:
+            # More than one request: what was there is written down first, so that whoever goes on knows the way.
+            return moved(self.ticket, Step(SHIFT, json.dumps(seen.ranked)))
+        return self._go(step, seen, left)
 
     def _seen(self) -> Seen:
         seen = self._provider.existing(self.target)
@@ -182,30 +180,31 @@ class SetTraffic(Change):
 
     def _shift(self, step: Step) -> Ticket:
         seen = self._seen()
-        left = self._left(seen)
-        if not left:
-            return moved(self.ticket, Step(MOVE, step.about), note="the table is published")
-        _version, before = json.loads(step.about)
-        rings.refuse_others(self.target, before, seen.ranked, self._table)
-        revision, bound = left[0]
-        group = seen.find(revision)
-        if group is not None:
-            self._provider.aim(group, bound)
-        return self._again(f"{revision} is for the places below {bound}")
+        rings.refuse_others(self.target, json.loads(step.about), seen.ranked, self._table)
+        return self._go(step, seen, self._left(seen))
 
-    def _deploy(self, step: Step) -> Ticket:
-        version, before = json.loads(step.about)
-        seen = self._seen()
-        gained = rings.gained(before, rings.bounds(before, self._table))
-        # The version at the start is part of it: the same change at another time is another change.
-        changes = {revision: digest([self.target, revision, version, to_json(self._table)]) for revision in gained}
-        return self._deploy_next(seen, changes) or moved(self.ticket, Step(TOLD))
+    def _go(self, step: Step, seen: Seen, left: list[tuple[str, int]]) -> Ticket:
+        if left:
+            seen = self._owe(seen)
+            revision, bound = left[0]
+            group = seen.find(revision)
+            if group is not None:
+                self._provider.aim(group, bound)
+        return self._again("publishes the table") if len(left) > 1 else self._reach(step)
 
-    def _told(self, _step: Step) -> Ticket:
+    def _owe(self, seen: Seen) -> Seen:
+        """Note on the groups that will gain devices that these must be deployed to, before any device can move."""
+        gained = rings.gained(seen.ranked, rings.bounds(seen.ranked, self._table))
+        owing = [group for group in seen.groups if group.revision in gained and group.owed == NOTHING]
+        for group in owing:
+            self._provider.owe(group)
+        return self._seen() if owing else seen
+
+    def _told(self, step: Step) -> Ticket:
         seen = self._seen()
         if self._left(seen):
             return self.ticket.failed(f"the table is {seen.traffic.live}: somebody else changed it")
-        return self._await_devices(seen)
+        return self._await_devices(seen, step.at)
 
 
 class DropRevision(Change):
@@ -229,7 +228,7 @@ class DropRevision(Change):
             return moved(self.ticket, Step(START))
         self._provider.delete_components(self.target, revision)
         self._provider.storage.sweep(names.place(self.target, revision))
-        return self.ticket.done()
+        return self._done()
 
 
 class DropTarget(Change):
@@ -248,7 +247,7 @@ class DropTarget(Change):
     def _sweep(self, _step: Step) -> Ticket:
         self._provider.delete_components(self.target)
         self._provider.storage.sweep(names.place(self.target))
-        return self.ticket.done()
+        return self._done()
 
 
 def refuse_impostor(seen: Seen, revision: Revision) -> None:

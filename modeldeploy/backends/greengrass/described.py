@@ -14,7 +14,9 @@ from modeldeploy.backends.greengrass.client import Client
 from modeldeploy.errors import ConflictError
 from modeldeploy.values.serving import Traffic
 
-BOUND, ORDER, SPEC, COMPONENT, DEPLOYMENT, CHANGE = "bound", "order", "spec", "component", "deployment", "change"
+BOUND, ORDER, SPEC, COMPONENT, DEPLOYMENT, OWED = "bound", "order", "spec", "component", "deployment", "owed"
+NOTHING = "none"
+"""Attributes of groups cannot be empty."""
 
 
 @attrs.frozen
@@ -34,10 +36,10 @@ class Group:
     """The component version of the revision."""
     version: int
     """Of the group, as the registry counts its changes."""
-    deployment: str = ""
-    """The deployment that the group has; empty before the first."""
-    change: str = ""
-    """Names the change that made it."""
+    deployment: str
+    """The deployment that the group has; ``NOTHING`` before the first."""
+    owed: str
+    """Names a deployment that is still to be made, for devices that the group gains; ``NOTHING`` when none is."""
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Group:
@@ -47,7 +49,7 @@ class Group:
         try:
             return cls(
                 found["thingGroupName"], found["thingGroupArn"], target, revision, int(given[BOUND]), int(given[ORDER]),
-                given[SPEC], given[COMPONENT], int(found["version"]), given.get(DEPLOYMENT, ""), given.get(CHANGE, ""),
+                given[SPEC], given[COMPONENT], int(found["version"]), given[DEPLOYMENT], given[OWED],
             )  # fmt: skip
         except (KeyError, ValueError) as error:
             message = f"somebody changed the attributes of thing group {found['thingGroupName']!r}: {error}"

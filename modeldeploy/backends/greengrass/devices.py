@@ -11,15 +11,16 @@ import attrs
 from modeldeploy.backends.cloud import rings
 from modeldeploy.backends.greengrass import names
 from modeldeploy.backends.greengrass.client import Client
-from modeldeploy.backends.greengrass.described import Group, Seen
+from modeldeploy.backends.greengrass.described import NOTHING, Group, Seen
 from modeldeploy.edge.desired import place
-from modeldeploy.errors import NotFoundError
 from modeldeploy.values.edge import Device, DeviceHealth
 
 Json = Mapping[str, Any]
 _RUNNING = frozenset({"RUNNING", "FINISHED"})
 _ILL = frozenset({"ERRORED", "BROKEN"})
 _NO = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
+_HEARD = frozenset({"IN_PROGRESS", "SUCCEEDED", "COMPLETED", "FAILED", "REJECTED"})
+"""What the device itself said; the other states are the service's."""
 _STOPPED = "the service stopped the deployment before it reached the device"
 _GONE = frozenset({"CANCELED", "FAILED", "INACTIVE"})
 
@@ -42,6 +43,8 @@ class Fleet:
     """The name of the thing group whose things are a target's devices, with ``{target}``."""
     offline_s: float
     """How long a deployment may wait for a device before the device counts as offline."""
+    silent_s: float
+    """After how long without a word a device counts as offline though nothing waits for it."""
 
     def things(self, target: str) -> list[str]:
         """Name the things of a target, sorted."""
@@ -75,32 +78,47 @@ class Fleet:
         for group in reversed(seen.groups):
             wanted |= dict.fromkeys(self._members(group.name), group)
         stopped = {group.name for group in seen.groups if self._is_stopped(group)}
-        return [self._device(thing, seen, wanted.get(thing), stopped, now) for thing in self.things(seen.target)]
+        cores, found = self._cores(), []
+        for thing in self.things(seen.target):
+            goal = wanted.get(thing)
+            if thing not in cores:
+                found.append(self._unknown(thing, seen.target, goal))
+                continue
+            said = self._said(thing, seen, cores[thing])
+            at_once = goal is not None and goal.name in stopped
+            found.append(self._device(thing, seen, said, goal, self._health(said, goal, stopped=at_once, now=now)))
+        return found
+
+    def _health(self, said: Said, wanted: Group | None, *, stopped: bool, now: float) -> tuple[DeviceHealth, str]:
+        failure = said.failure(wanted, stopped=stopped)
+        if failure:
+            return DeviceHealth.FAILED, failure
+        queued = said.queued(wanted)
+        if queued is not None and now - queued >= self.offline_s:
+            return DeviceHealth.OFFLINE, "it has not taken its deployment from the queue"
+        if said.heard is None or now - said.heard >= self.silent_s:
+            return DeviceHealth.OFFLINE, "it has not told its state for too long"
+        if wanted is None or said.running == wanted.revision:
+            return DeviceHealth.OK, ""
+        return DeviceHealth.PENDING, f"its deployment is {said.status(wanted) or 'not queued yet'}"
 
     def _is_stopped(self, group: Group) -> bool:
-        found = self.client.find("greengrassv2", "get_deployment", deploymentId=group.deployment) if group.deployment else None
+        if group.deployment == NOTHING:
+            return False
+        found = self.client.find("greengrassv2", "get_deployment", deploymentId=group.deployment)
         return found is not None and found["deploymentStatus"] in _GONE
 
-    def _device(self, thing: str, seen: Seen, wanted: Group | None, stopped: set[str], now: float) -> Device:
-        try:
-            said = self._said(thing, seen)
-        except NotFoundError:
-            health = DeviceHealth.OFFLINE if wanted else DeviceHealth.OK
-            name = wanted.revision if wanted else None
-            return Device(thing, place(seen.target, thing), None, name, health, note="it has not been set up as a core device")
-        at_once = wanted is not None and wanted.name in stopped
-        health, note = _health(said, wanted, stopped=at_once, offline_s=self.offline_s, now=now)
-        return Device(
-            id=thing,
-            ring=place(seen.target, thing),
-            revision=said.running,
-            wanted=wanted.revision if wanted else None,
-            health=health,
-            seen=said.heard,
-            note=note,
-        )
+    def _cores(self) -> dict[str, float | None]:
+        """Name every core device of the account, and when it last told its state."""
+        listed = self.client.pages("greengrassv2", "list_core_devices", "coreDevices")
+        return {each["coreDeviceThingName"]: _time(each.get("lastStatusUpdateTimestamp")) for each in listed}
 
-    def _said(self, thing: str, seen: Seen) -> Said:
+    def _unknown(self, thing: str, target: str, wanted: Group | None) -> Device:
+        name = wanted.revision if wanted else None
+        note = "it has not been set up as a core device"
+        return Device(thing, place(target, thing), None, name, DeviceHealth.OFFLINE, note=note)
+
+    def _said(self, thing: str, seen: Seen, told: float | None) -> Said:
         deployments = self.client.pages(
             "greengrassv2", "list_effective_deployments", "effectiveDeployments", coreDeviceThingName=thing
         )
@@ -109,7 +127,18 @@ class Fleet:
             "greengrassv2", "list_installed_components", "installedComponents", coreDeviceThingName=thing
         )
         own = next((each for each in installed if each["componentName"] == names.component(seen.target)), {})
-        return Said.of(own, executions, {group.component: group.revision for group in seen.groups})
+        return Said.of(own, executions, {group.component: group.revision for group in seen.groups}, told)
+
+    def _device(self, thing: str, seen: Seen, said: Said, wanted: Group | None, health: tuple[DeviceHealth, str]) -> Device:
+        return Device(
+            id=thing,
+            ring=place(seen.target, thing),
+            revision=said.running,
+            wanted=wanted.revision if wanted else None,
+            health=health[0],
+            seen=said.heard,
+            note=health[1],
+        )
 
 
 @attrs.frozen
@@ -126,33 +155,37 @@ class Said:
     heard: float | None
 
     @classmethod
-    def of(cls, own: Json, executions: Mapping[str, Json], revisions: Mapping[str, str]) -> Said:
-        """Read the component of ours that is installed, and the deployments."""
+    def of(cls, own: Json, executions: Mapping[str, Json], revisions: Mapping[str, str], told: float | None) -> Said:
+        """Read the component of ours that is installed, and the deployments; ``told`` is when the device told its state."""
         state = str(own.get("lifecycleState", ""))
         installed = revisions.get(str(own.get("componentVersion"))) if own else None
-        times = [_time(own.get("lastStatusChangeTimestamp"))]
-        times += [_time(each["modifiedTimestamp"]) for each in executions.values() if each["coreDeviceExecutionStatus"] != "QUEUED"]
-        known = [each for each in times if each is not None]
-        return cls(installed if state in _RUNNING else None, installed, state, executions, max(known, default=None))
+        words = [each for each in executions.values() if each["coreDeviceExecutionStatus"] in _HEARD]
+        times = [told, _time(own.get("lastStatusChangeTimestamp")), *(_time(each["modifiedTimestamp"]) for each in words)]
+        heard = max((each for each in times if each is not None), default=None)
+        return cls(installed if state in _RUNNING else None, installed, state, executions, heard)
 
+    def _execution(self, wanted: Group | None) -> Json:
+        return self.executions.get(wanted.deployment, {}) if wanted else {}
 
-def _health(said: Said, wanted: Group | None, *, stopped: bool, offline_s: float, now: float) -> tuple[DeviceHealth, str]:
-    if wanted is None:
-        return DeviceHealth.OK, ""
-    execution = said.executions.get(wanted.deployment, {})
-    status = str(execution.get("coreDeviceExecutionStatus", ""))
-    if status in _NO:
-        return DeviceHealth.FAILED, str(execution.get("reason") or f"its deployment is {status}")
-    if said.installed == wanted.revision and said.state in _ILL:
-        return DeviceHealth.FAILED, f"its component is {said.state}"
-    if said.running == wanted.revision:
-        return DeviceHealth.OK, ""
-    if stopped and not status:
-        return DeviceHealth.FAILED, _STOPPED
-    queued = _time(execution.get("modifiedTimestamp")) if status == "QUEUED" else None
-    if queued is not None and now - queued >= offline_s:
-        return DeviceHealth.OFFLINE, "it has not taken its deployment from the queue"
-    return DeviceHealth.PENDING, f"its deployment is {status or 'not queued yet'}"
+    def status(self, wanted: Group | None) -> str:
+        """Say how far the deployment of the revision that is wanted is on the device; empty when it is not queued."""
+        return str(self._execution(wanted).get("coreDeviceExecutionStatus", ""))
+
+    def queued(self, wanted: Group | None) -> float | None:
+        """Say since when that deployment waits for the device; None when it does not."""
+        return _time(self._execution(wanted).get("modifiedTimestamp")) if self.status(wanted) == "QUEUED" else None
+
+    def failure(self, wanted: Group | None, *, stopped: bool) -> str:
+        """Say why the revision that is wanted is not well there; empty when nothing of the kind is known."""
+        if wanted is None:
+            return ""
+        status = self.status(wanted)
+        if status in _NO:
+            return str(self._execution(wanted).get("reason") or f"its deployment is {status}")
+        if self.installed == wanted.revision and self.state in _ILL:
+            return f"its component is {self.state}"
+        behind = self.running != wanted.revision and not status
+        return _STOPPED if stopped and behind else ""
 
 
 def _time(found: Any) -> float | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from modeldeploy.backends.cloud.naming import spec
+from modeldeploy.backends.cloud.naming import digest, spec
 from modeldeploy.backends.greengrass import artifact, names, recipe
 from modeldeploy.backends.greengrass.client import Client
-from modeldeploy.backends.greengrass.described import CHANGE, DEPLOYMENT, Group, Seen, attributes
+from modeldeploy.backends.greengrass.described import BOUND, DEPLOYMENT, NOTHING, OWED, Group, Seen, attributes
 from modeldeploy.backends.greengrass.devices import Fleet
 from modeldeploy.backends.greengrass.errors import AlreadyThereError, ChangedError
 from modeldeploy.backends.greengrass.pace import Pace
@@ -39,6 +39,7 @@ class Provider:
     home: Path
     """Where archives are built before they are sent."""
     tags: Mapping[str, str]
+    clock: Callable[[], float]
     _records: dict[tuple[str, str, str], Revision] = attrs.field(factory=dict)
 
     def seen(self, target: str) -> Seen | None:
@@ -74,8 +75,8 @@ class Provider:
 
     def ship(self, target: str, revision: Revision, position: Position) -> Position:
         """Send the next slice of a revision's archive."""
-        path, digest = self._archive(revision)
-        return self.storage.send(self._key(target, revision, digest), path, digest, position)
+        path, content = self._archive(revision)
+        return self.storage.send(self._key(target, revision, content), path, content, position)
 
     def _archive(self, revision: Revision) -> tuple[Path, str]:
         """Build the archive of a revision, or find it built; the same revision gives the same bytes."""
@@ -84,13 +85,13 @@ class Provider:
         return path, artifact.sha256(path)
 
     @staticmethod
-    def _key(target: str, revision: Revision, digest: str) -> str:
-        return f"{names.place(target, revision.id)}{digest[:16]}/{artifact.FILE}"
+    def _key(target: str, revision: Revision, content: str) -> str:
+        return f"{names.place(target, revision.id)}{content[:16]}/{artifact.FILE}"
 
     def make_component(self, target: str, revision: Revision) -> None:
         """Make the component version of a revision whose archive is there; one that is there already is looked at."""
-        _path, digest = self._archive(revision)
-        document = recipe.component(target, revision, self.storage.url(self._key(target, revision, digest)))
+        _path, content = self._archive(revision)
+        document = recipe.component(target, revision, self.storage.url(self._key(target, revision, content)))
         try:
             self.client.greengrass("create_component_version", inlineRecipe=recipe.dump(document), tags=self._tags(target, revision))
         except AlreadyThereError:
@@ -129,31 +130,42 @@ class Provider:
 
     def make_group(self, target: str, revision: Revision, *, bound: int, order: int) -> None:
         """Make the group of a revision; one that is there already is for the next look."""
-        given = attributes(bound=bound, order=order, spec=spec(revision), component=names.version(target, revision))
+        owed = _token(names.group(target, revision.id), 0) if bound else NOTHING
+        given = attributes(
+            bound=bound, order=order, spec=spec(revision), component=names.version(target, revision), deployment=NOTHING, owed=owed
+        )
         given["attributePayload"].pop("merge")
         try:
             self.client.iot("create_thing_group", thingGroupName=names.group(target, revision.id), thingGroupProperties=given)
         except AlreadyThereError:
             return
 
+    def owe(self, group: Group) -> None:
+        """Note on a group that it will gain devices, and that they are still to be given its revision."""
+        self._update(group, {OWED: _token(group.name, group.version)})
+
     def aim(self, group: Group, bound: int) -> None:
-        """Change the bound of a group that is as it was read."""
+        """Change the bound of a group."""
+        self._update(group, {BOUND: bound})
+
+    def _update(self, group: Group, given: Mapping[str, str | int]) -> None:
+        """Change attributes of a group that is as it was read."""
+        changed = attributes(**given)
         try:
             self.client.iot(
-                "update_thing_group", thingGroupName=group.name, thingGroupProperties=attributes(bound=bound), expectedVersion=group.version
+                "update_thing_group", thingGroupName=group.name, thingGroupProperties=changed, expectedVersion=group.version
             )
         except ChangedError as error:
             message = f"somebody changed thing group {group.name!r} a moment ago"
             raise ConflictError(message, hint="observe the target again and decide anew") from error
 
-    def deploy(self, group: Group, change: str) -> None:
-        """Make the deployment of a change to a group, and note it there; the same change makes one deployment."""
+    def deploy(self, group: Group) -> None:
+        """Make the deployment that is owed to the devices of a group, and note it there."""
         document = recipe.deployment(group.arn, group.target, self.revision(group), self.limits)
         document["tags"] |= self.tags
         # The service gives the same answer to the same token for eight hours.
-        made = self.client.greengrass("create_deployment", clientToken=change[:_TOKEN_CHARS], **document)
-        noted = attributes(**{DEPLOYMENT: made["deploymentId"], CHANGE: change})
-        self.client.iot("update_thing_group", thingGroupName=group.name, thingGroupProperties=noted)
+        made = self.client.greengrass("create_deployment", clientToken=group.owed, **document)
+        self._update(group, {DEPLOYMENT: made["deploymentId"], OWED: NOTHING})
 
     def drop_group(self, group: Group) -> None:
         """Stop and delete the deployments of a group, then the group; the devices keep what they have."""
@@ -163,3 +175,8 @@ class Provider:
                 self.client.find("greengrassv2", "cancel_deployment", deploymentId=each["deploymentId"])
             self.client.find("greengrassv2", "delete_deployment", deploymentId=each["deploymentId"])
         self.client.find("iot", "delete_thing_group", thingGroupName=group.name)
+
+
+def _token(group: str, version: int) -> str:
+    """Name a deployment that does not exist yet, another one at every version of its group."""
+    return digest([group, version])[:_TOKEN_CHARS]

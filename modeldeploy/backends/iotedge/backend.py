@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,7 +71,9 @@ class IoTEdge:
         base_url: str = "",
         pace: Pace | None = None,
         durable: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self.capabilities: Capabilities = attrs.evolve(CAPABILITIES, durable=durable)
         self._pace = pace or Pace()
         if module:
@@ -81,7 +83,7 @@ class IoTEdge:
         )  # fmt: skip
         self._client = Client(_access(hub, connection_string, credential, base_url))
         fleet = Fleet(self._client, defaults, self._pace.offline)
-        self._tools = changes.Tools(self._client, defaults, fleet, self._pace)
+        self._tools = changes.Tools(self._client, defaults, fleet, self._pace, clock)
 
     @classmethod
     def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
@@ -174,7 +176,7 @@ class IoTEdge:
 
     def devices(self, target: str) -> Sequence[Device]:
         """Read every device of a target, as its edge agent last reported."""
-        return self._tools.fleet.read(self._tools.existing(target), time.time())
+        return self._tools.fleet.read(self._tools.existing(target), self._clock())
 
     def apply(self, device: str, target: str, revision: Revision) -> None:
         """Give a revision to one device alone, at once, for trying it out; the next deployment that aims at the device replaces it.

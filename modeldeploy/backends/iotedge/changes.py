@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import time
 from collections.abc import Callable, Mapping
 
 import attrs
@@ -14,7 +14,7 @@ from modeldeploy.backends.cloud.steps import Step, moved, waiting
 from modeldeploy.backends.iotedge import manifest, names
 from modeldeploy.backends.iotedge.client import Client
 from modeldeploy.backends.iotedge.described import Config, Seen
-from modeldeploy.backends.iotedge.devices import Fleet, first
+from modeldeploy.backends.iotedge.devices import Fleet
 from modeldeploy.backends.iotedge.errors import AlreadyThereError, ChangedError
 from modeldeploy.backends.iotedge.manifest import Defaults
 from modeldeploy.backends.iotedge.pace import Pace
@@ -23,7 +23,7 @@ from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import WHOLE, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 
-START, PLACES, MAKE, SHIFT, TOLD, GONE, UNPLACE = "start", "places", "make", "shift", "told", "gone", "unplace"
+START, SHIFT, TOLD, GONE, UNPLACE = "start", "shift", "told", "gone", "unplace"
 _SLICE = 25
 """Twins that are written in one advance."""
 
@@ -36,6 +36,7 @@ class Tools:
     defaults: Defaults
     fleet: Fleet
     pace: Pace
+    clock: Callable[[], float]
 
     def seen(self, target: str) -> Seen | None:
         """Read a target as it is now."""
@@ -66,23 +67,31 @@ class Change:
     def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
         raise NotImplementedError
 
-    def _place(self, then: Step) -> Ticket:
-        """Write down the places of devices that have none yet, a few at a time, and go on when all have one."""
-        missing = first(self._tools.fleet.placeless(self.target), _SLICE)
+    def _place(self) -> bool:
+        """Write down the places of devices that have none yet, a few at a time; whether all have one now."""
+        missing = list(itertools.islice(self._tools.fleet.placeless(self.target), _SLICE))
         for device, at in missing:
             self._tools.fleet.write_place(device, self.target, at)
-        if missing:
-            return attrs.evolve(self.ticket, note=f"gives {len(missing)} devices their places", poll_after=0.0)
-        return moved(self.ticket, then)
+        return len(missing) < _SLICE
 
-    def _await_devices(self, seen: Seen) -> Ticket:
-        """Go on when every device that can be reached has answered."""
-        devices = self._tools.fleet.read(seen, time.time())
-        if rings.outstanding(devices):
-            answered = sum(device.answered for device in devices)
-            waits = waiting(self.ticket, self._tools.pace.poll(), rings.summary(devices))
-            return attrs.evolve(waits, fraction=answered / len(devices))
-        return attrs.evolve(self.ticket.done(), note=rings.summary(devices))
+    def _again(self, note: str) -> Ticket:
+        return attrs.evolve(self.ticket, note=note, poll_after=0.0)
+
+    def _published(self, note: str) -> Ticket:
+        return moved(self.ticket, Step(TOLD, at=self._tools.clock()), note=note)
+
+    def _await_devices(self, seen: Seen, since: float) -> Ticket:
+        """Go on when every device that can be reached has answered, or has had its time."""
+        now = self._tools.clock()
+        devices = self._tools.fleet.read(seen, now)
+        if not rings.outstanding(devices) or now >= since + self._tools.pace.settle:
+            return self._done()
+        answered = sum(device.answered for device in devices)
+        waits = waiting(self.ticket, self._tools.pace.poll(), rings.summary(devices))
+        return attrs.evolve(waits, fraction=answered / len(devices))
+
+    def _done(self) -> Ticket:
+        return attrs.evolve(self.ticket, note="").done()
 
 
 class PutRevision(Change):
@@ -93,26 +102,19 @@ class PutRevision(Change):
         self._revision = from_json(Revision, ticket.wanted["revision"])
 
     def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
-        return {START: self._start, PLACES: self._places, MAKE: self._make, TOLD: self._told}
+        return {START: self._start, TOLD: self._told}
 
     def _start(self, _step: Step) -> Ticket:
         seen = self._tools.seen(self.target)
-        if seen is not None and self._own(seen) is not None:
-            return moved(self.ticket, Step(TOLD))
-        return moved(self.ticket, Step(PLACES))
-
-    def _places(self, _step: Step) -> Ticket:
-        return self._place(Step(MAKE))
+        if seen is None or self._own(seen) is None:
+            if not self._place():
+                return self._again("gives devices their places")
+            self._put(seen)
+        return self._published("the deployment is stored")
 
     def _own(self, seen: Seen) -> Config | None:
         refuse_impostor(seen, self._revision)
         return seen.find(self._revision.id)
-
-    def _make(self, _step: Step) -> Ticket:
-        seen = self._tools.seen(self.target)
-        if seen is None or self._own(seen) is None:
-            self._put(seen)
-        return moved(self.ticket, Step(TOLD), note="the deployment is stored")
 
     def _put(self, seen: Seen | None) -> None:
         defaults = self._tools.defaults
@@ -135,13 +137,11 @@ class PutRevision(Change):
             # Of a call whose answer was lost, or of somebody else: the next look says.
             return
 
-    def _told(self, _step: Step) -> Ticket:
+    def _told(self, step: Step) -> Ticket:
         seen = self._tools.seen(self.target)
         if seen is None or self._own(seen) is None:
             return self.ticket.failed(f"revision {self._revision.id!r} is not there any more")
-        if seen.traffic.share(self._revision.id):
-            return self._await_devices(seen)
-        return self.ticket.done()
+        return self._await_devices(seen, step.at) if seen.traffic.share(self._revision.id) else self._done()
 
 
 def _metrics(module: str, revision: str) -> dict[str, str]:
@@ -163,20 +163,20 @@ class SetTraffic(Change):
         self._expect: str | None = ticket.wanted.get("expect")
 
     def _steps(self) -> Mapping[str, Callable[[Step], Ticket]]:
-        return {START: self._start, PLACES: self._places, SHIFT: self._shift, TOLD: self._told}
+        return {START: self._start, SHIFT: self._shift, TOLD: self._told}
 
     def _start(self, _step: Step) -> Ticket:
         seen = self._seen()
-        now = seen.ranked
-        if not self._left(seen):
-            return moved(self.ticket, Step(PLACES, json.dumps(now)))
-        if self._expect is not None and self._expect != seen.version:
+        left = self._left(seen)
+        if left and self._expect is not None and self._expect != seen.version:
             message = f"target {self.target!r} is at version {seen.version!r}, not {self._expect!r}"
             raise ConflictError(message, hint="observe it again and decide anew")
-        return moved(self.ticket, Step(PLACES, json.dumps(now)))
-
-    def _places(self, step: Step) -> Ticket:
-        return self._place(Step(SHIFT, step.about))
+        if left and not self._place():
+            return self._again("gives devices their places")
+        if len(left) > 1:
+            # More than one request: what was there is written down first, so that whoever goes on knows the way.
+            return moved(self.ticket, Step(SHIFT, json.dumps(seen.ranked)))
+        return self._go(seen, left)
 
     def _seen(self) -> Seen:
         seen = self._tools.existing(self.target)
@@ -188,13 +188,13 @@ class SetTraffic(Change):
 
     def _shift(self, step: Step) -> Ticket:
         seen = self._seen()
-        left = self._left(seen)
-        if not left:
-            return moved(self.ticket, Step(TOLD), note="the table is published")
         rings.refuse_others(self.target, json.loads(step.about), seen.ranked, self._table)
-        revision, bound = left[0]
-        self._aim(seen, revision, bound)
-        return attrs.evolve(self.ticket, note=f"{revision} is for the places below {bound}", poll_after=0.0)
+        return self._go(seen, self._left(seen))
+
+    def _go(self, seen: Seen, left: list[tuple[str, int]]) -> Ticket:
+        if left:
+            self._aim(seen, *left[0])
+        return self._again("publishes the table") if len(left) > 1 else self._published("the table is published")
 
     def _aim(self, seen: Seen, revision: str, bound: int) -> None:
         config = seen.find(revision)
@@ -202,11 +202,11 @@ class SetTraffic(Change):
             document = config.aimed(self._tools.defaults.devices, self.target, bound)
             self._tools.client.put_configuration(document, match=config.etag)
 
-    def _told(self, _step: Step) -> Ticket:
+    def _told(self, step: Step) -> Ticket:
         seen = self._seen()
         if self._left(seen):
             return self.ticket.failed(f"the table is {seen.traffic.live}: somebody else changed it")
-        return self._await_devices(seen)
+        return self._await_devices(seen, step.at)
 
 
 class DropRevision(Change):
@@ -219,7 +219,7 @@ class DropRevision(Change):
         seen, revision = self._tools.seen(self.target), str(self.ticket.wanted["revision"])
         config = seen.find(revision) if seen else None
         if seen is None or config is None:
-            return self.ticket.done()
+            return self._done()
         refuse_used(seen, revision)
         delete(self._tools.client, config)
         return moved(self.ticket, Step(GONE), note="the deployment is deleted")
@@ -237,13 +237,13 @@ class DropTarget(Change):
             return moved(self.ticket, Step(UNPLACE))
         # The lowest priority first: no device is given an older revision on the way.
         delete(self._tools.client, seen.configs[-1])
-        return attrs.evolve(self.ticket, note="deletes the deployments", poll_after=0.0)
+        return self._again("deletes the deployments")
 
     def _unplace(self, _step: Step) -> Ticket:
-        devices = [name for name, _ in zip(self._tools.fleet.placed(self.target), range(_SLICE), strict=False)]
+        devices = list(itertools.islice(self._tools.fleet.placed(self.target), _SLICE))
         for device in devices:
             self._tools.fleet.write_place(device, self.target, None)
-        return attrs.evolve(self.ticket, note="takes the places away", poll_after=0.0) if devices else self.ticket.done()
+        return self._again("takes the places away") if devices else self._done()
 
 
 def delete(client: Client, config: Config) -> None:

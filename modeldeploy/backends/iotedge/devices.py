@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from modeldeploy.backends.iotedge.described import Seen
 from modeldeploy.backends.iotedge.manifest import Defaults
 from modeldeploy.edge.desired import place
 from modeldeploy.values.edge import Device, DeviceHealth
+from modeldeploy.values.serving import WHOLE
 
 Json = Mapping[str, Any]
 _MANY = 50
@@ -73,7 +74,8 @@ class Fleet:
     def _device(self, twin: Json, agent: Json, seen: Seen, now: float) -> Device:
         at = place(seen.target, str(twin["deviceId"]))
         known = _place_of(twin, seen.target)
-        wanted = rings.wanted(seen.ranked, known) if known is not None else None
+        # A device that came later is given what is for all places, until the next change gives it its own.
+        wanted = rings.wanted(seen.ranked, WHOLE - 1 if known is None else known)
         said = Said.of(agent, self.defaults.module_of(seen.target), wanted)
         health, note = self._health(said, wanted, agent, now)
         return Device(
@@ -90,10 +92,10 @@ class Fleet:
     def _health(self, said: Said, wanted: str | None, agent: Json, now: float) -> tuple[DeviceHealth, str]:
         if said.failure:
             return DeviceHealth.FAILED, said.failure
-        if wanted is None or said.running == wanted:
-            return DeviceHealth.OK, ""
         if self._offline(agent, now):
             return DeviceHealth.OFFLINE, "its edge agent is not connected"
+        if wanted is None or said.running == wanted:
+            return DeviceHealth.OK, ""
         return DeviceHealth.PENDING, "its edge agent has not followed yet"
 
     def _offline(self, agent: Json, now: float) -> bool:
@@ -150,8 +152,3 @@ def _time(text: Any) -> float | None:
     except ValueError:
         return None
     return found.timestamp() if found.year > _NEVER_YEAR else None
-
-
-def first(pairs: Iterable[tuple[str, int]], most: int) -> list[tuple[str, int]]:
-    """Give at most so many."""
-    return [pair for pair, _ in zip(pairs, range(most), strict=False)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from modeldeploy.values.serving import WHOLE
+
 _PREFIX = "modeldeploy"
 LABEL_TARGET, LABEL_REVISION, LABEL_SPEC = f"{_PREFIX}.target", f"{_PREFIX}.revision", f"{_PREFIX}.spec"
 TAG = _PREFIX
@@ -28,14 +30,15 @@ def members(devices: str, target: str) -> str:
 
 
 def condition(devices: str, target: str, bound: int) -> str:
-    """Write the condition of those devices of a target whose place is below a bound."""
-    return f"({members(devices, target)}) AND tags.{TAG}.{tag(target)} < {bound}"
+    """Write the condition of those devices of a target whose place is below a bound; the last one is for devices without a place too."""
+    inside = f"({members(devices, target)})"
+    return inside if bound >= WHOLE else f"{inside} AND tags.{TAG}.{tag(target)} < {bound}"
 
 
 def bound(text: str, target: str) -> int | None:
     """Read the bound out of such a condition; None when somebody wrote another one."""
-    found = re.fullmatch(rf"\(.*\) AND tags\.{TAG}\.{re.escape(tag(target))} < (\d{{1,3}})", text, re.DOTALL)
-    return int(found[1]) if found else None
+    found = re.fullmatch(rf"\(.*\)(?: AND tags\.{TAG}\.{re.escape(tag(target))} < (\d{{1,3}}))?", text, re.DOTALL)
+    return int(found[1] or WHOLE) if found else None
 
 
 def short(spec: str) -> str:

@@ -111,6 +111,8 @@ class Core:
     online: bool = True
     installed: dict[str, str] = attrs.field(factory=dict)
     changed: float = 0.0
+    told: float = 0.0
+    """When it last told its state; that it does so once a day only is not simulated."""
 
 
 Members = Callable[[str], Iterable[str]]
@@ -130,6 +132,8 @@ class Account:
     timings: Timings
     members: Members
     read: Read
+    manual: bool = False
+    """Whether devices act when ``act`` is called, and at no other time."""
     components: dict[str, Component] = attrs.field(factory=dict)
     deployments: dict[str, Deployment] = attrs.field(factory=dict)
     cores: dict[str, Core] = attrs.field(factory=dict)
@@ -140,7 +144,18 @@ class Account:
 
     def go_on(self) -> None:
         """Let pass what has passed since the last look."""
+        if not self.manual:
+            self._pass()
+
+    def act(self) -> None:
+        """Let every device that can be reached do all that is asked of it, now."""
+        for _stage in (QUEUED, IN_PROGRESS, SUCCEEDED):
+            self._pass()
+
+    def _pass(self) -> None:
         now = self.clock.now()
+        for core in self.cores.values():
+            core.told = now if core.online else core.told
         for deployment in self.deployments.values():
             if deployment.status == ACTIVE:
                 self._enrol(deployment, now)
@@ -355,8 +370,14 @@ class Account:
         ill = any(self._state(name, version) == "BROKEN" for name, version in core.installed.items())
         return {
             "coreDeviceThingName": core.name, "coreVersion": "2.15.0", "platform": "linux", "architecture": "aarch64",
-            "runtime": "aws_nucleus_classic", "status": "UNHEALTHY" if ill else "HEALTHY", "lastStatusUpdateTimestamp": core.changed,
+            "runtime": "aws_nucleus_classic", "status": "UNHEALTHY" if ill else "HEALTHY", "lastStatusUpdateTimestamp": core.told,
         }  # fmt: skip
+
+    def list_cores(self, _asked: Json) -> Json:
+        """List the core devices."""
+        return {"coreDevices": [
+            {"coreDeviceThingName": each.name, "status": "HEALTHY", "lastStatusUpdateTimestamp": each.told} for each in self.cores.values()
+        ]}  # fmt: skip
 
     def installed(self, asked: Json) -> Json:
         """List what a device has."""
@@ -406,6 +427,7 @@ OPERATIONS: Mapping[str, Callable[[Account, Json], Json]] = {
     "CancelDeployment": Account.cancel_deployment,
     "DeleteDeployment": Account.delete_deployment,
     "GetCoreDevice": Account.get_core,
+    "ListCoreDevices": Account.list_cores,
     "ListInstalledComponents": Account.installed,
     "ListEffectiveDeployments": Account.effective,
 }

@@ -27,7 +27,7 @@ _NEEDED = ("boto3", "moto", "werkzeug", "flask", "jsonschema")
 class Simulator:
     """Greengrass v2 on a loopback port of this machine, with IoT's things and groups and storage beside it.
 
-    ``speed``: how many times as fast the service's time passes.
+    ``speed``: how many times as fast the service's time passes. ``manual``: devices act when ``act`` is called, and not as time passes.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Simulator:
         timings: Timings | None = None,
         region: str = "us-east-1",
         clock: Clock | None = None,
+        manual: bool = False,
     ) -> None:
         if speed <= 0:
             message = f"speed is {speed!r}"
@@ -49,7 +50,7 @@ class Simulator:
         self.credentials = Credentials(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
         self._clock = clock or ScaledClock(speed)
         self.account = Account(
-            self.site.account, region, self._clock, self.faults, timings or Timings(), self._members, self._read
+            self.site.account, region, self._clock, self.faults, timings or Timings(), self._members, self._read, manual
         )
         self._app: App | None = None
         self._cloud: Cloud | None = None
@@ -126,12 +127,17 @@ class Simulator:
         iot.create_thing(thingName=name)
         iot.add_thing_to_thing_group(thingGroupName=group, thingName=name)
         with self.account.lock:
-            self.account.cores[name] = Core(name, online=online, changed=self._clock.now())
+            self.account.cores[name] = Core(name, online=online, changed=self._clock.now(), told=self._clock.now())
             return self.account.cores[name]
 
     def add_fleet(self, group: str, count: int) -> list[Core]:
         """Register core devices ``group-0``, ``group-1`` and so on."""
         return [self.add_device(f"{group}-{number}", group=group) for number in range(count)]
+
+    def act(self) -> None:
+        """Let every device that can be reached do all that is asked of it, now."""
+        with self.account.lock:
+            self.account.act()
 
     def device(self, name: str) -> Core:
         """Give a device as it is now."""

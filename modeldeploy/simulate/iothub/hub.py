@@ -43,6 +43,8 @@ class Hub:
     clock: Clock
     faults: Faults
     timings: Timings
+    manual: bool = False
+    """Whether devices act when ``act`` is called, and at no other time."""
     devices: dict[str, Device] = attrs.field(factory=dict)
     configurations: dict[str, Json] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock)
@@ -57,6 +59,8 @@ class Hub:
 
     def go_on(self) -> None:
         """Let pass what has passed since the last look."""
+        if self.manual:
+            return
         now = self.clock.now()
         if self._evaluated == 0.0 or now >= self._evaluated + self._span(self.timings.evaluate):
             self._evaluated = now
@@ -64,6 +68,13 @@ class Hub:
                 self._assign(device, now)
         for device in self.devices.values():
             device.live(now, self._span(self.timings.apply), self.faults)
+
+    def act(self) -> None:
+        """Let the hub evaluate all conditions now, and every device that can be reached follow at once."""
+        now = self.clock.now()
+        for device in self.devices.values():
+            self._assign(device, now)
+            device.live(now, 0.0, self.faults)
 
     def _span(self, seconds: float) -> float:
         return self.clock.after(seconds) - self.clock.now()

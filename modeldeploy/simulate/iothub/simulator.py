@@ -25,7 +25,8 @@ _NEEDED = ("jsonschema", "werkzeug")
 class Simulator:
     """An IoT hub on a loopback port of this machine, with devices that follow their deployments.
 
-    ``speed``: how many times as fast the service's time passes. ``page``: how many twins a query gives at a time.
+    ``speed``: how many times as fast the service's time passes. ``page``: how many twins a query gives at a time. ``manual``: devices act
+    when ``act`` is called, and not as time passes.
     """
 
     def __init__(
@@ -36,13 +37,14 @@ class Simulator:
         timings: Timings | None = None,
         clock: Clock | None = None,
         page: int = 100,
+        manual: bool = False,
     ) -> None:
         if speed <= 0:
             message = f"speed is {speed!r}"
             raise ConfigurationError(message, hint="give a number above 0; 1 is the service's own pace")
         self.speed = speed
         self.faults = faults or Faults()
-        self.hub = Hub(clock or ScaledClock(speed), self.faults, timings or Timings())
+        self.hub = Hub(clock or ScaledClock(speed), self.faults, timings or Timings(), manual=manual)
         # Made anew each time; nothing outside of this simulator could be reached with them.
         self._token = secrets.token_urlsafe(24)
         self._key = base64.b64encode(secrets.token_bytes(32)).decode()
@@ -110,6 +112,11 @@ class Simulator:
     def add_fleet(self, fleet: str, count: int) -> list[Device]:
         """Register devices ``fleet-0``, ``fleet-1`` and so on."""
         return [self.add_device(f"{fleet}-{number}", fleet=fleet) for number in range(count)]
+
+    def act(self) -> None:
+        """Let every device that can be reached act once, now."""
+        with self.hub.lock:
+            self.hub.act()
 
     def device(self, name: str) -> Device:
         """Give a device as it is now."""
