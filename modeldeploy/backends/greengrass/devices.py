@@ -13,6 +13,7 @@ from modeldeploy.backends.greengrass import names
 from modeldeploy.backends.greengrass.client import Client
 from modeldeploy.backends.greengrass.described import NOTHING, Group, Seen
 from modeldeploy.edge.desired import place
+from modeldeploy.errors import NotFoundError
 from modeldeploy.values.edge import Device, DeviceHealth
 
 Json = Mapping[str, Any]
@@ -47,8 +48,11 @@ class Fleet:
     """After how long without a word a device counts as offline though nothing waits for it."""
 
     def things(self, target: str) -> list[str]:
-        """Name the things of a target, sorted."""
-        return sorted(self._members(self.fleet_group.replace("{target}", target)))
+        """Name the things of a target, sorted; none while its group is not there, for devices may come later."""
+        try:
+            return sorted(self._members(self.fleet_group.replace("{target}", target)))
+        except NotFoundError:
+            return []
 
     def _members(self, group: str) -> Iterator[str]:
         yield from self.client.pages("iot", "list_things_in_thing_group", "things", thingGroupName=group, recursive=True)

@@ -24,14 +24,16 @@ _lock = threading.Lock()
 class Rehearsal(Greengrass):
     """Greengrass on this machine: what is sent is checked by the service's own model, and simulated devices follow it."""
 
-    def __init__(self, simulator: Simulator, *, home: Path | str | None = None, **options: Any) -> None:
+    def __init__(
+        self, simulator: Simulator, *, home: Path | str | None = None, pace: Pace | None = None, **options: Any
+    ) -> None:
         self._own = None if home is not None else tempfile.mkdtemp(prefix="modeldeploy-")
         super().__init__(
             region=simulator.region,
             bucket=simulator.bucket,
             session=simulator.session(),
             endpoint_url=simulator.url,
-            pace=Pace(simulator.speed),
+            pace=pace or Pace(simulator.speed),
             home=home or self._own,
             # Nothing of it outlives this process, so neither does the journal.
             durable=False,
