@@ -85,6 +85,12 @@ def outstanding(devices: Sequence[Device]) -> list[str]:
     return [device.id for device in devices if device.health is DeviceHealth.PENDING]
 
 
+def unheard(devices: Sequence[Device], since: float) -> list[str]:
+    """Name the devices that said no, but have not been heard of since they were asked once more."""
+    failed = (device for device in devices if device.health is DeviceHealth.FAILED)
+    return [device.id for device in failed if device.seen is None or device.seen < since]
+
+
 def summary(devices: Sequence[Device]) -> str:
     """Say how the devices stand, in a few words."""
     counts = {health: sum(device.health is health for device in devices) for health in DeviceHealth}

@@ -17,6 +17,7 @@ from modeldeploy.backends.greengrass.provider import Provider
 from modeldeploy.backends.greengrass.storage import Position
 from modeldeploy.errors import ConflictError, NotFoundError
 from modeldeploy.values.codec import from_json
+from modeldeploy.values.edge import DeviceHealth
 from modeldeploy.values.serving import WHOLE, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 
@@ -165,6 +166,8 @@ class SetTraffic(Change):
         if left and self._expect is not None and self._expect != seen.version:
             message = f"target {self.target!r} is at version {seen.version!r}, not {self._expect!r}"
             raise ConflictError(message, hint="observe it again and decide anew")
+        if not left:
+            self._ask_again(seen)
         if len(left) > 1:
             # More than one request: what was there is written down first, so that whoever goes on knows the way.
             return moved(self.ticket, Step(SHIFT, json.dumps(seen.ranked)))
@@ -191,6 +194,14 @@ class SetTraffic(Change):
             if group is not None:
                 self._provider.aim(group, bound)
         return self._again("publishes the table") if len(left) > 1 else self._reach(step)
+
+    def _ask_again(self, seen: Seen) -> None:
+        """Let devices that said no to what is wanted of them try once more, by another deployment to their group."""
+        devices = self._provider.fleet.read(seen, self._provider.clock())
+        refused = {device.wanted for device in devices if device.health is DeviceHealth.FAILED}
+        for group in seen.groups:
+            if group.revision in refused and group.owed == NOTHING:
+                self._provider.owe(group)
 
     def _owe(self, seen: Seen) -> Seen:
         """Note on the groups that will gain devices that these must be deployed to, before any device can move."""

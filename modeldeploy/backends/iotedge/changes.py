@@ -24,6 +24,7 @@ from modeldeploy.values.serving import WHOLE, Revision, Traffic
 from modeldeploy.values.ticket import Ticket
 
 START, SHIFT, TOLD, GONE, UNPLACE = "start", "shift", "told", "gone", "unplace"
+AGAIN = "again"
 _SLICE = 25
 """Twins that are written in one advance."""
 
@@ -77,14 +78,19 @@ class Change:
     def _again(self, note: str) -> Ticket:
         return attrs.evolve(self.ticket, note=note, poll_after=0.0)
 
-    def _published(self, note: str) -> Ticket:
-        return moved(self.ticket, Step(TOLD, at=self._tools.clock()), note=note)
+    def _published(self, note: str, *, again: bool = False) -> Ticket:
+        return moved(self.ticket, Step(TOLD, AGAIN if again else "", at=self._tools.clock()), note=note)
 
-    def _await_devices(self, seen: Seen, since: float) -> Ticket:
-        """Go on when every device that can be reached has answered, or has had its time."""
+    def _await_devices(self, seen: Seen, step: Step) -> Ticket:
+        """Go on when every device that can be reached has answered, or has had its time.
+
+        Where nothing changed, whoever asks wants to know anew: a container that ends is started again by the runtime, so devices that said
+        no are asked once more by waiting for their next word.
+        """
         now = self._tools.clock()
         devices = self._tools.fleet.read(seen, now)
-        if not rings.outstanding(devices) or now >= since + self._tools.pace.settle:
+        waits_for = [*rings.outstanding(devices), *(rings.unheard(devices, step.at) if step.about == AGAIN else ())]
+        if not waits_for or now >= step.at + self._tools.pace.settle:
             return self._done()
         answered = sum(device.answered for device in devices)
         waits = waiting(self.ticket, self._tools.pace.poll(), rings.summary(devices))
@@ -141,7 +147,7 @@ class PutRevision(Change):
         seen = self._tools.seen(self.target)
         if seen is None or self._own(seen) is None:
             return self.ticket.failed(f"revision {self._revision.id!r} is not there any more")
-        return self._await_devices(seen, step.at) if seen.traffic.share(self._revision.id) else self._done()
+        return self._await_devices(seen, step) if seen.traffic.share(self._revision.id) else self._done()
 
 
 def _metrics(module: str, revision: str) -> dict[str, str]:
@@ -194,7 +200,7 @@ class SetTraffic(Change):
     def _go(self, seen: Seen, left: list[tuple[str, int]]) -> Ticket:
         if left:
             self._aim(seen, *left[0])
-        return self._again("publishes the table") if len(left) > 1 else self._published("the table is published")
+        return self._again("publishes the table") if len(left) > 1 else self._published("the table is published", again=not left)
 
     def _aim(self, seen: Seen, revision: str, bound: int) -> None:
         config = seen.find(revision)
@@ -206,7 +212,7 @@ class SetTraffic(Change):
         seen = self._seen()
         if self._left(seen):
             return self.ticket.failed(f"the table is {seen.traffic.live}: somebody else changed it")
-        return self._await_devices(seen, step.at)
+        return self._await_devices(seen, step)
 
 
 class DropRevision(Change):

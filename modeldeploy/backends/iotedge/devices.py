@@ -84,7 +84,7 @@ class Fleet:
             revision=said.running,
             wanted=wanted,
             health=health,
-            seen=_time(agent.get("lastActivityTime")),
+            seen=said.heard(agent),
             note=note,
             sequence=int(said.reported.get("lastDesiredVersion") or 0),
         )
@@ -115,6 +115,15 @@ class Said:
     failure: str
     """Why the revision that is wanted is not well, in the agent's words; empty when nothing of the kind was said."""
 
+    module: Json
+    """What it reports of the module."""
+
+    def heard(self, agent: Json) -> float | None:
+        """Say when the agent was last heard of: by its connection, by its report, or by the module's last end that it tells of."""
+        written = (self.reported.get("$metadata") or {}).get("$lastUpdated")
+        found = [_time(each) for each in (agent.get("lastActivityTime"), written, self.module.get("lastExitTimeUtc"))]
+        return max((each for each in found if each is not None), default=None)
+
     @classmethod
     def of(cls, agent: Json, module: str, wanted: str | None) -> Said:
         """Read the twin of an agent."""
@@ -125,7 +134,7 @@ class Said:
         running = version if status == _RUNNING else None
         ill = bool(version) and version == wanted and status != _RUNNING
         said = f"{status}: {found.get('statusDescription', '')} (exit code {found.get('exitCode')})" if ill else ""
-        return cls(reported, running, said or _refusal(properties, module, wanted))
+        return cls(reported, running, said or _refusal(properties, module, wanted), found)
 
 
 def _refusal(properties: Json, module: str, wanted: str | None) -> str:
