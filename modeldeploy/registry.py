@@ -19,6 +19,8 @@ ENTRY_POINTS = "modeldeploy.backends"
 BUILT_IN = {
     "azureml": "modeldeploy.backends.azureml.backend:AzureML",
     "fleet": "modeldeploy.backends.fleet.backend:FleetBackend",
+    "greengrass": "modeldeploy.backends.greengrass.backend:Greengrass",
+    "iotedge": "modeldeploy.backends.iotedge.backend:IoTEdge",
     "local": "modeldeploy.backends.local.backend:LocalBackend",
     "memory": "modeldeploy.backends.memory:MemoryBackend",
     "sagemaker": "modeldeploy.backends.sagemaker.backend:SageMaker",
@@ -26,7 +28,9 @@ BUILT_IN = {
 }
 
 # Named by the design, with the extra that each needs; the last one is not there yet.
-_EXTRAS = {"sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex", "fleet": "edge"}
+_EXTRAS = {
+    "sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex", "fleet": "edge", "iotedge": "iotedge", "greengrass": "greengrass",
+}  # fmt: skip
 _registered: dict[str, str | type[Backend]] = {}
 _lock = threading.Lock()
 

@@ -117,7 +117,9 @@ class Greengrass:
             if seen.find(revision.id) is None and len(seen.groups) >= MOST_REVISIONS:
                 message = f"target {endpoint.name!r} has {len(seen.groups)} revisions"
                 raise UnsupportedError(message, capability="split", hint="drop revisions that no device runs")
-        return Ticket(Action.PUT_REVISION, endpoint.name, {"endpoint": to_json(endpoint), "revision": to_json(revision)})
+        return Ticket(
+            Action.PUT_REVISION, endpoint.name, {"endpoint": to_json(endpoint), "revision": to_json(revision)}
+        )
 
     def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
         """Ask for another share of the devices for each revision."""
@@ -125,7 +127,9 @@ class Greengrass:
         changes.refuse_table(self._provider.existing(endpoint), traffic)
         if not traffic.live:
             message = f"target {endpoint!r} cannot be left without a revision"
-            raise UnsupportedError(message, capability="split", hint="delete the target; its devices keep what they run")
+            raise UnsupportedError(
+                message, capability="split", hint="delete the target; its devices keep what they run"
+            )
         return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
 
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:

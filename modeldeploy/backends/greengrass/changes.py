@@ -123,7 +123,9 @@ class PutRevision(Change):
         if state == "FAILED":
             # A version never changes, so whoever tries again needs this one to be gone.
             self._provider.delete_components(self.target, self._revision.id)
-            return self.ticket.failed(f"Greengrass refuses the component: {found['status'].get('message', 'no reason given')}")
+            return self.ticket.failed(
+                f"Greengrass refuses the component: {found['status'].get('message', 'no reason given')}"
+            )
         return waiting(self.ticket, self._provider.pace.poll(), f"Greengrass checks the component ({state})")
 
     def _group(self, _step: Step) -> Ticket:
@@ -140,7 +142,9 @@ class PutRevision(Change):
     def _after_group(self, seen: Seen) -> Ticket:
         group = seen.find(self._revision.id)
         owed = group is not None and group.owed != NOTHING
-        return moved(self.ticket, Step(REACH if owed else TOLD, at=self._provider.clock()), note="the revision is stored")
+        return moved(
+            self.ticket, Step(REACH if owed else TOLD, at=self._provider.clock()), note="the revision is stored"
+        )
 
     def _told(self, step: Step) -> Ticket:
         seen = self._provider.seen(self.target)

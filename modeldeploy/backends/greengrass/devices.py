@@ -55,7 +55,9 @@ class Fleet:
             return []
 
     def _members(self, group: str) -> Iterator[str]:
-        yield from self.client.pages("iot", "list_things_in_thing_group", "things", thingGroupName=group, recursive=True)
+        yield from self.client.pages(
+            "iot", "list_things_in_thing_group", "things", thingGroupName=group, recursive=True
+        )
 
     def moves(self, seen: Seen) -> Iterator[Move]:
         """List what has to be moved so that every device is in the group of the revision that it should run."""
@@ -130,10 +132,12 @@ class Fleet:
         installed = self.client.pages(
             "greengrassv2", "list_installed_components", "installedComponents", coreDeviceThingName=thing
         )
-        own = next((each for each in installed if each["componentName"] == names.component(seen.target)), {})
+        own: Json = next((each for each in installed if each["componentName"] == names.component(seen.target)), {})
         return Said.of(own, executions, {group.component: group.revision for group in seen.groups}, told)
 
-    def _device(self, thing: str, seen: Seen, said: Said, wanted: Group | None, health: tuple[DeviceHealth, str]) -> Device:
+    def _device(
+        self, thing: str, seen: Seen, said: Said, wanted: Group | None, health: tuple[DeviceHealth, str]
+    ) -> Device:
         return Device(
             id=thing,
             ring=place(seen.target, thing),
@@ -164,7 +168,11 @@ class Said:
         state = str(own.get("lifecycleState", ""))
         installed = revisions.get(str(own.get("componentVersion"))) if own else None
         words = [each for each in executions.values() if each["coreDeviceExecutionStatus"] in _HEARD]
-        times = [told, _time(own.get("lastStatusChangeTimestamp")), *(_time(each["modifiedTimestamp"]) for each in words)]
+        times = [
+            told,
+            _time(own.get("lastStatusChangeTimestamp")),
+            *(_time(each["modifiedTimestamp"]) for each in words),
+        ]
         heard = max((each for each in times if each is not None), default=None)
         return cls(installed if state in _RUNNING else None, installed, state, executions, heard)
 

@@ -64,7 +64,9 @@ class Provider:
         """Read what a revision is; it never changes, so it is read once."""
         key = (group.target, group.revision, group.spec)
         if key not in self._records:
-            found = from_json(Revision, json.loads(self.storage.get(names.place(group.target, group.revision) + _RECORD)))
+            found = from_json(
+                Revision, json.loads(self.storage.get(names.place(group.target, group.revision) + _RECORD))
+            )
             if spec(found) != group.spec:
                 message = f"the record of revision {group.revision!r} of {group.target!r} is of another revision"
                 raise IntegrityError(message, hint="somebody changed the bucket; deploy again")
@@ -93,7 +95,9 @@ class Provider:
         _path, content = self._archive(revision)
         document = recipe.component(target, revision, self.storage.url(self._key(target, revision, content)))
         try:
-            self.client.greengrass("create_component_version", inlineRecipe=recipe.dump(document), tags=self._tags(target, revision))
+            self.client.greengrass(
+                "create_component_version", inlineRecipe=recipe.dump(document), tags=self._tags(target, revision)
+            )
         except AlreadyThereError:
             self.component(target, revision)
 
@@ -106,7 +110,9 @@ class Provider:
         arn = f"{self._component_arn(target)}:versions:{names.version(target, revision)}"
         found = self.client.find("greengrassv2", "describe_component", arn=arn)
         if found is not None and found.get("tags", {}).get(names.TAG_SPEC) != spec(revision):
-            message = f"component {names.component(target)} {found['componentVersion']} is not of revision {revision.id!r}"
+            message = (
+                f"component {names.component(target)} {found['componentVersion']} is not of revision {revision.id!r}"
+            )
             raise ConflictError(message, hint="delete it, or deploy to another target")
         return found
 
@@ -116,7 +122,9 @@ class Provider:
 
     def delete_components(self, target: str, revision: str | None = None) -> None:
         """Delete the component versions of a revision, or of all of a target; what is gone already is no error."""
-        listed = self.client.pages("greengrassv2", "list_component_versions", "componentVersions", arn=self._component_arn(target))
+        listed = self.client.pages(
+            "greengrassv2", "list_component_versions", "componentVersions", arn=self._component_arn(target)
+        )
         try:
             arns = [each["arn"] for each in listed]
         except NotFoundError:
@@ -132,11 +140,18 @@ class Provider:
         """Make the group of a revision; one that is there already is for the next look."""
         owed = _token(names.group(target, revision.id), 0) if bound else NOTHING
         given = attributes(
-            bound=bound, order=order, spec=spec(revision), component=names.version(target, revision), deployment=NOTHING, owed=owed
+            bound=bound,
+            order=order,
+            spec=spec(revision),
+            component=names.version(target, revision),
+            deployment=NOTHING,
+            owed=owed,
         )
         given["attributePayload"].pop("merge")
         try:
-            self.client.iot("create_thing_group", thingGroupName=names.group(target, revision.id), thingGroupProperties=given)
+            self.client.iot(
+                "create_thing_group", thingGroupName=names.group(target, revision.id), thingGroupProperties=given
+            )
         except AlreadyThereError:
             return
 
@@ -153,7 +168,10 @@ class Provider:
         changed = attributes(**given)
         try:
             self.client.iot(
-                "update_thing_group", thingGroupName=group.name, thingGroupProperties=changed, expectedVersion=group.version
+                "update_thing_group",
+                thingGroupName=group.name,
+                thingGroupProperties=changed,
+                expectedVersion=group.version,
             )
         except ChangedError as error:
             message = f"somebody changed thing group {group.name!r} a moment ago"
@@ -169,7 +187,9 @@ class Provider:
 
     def drop_group(self, group: Group) -> None:
         """Stop and delete the deployments of a group, then the group; the devices keep what they have."""
-        listed = self.client.pages("greengrassv2", "list_deployments", "deployments", targetArn=group.arn, historyFilter="ALL")
+        listed = self.client.pages(
+            "greengrassv2", "list_deployments", "deployments", targetArn=group.arn, historyFilter="ALL"
+        )
         for each in list(listed):
             if each["deploymentStatus"] == "ACTIVE":
                 self.client.find("greengrassv2", "cancel_deployment", deploymentId=each["deploymentId"])

@@ -79,7 +79,9 @@ class Storage:
             self.put(key, path.read_bytes(), digest=digest)
             return Position(done=self.holds(key, digest))
         if not position.upload:
-            begun = self._call("create_multipart_upload", Key=key, ChecksumAlgorithm="SHA256", Metadata={_DIGEST: digest})
+            begun = self._call(
+                "create_multipart_upload", Key=key, ChecksumAlgorithm="SHA256", Metadata={_DIGEST: digest}
+            )
             return Position(str(begun["UploadId"]))
         try:
             return self._go_on(key, path, position)
@@ -92,7 +94,12 @@ class Storage:
         data = _slice(path, number)
         if data:
             sent = self._call(
-                "upload_part", Key=key, UploadId=position.upload, PartNumber=number + 1, Body=data, ChecksumSHA256=_checksum(data)
+                "upload_part",
+                Key=key,
+                UploadId=position.upload,
+                PartNumber=number + 1,
+                Body=data,
+                ChecksumSHA256=_checksum(data),
             )
             return attrs.evolve(position, etags=(*position.etags, sent["ETag"]))
         parts = [

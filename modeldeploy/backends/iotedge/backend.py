@@ -38,7 +38,7 @@ from modeldeploy.values.ticket import Action, Ticket
 if TYPE_CHECKING:
     from modeldeploy.backends.iotedge.rehearsal import Rehearsal
 
-_FOREIGN_CHECK = "check the condition with: az iot hub query -q \"SELECT * FROM devices WHERE ...\""
+_FOREIGN_CHECK = 'check the condition with: az iot hub query -q "SELECT * FROM devices WHERE ..."'
 
 
 class IoTEdge:
@@ -119,7 +119,9 @@ class IoTEdge:
             if seen.find(revision.id) is None and len(seen.configs) >= MOST_REVISIONS:
                 message = f"target {endpoint.name!r} has {len(seen.configs)} revisions"
                 raise UnsupportedError(message, capability="split", hint="drop revisions that no device runs")
-        return Ticket(Action.PUT_REVISION, endpoint.name, {"endpoint": to_json(endpoint), "revision": to_json(revision)})
+        return Ticket(
+            Action.PUT_REVISION, endpoint.name, {"endpoint": to_json(endpoint), "revision": to_json(revision)}
+        )
 
     def _refuse_wrong(self, target: str, revision: Revision) -> None:
         refuse_faults(manifest.content(target, revision, self._tools.defaults))
@@ -134,7 +136,9 @@ class IoTEdge:
         changes.refuse_table(self._tools.existing(endpoint), traffic)
         if not traffic.live:
             message = f"target {endpoint!r} cannot be left without a revision"
-            raise UnsupportedError(message, capability="split", hint="delete the target; its devices keep what they run")
+            raise UnsupportedError(
+                message, capability="split", hint="delete the target; its devices keep what they run"
+            )
         return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
 
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:

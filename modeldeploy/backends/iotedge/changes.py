@@ -200,7 +200,11 @@ class SetTraffic(Change):
     def _go(self, seen: Seen, left: list[tuple[str, int]]) -> Ticket:
         if left:
             self._aim(seen, *left[0])
-        return self._again("publishes the table") if len(left) > 1 else self._published("the table is published", again=not left)
+        return (
+            self._again("publishes the table")
+            if len(left) > 1
+            else self._published("the table is published", again=not left)
+        )
 
     def _aim(self, seen: Seen, revision: str, bound: int) -> None:
         config = seen.find(revision)

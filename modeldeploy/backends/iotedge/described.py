@@ -60,7 +60,11 @@ class Config:
 
     def aimed(self, devices: str, target: str, bound: int) -> Json:
         """Write the same configuration for the devices below another bound; the service takes no other change of these."""
-        kept = {key: self.document[key] for key in ("id", "labels", "priority", "metrics", "content") if key in self.document}
+        kept = {
+            key: self.document[key]
+            for key in ("id", "labels", "priority", "metrics", "content")
+            if key in self.document
+        }
         return {**kept, "targetCondition": names.condition(devices, target, bound)}
 
 

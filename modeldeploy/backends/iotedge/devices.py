@@ -36,7 +36,7 @@ class Fleet:
     def twins(self, target: str) -> list[Json]:
         """Read the twins of a target's devices, in the order of their names."""
         members = names.members(self.defaults.devices, target)
-        found = self.client.query(f"SELECT * FROM devices WHERE capabilities.iotEdge = true AND ({members})")
+        found = self.client.twins("devices", f"capabilities.iotEdge = true AND ({members})")
         return sorted(found, key=lambda twin: str(twin["deviceId"]))
 
     def placeless(self, target: str) -> Iterator[tuple[str, int]]:
@@ -49,7 +49,7 @@ class Fleet:
     def placed(self, target: str) -> Iterator[str]:
         """Name every device of the hub in whose twin a place in the target is written."""
         path = f"tags.{names.TAG}.{names.tag(target)}"
-        yield from (str(twin["deviceId"]) for twin in self.client.query(f"SELECT * FROM devices WHERE is_defined({path})"))
+        yield from (str(twin["deviceId"]) for twin in self.client.twins("devices", f"is_defined({path})"))
 
     def write_place(self, device: str, target: str, at: int | None) -> None:
         """Write a device's place into its twin; None takes it away."""
@@ -64,11 +64,11 @@ class Fleet:
     def _agents(self, devices: Sequence[str]) -> dict[str, Json]:
         # The query language has no way to quote a quote.
         plain = [name for name in devices if "'" not in name]
-        found = {name: self.client.agent(name) for name in devices if "'" in name}
+        found: dict[str, Json] = {name: self.client.agent(name) for name in devices if "'" in name}
         for at in range(0, len(plain), _MANY):
             listed = ", ".join(f"'{name}'" for name in plain[at : at + _MANY])
-            text = f"SELECT * FROM devices.modules WHERE moduleId = '$edgeAgent' AND deviceId IN [{listed}]"
-            found |= {str(twin["deviceId"]): twin for twin in self.client.query(text)}
+            asked = f"moduleId = '$edgeAgent' AND deviceId IN [{listed}]"
+            found |= {str(twin["deviceId"]): twin for twin in self.client.twins("devices.modules", asked)}
         return found
 
     def _device(self, twin: Json, agent: Json, seen: Seen, now: float) -> Device:

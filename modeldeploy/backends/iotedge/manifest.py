@@ -131,7 +131,9 @@ def settings(image_name: str, options: Mapping[str, Any]) -> Json:
     pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
     if len(pieces) > MOST_PIECES:
         message = f"the create options of {image_name!r} have {len(text)} characters"
-        raise ConfigurationError(message, hint=f"IoT Edge takes {PIECE * MOST_PIECES}; move files and settings into the image")
+        raise ConfigurationError(
+            message, hint=f"IoT Edge takes {PIECE * MOST_PIECES}; move files and settings into the image"
+        )
     named = {f"createOptions{number:02d}" if number else "createOptions": each for number, each in enumerate(pieces)}
     return {"image": image_name, **named}
 
@@ -145,13 +147,16 @@ def create_options(found: Mapping[str, Any]) -> Json:
 
 # The record of a revision, which rides along in the module's twin
 
+
 def _pieces(revision: Revision) -> dict[str, str]:
     """Write a revision as texts that values of a twin may have: 4 KB each, 32 KB together."""
     packed = zlib.compress(json.dumps(to_json(revision), sort_keys=True, separators=(",", ":")).encode(), 9)
     text = base64.b64encode(packed).decode()
     if len(text) > _RECORD_MOST:
         message = f"the signature of {revision.model} is too large for the twin of a module"
-        raise ConfigurationError(message, hint="give a model with fewer columns, or one vector in place of many columns")
+        raise ConfigurationError(
+            message, hint="give a model with fewer columns, or one vector in place of many columns"
+        )
     return {f"{at:02d}": text[at * _RECORD_PIECE :][:_RECORD_PIECE] for at in range(-(-len(text) // _RECORD_PIECE))}
 
 

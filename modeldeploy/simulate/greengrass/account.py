@@ -186,7 +186,9 @@ class Account:
             core.installed, core.changed = dict(deployment.components), now
             return
         execution.status = FAILED
-        rolls_back = deployment.request.get("deploymentPolicies", {}).get("failureHandlingPolicy", "ROLLBACK") == "ROLLBACK"
+        rolls_back = (
+            deployment.request.get("deploymentPolicies", {}).get("failureHandlingPolicy", "ROLLBACK") == "ROLLBACK"
+        )
         execution.reason = f"{'FAILED_ROLLBACK_COMPLETE' if rolls_back else 'FAILED_ROLLBACK_NOT_REQUESTED'}: {failure}"
         if not rolls_back:
             core.installed, core.changed = dict(deployment.components), now
@@ -257,7 +259,9 @@ class Account:
     def describe_component(self, asked: Json) -> Json:
         """Tell of a version."""
         found = self._component(asked["arn"])
-        state = "FAILED" if found.failure else ("DEPLOYABLE" if self.clock.now() >= found.deployable_at else "INITIATED")
+        state = (
+            "FAILED" if found.failure else ("DEPLOYABLE" if self.clock.now() >= found.deployable_at else "INITIATED")
+        )
         status = {"componentState": state, **({"message": found.failure} if found.failure else {})}
         return {
             "arn": found.arn, "componentName": found.name, "componentVersion": found.version,
@@ -399,7 +403,9 @@ class Account:
     def effective(self, asked: Json) -> Json:
         """List the deployments that were meant for a device."""
         core = self._core(asked)
-        found = [(each, each.executions[core.name]) for each in self.deployments.values() if core.name in each.executions]
+        found = [
+            (each, each.executions[core.name]) for each in self.deployments.values() if core.name in each.executions
+        ]
         return {"effectiveDeployments": [self._effective(*each) for each in found]}
 
     def _effective(self, deployment: Deployment, execution: Execution) -> Json:
@@ -451,5 +457,8 @@ def _digest(data: bytes) -> str:
 
 def _missing(kind: str, name: str) -> ServiceError:
     return ServiceError(
-        "ResourceNotFoundException", f"{kind} {name} does not exist.", status=404, members={"resourceId": name, "resourceType": kind}
+        "ResourceNotFoundException",
+        f"{kind} {name} does not exist.",
+        status=404,
+        members={"resourceId": name, "resourceType": kind},
     )

@@ -44,7 +44,7 @@ _STEP: Schema = {
         ),
     ]
 }
-_LIFECYCLE = _closed({"setenv": _ENVIRONMENT, **{step: _STEP for step in _STEPS}})
+_LIFECYCLE = _closed({"setenv": _ENVIRONMENT, **dict.fromkeys(_STEPS, _STEP)})
 _PERMISSION = _either("NONE", "OWNER", "ALL")
 _ARTIFACT = _closed(
     {

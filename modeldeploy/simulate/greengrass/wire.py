@@ -40,7 +40,9 @@ def routes() -> tuple[Route, ...]:
 
 
 def _pattern(uri: str) -> re.Pattern[str]:
-    parts = [f"(?P<{part}>[^/]+)" if odd else re.escape(part) for odd, part in zip(_odd(), _NAMED.split(uri), strict=False)]
+    parts = [
+        f"(?P<{part}>[^/]+)" if odd else re.escape(part) for odd, part in zip(_odd(), _NAMED.split(uri), strict=False)
+    ]
     return re.compile("".join(parts))
 
 

@@ -107,27 +107,36 @@ class App:
         path = str(environ.get("RAW_URI", environ["PATH_INFO"])).partition("?")[0]
         version = parse_qs(environ.get("QUERY_STRING", "")).get("api-version", [""])[0]
         if version != API:
-            raise ServiceError(400, "InvalidProtocolVersion", f"api-version is {version!r}; the rehearsal speaks {API}.")
+            raise ServiceError(
+                400, "InvalidProtocolVersion", f"api-version is {version!r}; the rehearsal speaks {API}."
+            )
         found = _route(environ["REQUEST_METHOD"], path)
-        headers = {key[5:].lower().replace("_", "-"): str(value) for key, value in environ.items() if key.startswith("HTTP_")}
+        headers = {
+            key[5:].lower().replace("_", "-"): str(value) for key, value in environ.items() if key.startswith("HTTP_")
+        }
         return Asked(*found, _document(environ["wsgi.input"].read()), headers)
 
     # The operations
 
     def get_configurations(self, _asked: Asked) -> Answer:
+        """List every configuration."""
         return Answer([self.hub.shown(name) for name in sorted(self.hub.configurations)])
 
     def get_configuration(self, asked: Asked) -> Answer:
+        """Read one."""
         return Answer(self.hub.shown(asked.names[0]))
 
     def put_configuration(self, asked: Asked) -> Answer:
+        """Make or change one."""
         return Answer(self.hub.put(asked.names[0], _object(asked.body), asked.headers.get("if-match")))
 
     def delete_configuration(self, asked: Asked) -> Answer:
+        """Delete one."""
         self.hub.delete(asked.names[0], asked.headers.get("if-match"))
         return Answer(status=_NOTHING)
 
     def test_queries(self, asked: Asked) -> Answer:
+        """Say whether a target condition can be read."""
         body = _object(asked.body)
         try:
             query.condition(body.get("targetCondition", "*"))
@@ -136,10 +145,12 @@ class App:
         return Answer({"targetConditionError": None, "customMetricQueryErrors": {}})
 
     def apply(self, asked: Asked) -> Answer:
+        """Give a manifest to one device."""
         self.hub.apply(asked.names[0], _object(asked.body))
         return Answer(status=_NOTHING)
 
     def query(self, asked: Asked) -> Answer:
+        """Give a page of twins."""
         found = self.hub.list(str(_object(asked.body).get("query", "")))
         start = _number(asked.headers.get("x-ms-continuation", "0"))
         size = min(self.page, _number(asked.headers.get("x-ms-max-item-count", str(self.page))))
@@ -147,12 +158,14 @@ class App:
         return Answer(found[start : start + size], headers={"x-ms-item-type": "twin", **more})
 
     def update_twin(self, asked: Asked) -> Answer:
+        """Merge tags into a twin."""
         body = _object(asked.body)
         if set(body) - {"tags", "properties", "deviceId", "etag"}:
             raise ServiceError(400, "ArgumentInvalid", f"A twin has no members {sorted(body)}.")
         return Answer(self.hub.tag(asked.names[0], body.get("tags", {})))
 
     def get_module_twin(self, asked: Asked) -> Answer:
+        """Read the twin of an agent."""
         device, module = asked.names
         if module != AGENT:
             raise ServiceError(400, "ArgumentInvalid", f"The rehearsal keeps no twin of module {module}.")

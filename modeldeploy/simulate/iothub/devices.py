@@ -66,7 +66,10 @@ class Device:
         missing = [image for image in missing if image in faults.missing_images]
         if missing:
             text = f"Error calling Create module: image {missing[0]} could not be pulled"
-            self.reported |= {"lastDesiredVersion": self.version, "lastDesiredStatus": {"code": _FAILED, "description": text}}
+            self.reported |= {
+                "lastDesiredVersion": self.version,
+                "lastDesiredStatus": {"code": _FAILED, "description": text},
+            }
             return
         modules = {name: self._started(module, now, faults) for name, module in agent["modules"].items()}
         self.reported = {
@@ -141,7 +144,15 @@ class Device:
         return stamp(self.active_at) if self.active_at else NEVER
 
 
-_SEEN = ("runtimeStatus", "exitCode", "statusDescription", "restartCount", "lastStartTimeUtc", "lastExitTimeUtc", "lastRestartTimeUtc")
+_SEEN = (
+    "runtimeStatus",
+    "exitCode",
+    "statusDescription",
+    "restartCount",
+    "lastStartTimeUtc",
+    "lastExitTimeUtc",
+    "lastRestartTimeUtc",
+)
 
 
 def _wanted_of(module: Mapping[str, Any]) -> Json:

@@ -23,6 +23,7 @@ _LABEL = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;']{1,128}")
 _MEMBERS = frozenset(
     {"id", "schemaVersion", "labels", "content", "targetCondition", "priority", "metrics", "etag", "systemMetrics", "createdTimeUtc", "lastUpdatedTimeUtc"}
 )  # fmt: skip
+_CHANGED: tuple[str, ...] = ("labels", "targetCondition", "priority", "metrics")
 _UNCHANGING = "Configuration content cannot be updated."
 
 
@@ -111,8 +112,13 @@ class Hub:
             raise ServiceError(412, "PreconditionFailed", "Precondition failed: the ETag has changed.")
         if body.get("content", found["content"]) != found["content"]:
             raise ServiceError(400, "ArgumentInvalid", _UNCHANGING)
-        changed = {key: body[key] for key in ("labels", "targetCondition", "priority", "metrics") if key in body}
-        self.configurations[name] = {**found, **changed, "etag": self._etag(), "lastUpdatedTimeUtc": stamp(self.clock.now())}
+        changed = {key: body[key] for key in _CHANGED if key in body}
+        self.configurations[name] = {
+            **found,
+            **changed,
+            "etag": self._etag(),
+            "lastUpdatedTimeUtc": stamp(self.clock.now()),
+        }
         return self.shown(name)
 
     def _make(self, name: str, body: Json, match: str | None) -> Json:
@@ -121,7 +127,7 @@ class Hub:
         if len(self.configurations) >= MOST_CONFIGURATIONS:
             raise ServiceError(403, "IotHubQuotaExceeded", f"A hub has at most {MOST_CONFIGURATIONS} configurations.")
         now = stamp(self.clock.now())
-        kept = {key: copy.deepcopy(body[key]) for key in ("labels", "content", "targetCondition", "priority", "metrics") if key in body}
+        kept = {key: copy.deepcopy(body[key]) for key in (*_CHANGED, "content") if key in body}
         self.configurations[name] = {
             "schemaVersion": "1.0", "labels": {}, "metrics": {"queries": {}}, **kept,
             "id": name, "etag": self._etag(), "createdTimeUtc": now, "lastUpdatedTimeUtc": now,
@@ -187,7 +193,11 @@ class Hub:
         """Answer a query."""
         asked = query.select(text)
         devices = self.devices.values()
-        twins = [each.twin() for each in devices] if asked.source == query.DEVICES else [each.agent_twin() for each in devices if each.edge]
+        twins = (
+            [each.twin() for each in devices]
+            if asked.source == query.DEVICES
+            else [each.agent_twin() for each in devices if each.edge]
+        )
         return [twin for twin in twins if asked.holds(twin)]
 
 
@@ -196,7 +206,9 @@ def _rank(configuration: Json) -> tuple[int, str]:
 
 
 def _merged(base: Json, layers: Any) -> Json:
-    found = {name: copy.deepcopy(part["properties.desired"]) for name, part in base["content"]["modulesContent"].items()}
+    found = {
+        name: copy.deepcopy(part["properties.desired"]) for name, part in base["content"]["modulesContent"].items()
+    }
     for layer in layers:
         for name, part in layer["content"]["modulesContent"].items():
             for key, value in part.items():

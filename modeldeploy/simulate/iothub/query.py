@@ -50,7 +50,7 @@ def select(text: str) -> Query:
         text, re.IGNORECASE | re.DOTALL,
     )  # fmt: skip
     if head is None:
-        raise wrong(f"{text!r} is not of the form SELECT * FROM devices WHERE ...")
+        raise wrong(f"{text!r} does not name all of devices or devices.modules WHERE a condition holds")
     holds = condition(head["where"]) if head["where"] else _always
     return Query(head["source"].lower(), holds)
 

@@ -49,7 +49,9 @@ def shelf():
     x = np.arange(12.0).reshape(6, 2)
     store = Store(home / "store")
     bundles = [
-        package(LinearRegression().fit(x, step * x[:, 0]), name="line", version=f"1.{step}.0", example=x[:2], store=store)
+        package(
+            LinearRegression().fit(x, step * x[:, 0]), name="line", version=f"1.{step}.0", example=x[:2], store=store
+        )
         for step in range(4)
     ]
     yield home, tuple(Revision.of(bundle.model_version()) for bundle in bundles)
@@ -147,7 +149,7 @@ def harness_of(account, shelf):
             behave=yard.behave,
         )
 
-    yield make
+    return make
 
 
 @pytest.fixture

@@ -22,7 +22,12 @@ from modeldeploy.values.ticket import Phase
 # By it a device is offline after 2.5 seconds of the suite's clock, and a change waits for 7.5.
 SPEED = 120.0
 IMAGE = "registry.example/server:{version}"
-WRITES = {"Configuration_CreateOrUpdate", "Configuration_Delete", "Configuration_ApplyOnEdgeDevice", "Devices_UpdateTwin"}
+WRITES = {
+    "Configuration_CreateOrUpdate",
+    "Configuration_Delete",
+    "Configuration_ApplyOnEdgeDevice",
+    "Devices_UpdateTwin",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
