@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import numpy as np
 
 from modeldeploy.errors import ConversionError
 from modeldeploy.packaging.manifest import Manifest
@@ -76,7 +77,7 @@ def parts(estimator: Any) -> list[Any]:
         if id(each) in seen:
             continue
         seen.add(id(each))
-        if isinstance(each, list | tuple):
+        if isinstance(each, list | tuple) or (isinstance(each, np.ndarray) and each.dtype == object):
             waiting += list(each)
         elif hasattr(each, "get_params"):
             found.append(each)

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from modeldeploy.convert import boosters, environment, layout, remote, sklearn, torch
+from modeldeploy.convert import boosters, environment, layout, remote, sklearn, torch, trees
 from modeldeploy.convert.graphs import Raw
 from modeldeploy.errors import ConfigurationError, ConversionError
 from modeldeploy.packaging import containers, outputs
@@ -87,9 +87,7 @@ class Original:
         if self.manifest.flavour == "torch" or not self._is_estimator:
             return (False,)
         # A forest or booster alone reads float32; what is computed before it must not be rounded too early.
-        before_trees = isinstance(self.estimator, need("sklearn.pipeline").Pipeline) and sklearn.holds_trees(
-            self.estimator
-        )
+        before_trees = isinstance(self.estimator, need("sklearn.pipeline").Pipeline) and trees.are_in(self.estimator)
         return (True, False) if before_trees else (False, True)
 
     def convert(self, columns: Mapping[str, NDArray[Any]], home: Path, *, double: bool) -> Raw:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from modeldeploy.convert import doubles
+from modeldeploy.convert import doubles, trees
 from modeldeploy.convert.graphs import Raw
 from modeldeploy.convert.layout import Feed, Layout, parts
 from modeldeploy.errors import ConversionError
@@ -20,7 +19,6 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}
 _XGBOOST = "onnxmltools.convert.xgboost.operator_converters.XGBoost"
 _LIGHTGBM = "onnxmltools.convert.lightgbm.operator_converters.LightGbm"
 _SHAPES = "skl2onnx.common.shape_calculator"
-_TREES = re.compile("Tree|Forest|Boosting|XGB|LGBM")
 _TEXTS = ("CountVectorizer", "TfidfVectorizer")
 _PREDICTION, _PROBABILITY = NAMES["predict"], NAMES["predict_proba"]
 
@@ -30,14 +28,10 @@ def chooses_by_name(estimator: Any) -> bool:
     return any(type(part).__name__ == "ColumnTransformer" for part in parts(estimator))
 
 
-def holds_trees(estimator: Any) -> bool:
-    """Whether a part of it compares numbers with thresholds."""
-    return any(_TREES.search(type(part).__name__) for part in parts(estimator))
-
-
 def convert(estimator: Any, layout: Layout, method: str, *, double: bool = False) -> Raw:
     """Convert, to compute in float64 if that is asked for; ConversionError says what the converter said."""
     skl2onnx = need("skl2onnx")
+    estimator = trees.finite(estimator)
     _register(estimator)
     types = [(feed.name, _type(feed, double=double)) for feed in layout.feeds]
     settings: dict[str, Any] = {
