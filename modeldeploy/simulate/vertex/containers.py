@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import string
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -97,18 +97,18 @@ def server(container: Any, environment: Mapping[str, str]) -> Program:
     return Program((*own, "--host", "127.0.0.1", "--port", "0", "--announce"))
 
 
-def _arguments(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+def _arguments(words: list[str], environment: Mapping[str, str]) -> Iterator[str]:
     """Find the arguments of the model server in a command, or in the script that a shell is told to run."""
     if SERVER not in words:
         script = next((each for each in words if SERVER in each), "")
         tokens = shlex.split(script.replace(";", " ; "))
-        words = [string.Template(each).safe_substitute(environment) for each in tokens]
-    behind = list(words[words.index(SERVER) + 1 :]) if SERVER in words else list(words)
-    skip = False
+        # Without any, they are what the image's own entry point gets.
+        words = [string.Template(each).safe_substitute(environment) for each in tokens] or ["", SERVER, *words]
+    behind, skip = words[words.index(SERVER) + 1 :], False
     for each in behind:
         if each in _SHELL:
             return
         own = each in _OWN
-        if not skip and not own and not each.startswith(tuple(f"{name}=" for name in _OWN)) and each != "--announce":
+        if not (skip or own or each == "--announce" or each.startswith(tuple(f"{name}=" for name in _OWN))):
             yield each
         skip = own

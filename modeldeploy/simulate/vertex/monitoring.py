@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -29,17 +30,19 @@ Key = tuple[str, tuple[tuple[str, str], ...], str]
 
 @attrs.frozen
 class Alignment:
-    """How points are put together: over how many seconds, and which value comes of them."""
+    """How points are put together: over how many seconds, counted back from where, and which value comes of them."""
 
     period: float
     aligner: str
+    anchor: float
 
     def begin(self, slot: Slot) -> float:
         """Tell when the interval begins that a slot lies in."""
         if not self.period:
             return slot.begin
-        # Half a slot further in, so that no rounding puts one before its own beginning.
-        return ((slot.begin + slot.end) / 2) // self.period * self.period
+        # The middle of the slot, so that no rounding puts it before its own beginning.
+        middle = (slot.begin + slot.end) / 2
+        return self.anchor - math.ceil((self.anchor - middle) / self.period) * self.period
 
     def end(self, slot: Slot) -> float:
         """Tell when it ends."""
@@ -62,12 +65,14 @@ class Monitoring:
         found = []
         for key, points in self._points(alignment).items():
             series = self._series(key)
+            if not test(series):
+                continue
             told = [
                 _point(key[0], alignment, begin, end, values)
                 for (begin, end), values in sorted(points.items(), reverse=True)
                 if span[0] < end <= span[1]
             ]
-            if told and test(series):
+            if told:
                 found.append({**series, **_kind(key[0], alignment), "points": told})
         return _page(found, request.query)
 
@@ -128,7 +133,7 @@ def _asked(query: Mapping[str, str]) -> tuple[Callable[[Mapping[str, Any]], bool
     begin = _instant(query.get("interval.starttime", query["interval.endtime"]))
     if begin > end:
         raise Refusal(400, "badRequest", "The interval begins after its end.")
-    alignment = Alignment(_seconds(period) if aligner not in {"", "ALIGN_NONE"} else 0.0, aligner)
+    alignment = Alignment(_seconds(period) if aligner not in {"", "ALIGN_NONE"} else 0.0, aligner, end)
     return compiled(query["filter"]), (begin, end), alignment
 
 

@@ -49,6 +49,7 @@ class Running:
             self.world = World(settings.site, settings.clock, settings.speed, settings.faults, settings.timings)
             self._quotas = Quotas(self.world)
             self.tokens = Tokens(needed=settings.certificate is not None)
+            self.web_tokens = Tokens()
             self.door = Door(self.world, self._quotas, self.tokens)
             self._server = Server()
             stack.callback(self._server.close)
@@ -99,7 +100,7 @@ class Running:
     def _web(self, settings: Settings) -> Web:
         storage = Storage(self.world, self.objects, Uploads(self.world, self.objects), self.url)
         monitoring = Monitoring(settings.site, self.meters, settings.clock)
-        return Web(self.world, storage, Logs(settings.site, self.logbook), monitoring, Tokens())
+        return Web(self.world, storage, Logs(settings.site, self.logbook), monitoring, self.web_tokens)
 
     def _answers(self, method: Method) -> Callable[..., Any] | None:
         """Find what answers a method."""

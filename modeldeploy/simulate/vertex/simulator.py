@@ -132,7 +132,7 @@ class Simulator:
     @property
     def authorized(self) -> int:
         """How many requests came with a bearer token."""
-        return self._run.tokens.seen
+        return self._run.tokens.seen + self._run.web_tokens.seen
 
     def transport(self, service: str) -> Any:
         """Make the transport of a service, such as ``ModelService``, in plain text; ``transport.close()`` ends its channel."""

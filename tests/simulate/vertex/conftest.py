@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.stream(asked["stream"])
         if asked.get("exit"):
             os._exit(1)
-        time.sleep(asked.get("sleep", 0))
+        time.sleep(asked.get("sleep", 0) or (asked.get("parameters") or {}).get("sleep", 0))
         if asked.get("status"):
             return self.answer(asked["status"], b"as you asked")
         if asked.get("environment"):
