@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import string
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,7 +17,10 @@ from modeldeploy.simulate.vertex.world import World
 if TYPE_CHECKING:
     from modeldeploy.simulate.vertex.replicas import Plan
 
+COMMAND = "{command}"
+"""What a container is told to start, in a program that stands for its image."""
 _DEFAULT_PORT = 8080
+_PYTHONS = ("python", "python3")
 _OWN = ("--host", "--port")
 """Arguments of the model server that say where it listens, which here is for the simulator to say."""
 _SHELL = frozenset({"&&", "||", "|", ";", "&"})
@@ -63,8 +66,7 @@ class Contract:
             return server(plan.container, environment), environment, None
         port = free_port()
         environment = self._environment(plan, health, predict, port)
-        argv = [str(port) if each == PORT else expanded(each, environment) for each in program.argv]
-        return Program(argv), environment, port
+        return Program(list(_filled(program.argv, plan.container, environment))), environment, port
 
     def _environment(self, plan: Plan, health: str, predict: str, port: int) -> dict[str, str]:
         machine = plan.resources.machine_spec
@@ -88,6 +90,16 @@ class Contract:
             # Each may refer to those before it.
             environment[each.name] = expanded(each.value, environment)
         return environment
+
+
+def _filled(argv: Sequence[str], container: Any, environment: Mapping[str, str]) -> Iterator[str]:
+    """Put what a container is told in place of the placeholders; its Python is the one of this environment."""
+    for each in argv:
+        if each == COMMAND:
+            words = [expanded(word, environment) for word in (*container.command, *container.args)]
+            yield from (sys.executable if not at and word in _PYTHONS else word for at, word in enumerate(words))
+        else:
+            yield environment["AIP_HTTP_PORT"] if each == PORT else expanded(each, environment)
 
 
 def server(container: Any, environment: Mapping[str, str]) -> Program:

@@ -17,6 +17,7 @@ from modeldeploy.simulate.vertex.world import StoppedError, World
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT_S = 30.0
 _DEPLOYING = "DeployModel"
+_STUCK = "CREATING_SERVING_CLUSTER"
 _BROKEN = "The operation failed in this rehearsal because it was asked to."
 
 
@@ -117,6 +118,8 @@ class Operations:
     def _check_faults(self, operation: Operation) -> None:
         faults = self.world.faults
         if faults.take(faults.stuck, operation.rpc):
+            if operation.rpc == _DEPLOYING:
+                operation.stage(_STUCK)
             operation.cancelled.wait()
             operation.check()
         code = faults.next(faults.broken, operation.rpc)

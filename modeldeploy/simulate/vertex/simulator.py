@@ -34,7 +34,8 @@ class Simulator:
     """Vertex AI on loopback ports of this machine: the gRPC services of one project and region, and Cloud Storage beside them.
 
     ``home``: where objects and processes have their directories; a temporary one by default. ``speed``: how many times as fast the
-    service's time passes. ``images``: programs of containers by image or repository. ``patience_s``: how long a process may take to
+    service's time passes. ``images``: programs of containers by image or repository; ``{command}`` in one stands for what the container is told to start,
+    ``{port}`` for ``AIP_HTTP_PORT``. ``patience_s``: how long a process may take to
     become well, in seconds of this machine. ``processes``: how many processes stand for the replicas of a deployed model at most,
     ``batch_processes`` likewise for a batch prediction job. ``batch_files``: how its output files are called, ``practised`` or ``documented``.
     ``tls``: whether the gRPC services listen over TLS, with a certificate of their own, and want a bearer token with each request.

@@ -70,7 +70,7 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["AIP_HTTP_PORT"])), Handler).se
 """
 PARENT = "projects/rehearsal/locations/europe-west4"
 IMAGE = "example.com/mine:1"
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 SPEED = 2000
 
 

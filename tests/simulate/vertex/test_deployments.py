@@ -10,6 +10,7 @@ import pytest
 from google.api_core import exceptions as told
 from google.cloud import aiplatform_v1 as v1
 
+from modeldeploy.simulate.vertex import Simulator, Timings
 from modeldeploy.simulate.vertex.quotas import CPUS
 from modeldeploy.simulate.vertex.world import STAGES
 
@@ -20,7 +21,6 @@ def _stage(cloud: Any, started: Any) -> str:
 
 
 def test_a_deployment_goes_through_the_service_s_stages(connect, wait_until, server, tmp_path):
-    from modeldeploy.simulate.vertex import Simulator, Timings
 
     with Simulator(tmp_path, speed=1000, timings=Timings(stage=100.0), images={"mine": server}) as simulator:
         cloud = connect(simulator, wait_until)
@@ -125,6 +125,7 @@ def test_an_id_is_taken_once_on_an_endpoint(cloud: Any, faults: Any):
     started = cloud.begin_deploy(endpoint, model, "7")
     with pytest.raises(told.AlreadyExists):
         cloud.begin_deploy(endpoint, model, "7")
+    cloud.wait_until(lambda: _stage(cloud, started) == "CREATING_SERVING_CLUSTER", 20)
     cloud.endpoints.cancel_operation({"name": started.operation.name}, timeout=30)
     ended = cloud.settle(started)
     assert (ended.error.code, _stage(cloud, started)) == (1, "DEPLOYMENT_TERMINATED")
@@ -188,7 +189,6 @@ def test_a_model_that_is_deployed_cannot_be_deleted(cloud: Any):
 
 
 def test_replicas_are_changed_and_nothing_else(connect, wait_until, server, tmp_path):
-    from modeldeploy.simulate.vertex import Simulator
 
     with Simulator(tmp_path, speed=2000, processes=3, images={"mine": server}) as simulator:
         cloud = connect(simulator, wait_until)
@@ -240,3 +240,28 @@ def test_machines_are_counted_against_the_quota_at_their_most(cloud: Any, faults
     request = {"endpoint": endpoint, "deployed_model_id": "1"}
     cloud.done(cloud.endpoints.undeploy_model(request, timeout=30), v1.UndeployModelResponse)
     cloud.deploy(endpoint, model, "2", resources={"max_replica_count": 3})
+
+
+def test_what_a_container_is_told_to_start_is_what_runs(connect, wait_until, tmp_path):
+    """A public image stands for an interpreter: the text that the container is told is the program."""
+    text = (
+        "import os, sys\n"
+        "from http.server import BaseHTTPRequestHandler as H, HTTPServer as S\n"
+        "def answer(self):\n"
+        "    self.rfile.read(int(self.headers.get('Content-Length', 0)))\n"
+        "    body = ' '.join(sys.argv[1:]).encode()\n"
+        "    self.send_response(200)\n"
+        "    self.send_header('Content-Length', str(len(body)))\n"
+        "    self.end_headers()\n"
+        "    self.wfile.write(body)\n"
+        "Mine = type('Mine', (H,), {'do_GET': answer, 'do_POST': answer, 'log_message': lambda *_: None})\n"
+        "S(('127.0.0.1', int(os.environ['AIP_HTTP_PORT'])), Mine).serve_forever()"
+    )
+    with Simulator(tmp_path, speed=2000, images={"mirror.example/python": ("{command}", "last")}) as simulator:
+        cloud = connect(simulator, wait_until)
+        container = {**cloud.container(image="mirror.example/python:3.12"), "command": ["python", "-c", text]}
+        found = cloud.upload(cloud.name(), container_spec={**container, "args": ["$(AIP_MODE)"]})
+        endpoint = cloud.endpoint()
+        cloud.deploy(endpoint, found.model, "1", {"0": 100})
+        assert cloud.raw(endpoint) == b"PREDICTION last"
+        cloud.close()

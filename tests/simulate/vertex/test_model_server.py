@@ -62,8 +62,13 @@ def test_the_model_server_serves_a_bundle_from_cloud_storage(cloud, files, archi
     cloud.deploy(endpoint, found.model, "1", {"0": 100})
     answer = json.loads(cloud.raw(endpoint, {"instances": EXAMPLE}))
     assert answer["predictions"] == pytest.approx([1.0, 2.0])
-    uri_job = cloud.put("rows.jsonl", b"".join(json.dumps(each).encode() + b"\n" for each in EXAMPLE))
-    job = cloud.finished(cloud.job(found.model, [uri_job]))
+
+
+def test_the_model_server_scores_a_table_in_a_batch_prediction_job(cloud: Any, files: str):
+    container = {"image_uri": "modeldeploy:1", "health_route": "/ping", "predict_route": "/invocations"}
+    found = cloud.upload(cloud.name(), artifact_uri=files, container_spec=container)
+    rows = cloud.put("rows.jsonl", b"".join(json.dumps(each).encode() + b"\n" for each in EXAMPLE))
+    job = cloud.finished(cloud.job(found.model, [rows]))
     assert job.state.name == "JOB_STATE_SUCCEEDED", job
     lines = [json.loads(each) for name, found in cloud.output(job).items() if "results" in name for each in found]
     assert [each["prediction"] for each in lines] == pytest.approx([1.0, 2.0])
