@@ -33,7 +33,7 @@ def compiled(asked: str) -> Test:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise Refusal(400, "badRequest", f"Unparseable filter, or one that is not simulated, at: {text[at:]!r}")
+            raise Refusal(400, "badRequest", f"Invalid filter, or one that is not simulated, at: {text[at:]!r}")
         at = found.end()
         if found["text"]:
             tests.append(_containing(_unquoted(found["text"])))

@@ -91,7 +91,7 @@ def test_what_a_container_prints_is_an_entry_of_its_endpoint(served: str, entrie
 
 def test_another_project_s_logs_are_not_told(entries: Any):
     assert entries("", 403, resourceNames=["projects/other"])["error"]["code"] == 403
-    assert "Unparseable" in entries("severity >= (ERROR OR INFO)", 400)["error"]["message"]
+    assert "Invalid filter" in entries("severity >= (ERROR OR INFO)", 400)["error"]["message"]
 
 
 def test_predictions_are_counted_by_the_class_of_their_answers(served: str, series: Any):
