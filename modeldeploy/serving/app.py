@@ -235,6 +235,8 @@ class App:
         content_type = request.headers.get("content-type", "")
         if self.row_by_row and payloads.plain_type(content_type) == payloads.LINES_TYPE:
             return lines.answer(request.body, self._model)
+        if self.row_by_row and (answered := lines.answer_instances(request.body, self._model)) is not None:
+            return answered
         raw = payloads.decode(request.body, content_type, self._signature)
         kind = payloads.accepted(request.headers.get("accept", ""), content_type)
         encode = functools.partial(payloads.encode, kind=kind)

@@ -20,10 +20,12 @@ from modeldeploy.errors import ModelDeployError
 from modeldeploy.packaging.signature import check
 from modeldeploy.serving import matrix, payloads
 from modeldeploy.serving.batching import Columns, Predictor
-from modeldeploy.serving.messages import Response
+from modeldeploy.serving.messages import JSON_TYPE, Response
 from modeldeploy.values.model import Signature
 
 ERROR = "modeldeploy_error"
+ROW = "modeldeploy_row"
+"""Field of an instance that holds a row as a line would."""
 SWITCH = "MODELDEPLOY_ROW_BY_ROW"
 """Variable of the environment that turns this on."""
 _INFINITIES = {"Infinity": np.inf, "-Infinity": -np.inf}
@@ -41,6 +43,20 @@ def wanted(environ: Mapping[str, str]) -> bool:
 def answer(body: bytes, model: Predictor) -> Response:
     """Answer every line of a body by itself; the answer has exactly as many lines."""
     return Response(200, _attempt(load(body), model, spelled=_SPELLED in body), {"content-type": payloads.LINES_TYPE})
+
+
+def answer_instances(body: bytes, model: Predictor) -> Response | None:
+    """Answer every instance of a body by itself: ``{"instances": [{"modeldeploy_row": ROW}]}``; None for a body of any other form.
+
+    So Vertex AI sends rows that have a key, which it takes out: what is left of a row must be an object.
+    """
+    try:
+        rows = [each[ROW] for each in orjson.loads(body)["instances"]]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+    answers = _attempt(rows, model, spelled=_SPELLED in body).split(b"\n")
+    document = b'{"predictions":[' + b",".join(each for each in answers if each) + b"]}"
+    return Response(200, document, {"content-type": JSON_TYPE})
 
 
 class UnreadError(ModelDeployError):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from modeldeploy.backends.cloud.batch import RemoteBatch
 from modeldeploy.backends.vertex import entry
-from modeldeploy.backends.vertex.batch_runs import refuse_key
 from modeldeploy.backends.vertex.batch_steps import PredictionSteps, Tools
 from modeldeploy.backends.vertex.entry import Container
 from modeldeploy.backends.vertex.pace import Pace
@@ -29,7 +28,6 @@ class PredictionBatch(RemoteBatch):
         self._tools = Tools(provider, terms, pace, container)
 
     def _check(self, job: BatchSpec) -> None:
-        refuse_key(job.model.signature)
         bundle = Bundle.open(Path(job.model.uri), expect=job.model.digest)
         entry.variables(bundle, tuple(self._request(job).trust))
 

@@ -22,8 +22,8 @@ from modeldeploy.backends.vertex.errors import of_operation, of_said
 from modeldeploy.backends.vertex.hardware import Machine
 from modeldeploy.backends.vertex.storage import Storage
 from modeldeploy.backends.vertex.terms import Terms
-from modeldeploy.errors import ConfigurationError, ConflictError, InvalidRequestError, NotFoundError
-from modeldeploy.values.model import Signature
+from modeldeploy.errors import ConflictError, InvalidRequestError, NotFoundError
+from modeldeploy.serving.lines import ROW
 
 KEY = "modeldeploy_key"
 """Field of each line that says which row it is; the service takes it out before the model sees the row."""
@@ -97,7 +97,6 @@ class PredictionRuns:
     storage: Storage
     terms: Terms
     machine: Machine
-    signature: Signature
     labels: Mapping[str, str]
     service_account: str = ""
     word: str = "batch prediction job"
@@ -109,7 +108,7 @@ class PredictionRuns:
             key = f"{order.listing}/{name}"
             if key not in there:
                 lines = self.storage.get(f"{order.source}/{name}").splitlines()
-                self.storage.put(key, keyed(name, lines, self.signature), kind="application/jsonl")
+                self.storage.put(key, keyed(name, lines), kind="application/jsonl")
 
     def create(self, order: Order) -> Seen:
         """Ask for a job under the run's own label, unless there is one; ConflictError when it is for other work."""
@@ -207,15 +206,12 @@ def is_answers(key: str) -> bool:
     return name.startswith(("prediction", "errors_")) and "/" in key
 
 
-def keyed(name: str, lines: Sequence[bytes], signature: Signature) -> bytes:
-    """Write rows as objects with a key: the file and the number of the line in it."""
-    fields = [field.name for field in signature.inputs]
-    rows = []
-    for number, line in enumerate(lines):
-        value = orjson.loads(line)
-        values = [value] if len(fields) == 1 else value
-        rows.append(orjson.dumps({KEY: f"{name}:{number}", **dict(zip(fields, values, strict=True))}))
-    return b"".join(row + b"\n" for row in rows)
+def keyed(name: str, lines: Sequence[bytes]) -> bytes:
+    """Write rows with a key: the file and the number of the line in it. The rows themselves are not read, only wrapped."""
+    return b"".join(
+        b'{"%s":"%s:%d","%s":%s}\n' % (KEY.encode(), name.encode(), number, ROW.encode(), line)
+        for number, line in enumerate(lines)
+    )
 
 
 def read(data: bytes) -> Iterator[tuple[str, Any]]:
@@ -253,10 +249,3 @@ def in_order(name: str, answers: Mapping[str, Any]) -> bytes | None:
     if any(key not in answers for key in keys):
         return None
     return b"".join(orjson.dumps(answers[key]) + b"\n" for key in keys)
-
-
-def refuse_key(signature: Signature) -> None:
-    """Refuse a model that has a column of the key's name."""
-    if any(field.name == KEY for field in signature.inputs):
-        message = f"the model has an input {KEY!r}, which is how rows are told apart on their way"
-        raise ConfigurationError(message, hint="package the model with another name for it")

@@ -47,7 +47,7 @@ class Tools:
         named = terms.accelerator or ("" if terms.machine_type else defaults.accelerator)
         return Machine(terms.machine_type or defaults.machine_type, named, 1 if named else 0)
 
-    def runs(self, job: Job, asked: Request) -> PredictionRuns:
+    def runs(self, job: Job) -> PredictionRuns:
         """Give the batch prediction jobs of a job of ours."""
         provider = self.provider
         return PredictionRuns(
@@ -55,7 +55,6 @@ class Tools:
             provider.storage,
             self.terms,
             self.machine,
-            asked.spec.model.signature,
             {**provider.defaults.labels, names.LABEL_JOB: job.name},
             provider.defaults.service_account,
         )
@@ -70,7 +69,7 @@ class Tools:
         state = State.of(job.entries())
         storage = self.provider.storage
         if state.open is not None:
-            self.runs(job, job.request()).stop(state.open.name)
+            self.runs(job).stop(state.open.name)
         if state.run:
             storage.delete([each.key for each in storage.below(f"{PLACE}/{job.name}/{state.run}/")])
         if state.model:
@@ -88,12 +87,12 @@ class PredictionSteps(Steps):
 
     def _work(self) -> Work:
         tools = self._tools
-        runs = tools.runs(self._job, self._asked)
+        runs = tools.runs(self._job)
         return Work(self._job, self._asked, self._provider.storage, runs, terms=tools.terms, place=PLACE)
 
     def _stop_run(self, state: State) -> None:
         if state.open is not None:
-            self._tools.runs(self._job, self._asked).stop(state.open.name)
+            self._tools.runs(self._job).stop(state.open.name)
 
     def _delete_model(self, name: str) -> None:
         self._tools.drop(name)

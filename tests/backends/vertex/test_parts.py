@@ -20,7 +20,7 @@ from modeldeploy.backends.vertex import (
     settings,
     translate,
 )
-from modeldeploy.backends.vertex.batch_runs import KEY, in_order, is_answers, keyed, read, refuse_key
+from modeldeploy.backends.vertex.batch_runs import KEY, in_order, is_answers, keyed, read
 from modeldeploy.backends.vertex.capabilities import CAPABILITIES
 from modeldeploy.backends.vertex.described import table
 from modeldeploy.backends.vertex.hardware import Machine, choose
@@ -29,7 +29,6 @@ from modeldeploy.backends.vertex.terms import Terms
 from modeldeploy.errors import ConfigurationError, IntegrityError, UnsupportedError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.values.metrics import Window, bucket_end
-from modeldeploy.values.model import DType, Field, Signature
 from modeldeploy.values.serving import EndpointSpec, Hardware, Revision, Scale
 
 # Ids and labels
@@ -231,16 +230,10 @@ def test_the_place_of_a_shipment_follows_from_its_content(shelf):
 
 # Files of batch jobs
 
-WIDE = Signature((Field("a", DType.FLOAT64), Field("b", DType.STRING)), (Field("y", DType.FLOAT64),))
-NARROW = Signature((Field("x", DType.FLOAT64, (2,)),), (Field("y", DType.FLOAT64),))
-
 
 def test_rows_bear_keys_on_their_way():
-    lines = [
-        orjson.loads(line) for line in keyed("part-00000.0-2.jsonl", [b'[1.5,"x"]', b'[2,"y"]'], WIDE).splitlines()
-    ]
-    assert lines[1] == {KEY: "part-00000.0-2.jsonl:1", "a": 2, "b": "y"}
-    assert orjson.loads(keyed("p", [b"[1,2]"], NARROW)) == {KEY: "p:0", "x": [1, 2]}
+    lines = [orjson.loads(line) for line in keyed("part-00000.0-2.jsonl", [b'[1.5,"x"]', b'[2,"y"]']).splitlines()]
+    assert lines[1] == {KEY: "part-00000.0-2.jsonl:1", "modeldeploy_row": [2, "y"]}
 
 
 @given(some.permutations(range(6)), some.sets(some.integers(0, 5)))
@@ -281,12 +274,6 @@ def test_lines_that_are_none_of_ours_are_passed_over():
 def test_files_are_found_under_the_names_of_practice_and_of_the_documentation(name):
     assert is_answers(f"place/prediction-m-2026/{name}")
     assert not is_answers("place/other.txt")
-
-
-def test_a_model_whose_column_is_called_like_the_key_is_refused():
-    refuse_key(WIDE)
-    with pytest.raises(ConfigurationError, match=KEY):
-        refuse_key(Signature((Field(KEY, DType.FLOAT64),), ()))
 
 
 # Logs and metrics
