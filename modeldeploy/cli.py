@@ -17,6 +17,7 @@ from modeldeploy import config, registry
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.engine.record import Record
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
+from modeldeploy.handles import clouds
 from modeldeploy.handles.endpoint import Endpoint
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
@@ -72,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         "stop", parents=[common], help="end the processes of this machine; endpoints come back on the next call"
     )
     stop.set_defaults(run=_stop)
-    doctor = verbs.add_parser("doctor", parents=[common], help="say what is installed, importable and reachable")
+    doctor = verbs.add_parser(
+        "doctor", parents=[common], help="say what is installed, configured and authorised, and what is missing"
+    )
     doctor.set_defaults(run=_doctor)
     _add_keys(verbs.add_parser("keys", help="make, list and revoke the API keys of this machine's endpoints"))
     audit = verbs.add_parser("audit", help="show who asked what, of the endpoints of this machine that note it")
@@ -242,6 +245,8 @@ def _doctor(options: argparse.Namespace) -> int:
     _say(f"home: {options.home or settings.home}")
     _say(f"backends: {', '.join(registry.known())}")
     _say(f"progress display: {'rich' if importlib.util.find_spec('rich') else 'plain'}")
+    for finding in clouds.examine(settings):
+        _say(str(finding))
     identity = _session(options).backend.check()
     _say(f"{identity.backend}: {identity.account} at {identity.place}")
     return 0

@@ -96,7 +96,7 @@ def test_a_missing_package_is_told_with_the_remedy(monkeypatch):
 
 
 def test_a_missing_extra_is_told_by_its_command(monkeypatch):
-    registry.register("vertex", "no_such_package:Vertex")
+    monkeypatch.setitem(registry.BUILT_IN, "vertex", "no_such_package:Vertex")
     with pytest.raises(MissingDependencyError) as caught:
         registry.find("vertex")
     assert caught.value.hint == "pip install 'modeldeploy[vertex]'"

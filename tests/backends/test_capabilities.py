@@ -11,6 +11,7 @@ from modeldeploy.backends.azureml.capabilities import CAPABILITIES as AZUREML
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.memory import EVERYTHING
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES
+from modeldeploy.backends.vertex.capabilities import CAPABILITIES as VERTEX
 from modeldeploy.values.capability import Capabilities
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "backends"
@@ -18,6 +19,7 @@ TABLES = {
     "azureml.md": {"azureml": AZUREML, "local": LocalBackend.capabilities},
     "local.md": {"local": LocalBackend.capabilities, "memory": EVERYTHING},
     "sagemaker.md": {"sagemaker": CAPABILITIES, "local": LocalBackend.capabilities},
+    "vertex.md": {"vertex": VERTEX, "local": LocalBackend.capabilities},
 }
 
 
@@ -43,11 +45,13 @@ def test_the_page_has_the_capabilities_that_are_declared(page):
     assert table in (PAGES / page).read_text(encoding="utf-8"), f"put this table into {page}:\n{table}"
 
 
-@pytest.mark.parametrize("declared", [AZUREML, CAPABILITIES], ids=["azureml", "sagemaker"])
+@pytest.mark.parametrize("declared", [AZUREML, CAPABILITIES, VERTEX], ids=["azureml", "sagemaker", "vertex"])
 def test_what_a_cloud_refuses_is_refused_with_a_reason(declared):
+    # Who can name a revision in a call needs no staging.
+    plain = {"why_not", "max_request_bytes", *(["staging"] if declared.pinned_invoke else [])}
     refused = [
         field.name
         for field in attrs.fields(Capabilities)
-        if not getattr(declared, field.name) and field.name not in {"why_not", "max_request_bytes"}
+        if not getattr(declared, field.name) and field.name not in plain
     ]
     assert [name for name in refused if name not in declared.why_not] == []
