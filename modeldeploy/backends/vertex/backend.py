@@ -316,7 +316,7 @@ class Vertex:
     def rehearsal(cls, **options: Any) -> Rehearsal:
         """Give a backend on a simulator in this process: no project, no network, real model servers; ``close`` ends all of it.
 
-        ``home=`` is the state directory, ``speed=`` says how many of the service's seconds pass in one of this machine's (120), ``image=`` a
+        ``home=`` is the state directory, ``speed=`` says how many of the service's seconds pass in one of this machine's (240), ``image=`` a
         container to run in place of the generated start. The other options are the simulator's, such as ``faults=`` and ``images=``.
         """
         from modeldeploy.backends.vertex.rehearsal import start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from modeldeploy.backends.vertex.pace import Pace
 if TYPE_CHECKING:
     from modeldeploy.simulate.vertex import Simulator
 
-SPEED = 120.0
-"""Two minutes of the service in a second."""
+SPEED = 240.0
+"""Four minutes of the service in a second."""
 BUCKET = "rehearsal-models"
 SERVICES = {
     "model": "ModelService",
@@ -27,8 +26,8 @@ SERVICES = {
     "prediction": "PredictionService",
     "job": "JobService",
 }
-# No image is pulled: the public one is this very interpreter, which runs the same text and listens on loopback.
-PUBLIC = {BASE_IMAGE.partition(":")[0]: (sys.executable, "-m", "modeldeploy.serving.vertex", "--host", "127.0.0.1")}
+# No image is pulled: a public one is this very interpreter, which runs the text that the container is told to start, but on loopback.
+START = ("{command}", "--host", "127.0.0.1")
 _shared: dict[Path, Rehearsal] = {}
 _lock = threading.Lock()
 
@@ -88,7 +87,9 @@ def start(
     from modeldeploy.simulate.vertex import Simulator
 
     own = {name: options.pop(name) for name in _OPTIONS if name in options}
-    simulator = Simulator(speed=speed, images={**PUBLIC, **(images or {})}, **options).start()
+    public = [BASE_IMAGE, *filter(None, [own.get("base_image")])]
+    known = {image.partition(":")[0]: START for image in public}
+    simulator = Simulator(speed=speed, images={**known, **(images or {})}, **options).start()
     try:
         simulator.storage_client().create_bucket(BUCKET, location=simulator.location, timeout=10.0)
         return Rehearsal(simulator, home=home, **own)
