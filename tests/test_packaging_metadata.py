@@ -56,7 +56,7 @@ def test_the_constraints_satisfy_every_requirement_of_the_project():
             name, _, version = line.partition("==")
             pins[re.sub(r"[-_.]+", "-", name).lower()] = version
     extras = [*PROJECT["optional-dependencies"]["dev"]]
-    for extra in ("sklearn", "lightgbm", "onnx", "torch", "batch", "azureml", "vertex", "rehearsal"):
+    for extra in ("sklearn", "lightgbm", "onnx", "convert", "torch", "batch", "azureml", "rehearsal"):
         extras += PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         linux = requirement.marker is None or requirement.marker.evaluate({"sys_platform": "linux", "extra": ""})

@@ -74,10 +74,10 @@ def quantize(data: bytes, method: Method, feeds: Iterator[Mapping[str, NDArray[A
         warnings.simplefilter("ignore")
         folder = Path(name)
         (folder / "model.onnx").write_bytes(data)
-        _prepare(folder)
         given = {"weight_type": tool.QuantType.QUInt8, "per_channel": False, "reduce_range": reduce_range}
         source, target = folder / "ready.onnx", folder / "quantized.onnx"
         try:
+            _prepare(folder)
             if method is Method.DYNAMIC:
                 tool.quantize_dynamic(source, target, op_types_to_quantize=sorted(_DENSE), **given)
             else:
@@ -90,12 +90,12 @@ def quantize(data: bytes, method: Method, feeds: Iterator[Mapping[str, NDArray[A
 
 
 def _prepare(folder: Path) -> None:
-    """Fold and name what the tool needs folded and named; shapes that cannot be found symbolically are found by running rules."""
+    """Fold and name what the tool needs folded and named.
+
+    Its search for symbolic shapes is left out: it imports torch where that is installed, and exported graphs say their shapes.
+    """
     prepare = need("onnxruntime.quantization.shape_inference").quant_pre_process
-    try:
-        prepare(str(folder / "model.onnx"), str(folder / "ready.onnx"))
-    except Exception:  # noqa: BLE001 - its symbolic half gives up on operators that it does not know
-        prepare(str(folder / "model.onnx"), str(folder / "ready.onnx"), skip_symbolic_shape=True)
+    prepare(str(folder / "model.onnx"), str(folder / "ready.onnx"), skip_symbolic_shape=True)
 
 
 def _canonical(path: Path) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnxruntime import quantization
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -17,43 +16,52 @@ from modeldeploy.convert.quantizing import Method
 from modeldeploy.errors import ConfigurationError, ConversionParityError, UnsupportedError
 from modeldeploy.packaging.flavours.onnx import bind
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is slower")
+pytestmark = pytest.mark.filterwarnings("ignore:.*is slower", "ignore:Stochastic Optimizer")
 
 
 @pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(240, 1, 12, 12)).astype(np.float32)
-    rows[::2, :, :6] += 0.7
-    return rows, (np.arange(240) % 2 == 0).astype(np.int64)
+    rows[::2, :, :6] += 1.0
+    rows[1::2, :, 6:] += 1.0
+    return rows, (np.arange(240) % 2).astype(np.int64)
 
 
-@pytest.fixture(scope="module")
-def convolutional(pictures):
-    torch.manual_seed(0)
-    rows, classes = pictures
-    layers = torch.nn
-    net = layers.Sequential(
-        layers.Conv2d(1, 8, 3, padding=1), layers.ReLU(), layers.MaxPool2d(2), layers.Conv2d(8, 16, 3, padding=1), layers.ReLU(),
-        layers.Flatten(), layers.Linear(16 * 36, 2),
+def convolutional():
+    """Two convolutions and a dense layer that tells whether the upper half of a picture is the brighter one."""
+    rng = np.random.default_rng(0)
+    half = np.repeat([1.0, -1.0], 18)
+    dense = np.stack([np.tile(half, 16), np.tile(-half, 16)]).astype(np.float32)
+    weights = {
+        "first": rng.uniform(0.5, 1.0, size=(8, 1, 3, 3)).astype(np.float32) / 9,
+        "second": rng.uniform(-0.2, 1.0, size=(16, 8, 3, 3)).astype(np.float32) / 72,
+        "dense": dense / 36,
+    }
+    node, made = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        node("Conv", ["input", "first"], ["a"], pads=[1, 1, 1, 1]), node("Relu", ["a"], ["b"]),
+        node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["c", "second"], ["d"], pads=[1, 1, 1, 1]), node("Relu", ["d"], ["e"]),
+        node("Flatten", ["e"], ["f"]), node("Gemm", ["f", "dense"], ["prediction"], transB=1),
+    ]  # fmt: skip
+    graph = onnx.helper.make_graph(
+        nodes, "cnn", [made("input", 1, ["rows", 1, 12, 12])], [made("prediction", 1, ["rows", 2])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
-    steps = torch.optim.Adam(net.parameters(), 3e-3)
-    for _ in range(40):
-        steps.zero_grad()
-        layers.functional.cross_entropy(net(torch.from_numpy(rows)), torch.from_numpy(classes)).backward()
-        steps.step()
-    return net
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    return model.SerializeToString(deterministic=True)
 
 
 @pytest.fixture
-def cnn(convolutional, pictures, model):
-    return model(convolutional, pictures[0][:8], name="cnn").to_onnx(sample=pictures[0])
+def cnn(pictures, model):
+    return model(convolutional(), pictures[0][:8], name="cnn")
 
 
 @pytest.fixture
 def dense(smooth, model):
     rows, _number, classes = smooth
-    fitted = MLPClassifier((256, 128), max_iter=30, random_state=0, early_stopping=True).fit(rows, classes)
+    fitted = MLPClassifier((256,), max_iter=8, random_state=0).fit(rows, classes)
     return model(fitted, rows[:30], name="dense").to_onnx(sample=rows)
 
 
@@ -62,7 +70,6 @@ def kinds(converted):
     return {node.op_type for node in graph.node}, {each.name: each.data_type for each in graph.initializer}, graph
 
 
-@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_dense_layers_are_quantised_while_they_run(dense, smooth):
     rows, _number, classes = smooth
     small = dense.quantize(sample=rows, labels=classes)
@@ -79,10 +86,10 @@ def test_convolutions_are_quantised_with_rows_to_calibrate_by(cnn, pictures):
     rows, classes = pictures
     small = cnn.quantize(sample=rows, labels=classes)
     assert small.parity.kind == "int8 static"
-    assert small.parity.after.size < 0.6 * small.parity.before.size
+    assert small.parity.before.score > 0.95
+    assert abs(small.parity.after.score - small.parity.before.score) <= 0.01
     assert np.mean(small.predict(rows).argmax(1) == cnn.predict(rows).argmax(1)) >= 0.99
     assert small.parity.cpu == cpu.describe()
-    assert small.quantize is not None
     assert cnn.quantize(sample=rows, labels=classes) == small
 
 
@@ -172,11 +179,15 @@ def test_convolutions_stay_as_they_are_when_dense_layers_are_quantised_dynamical
 
 def test_a_model_that_eight_bits_ruin_is_refused_with_its_report(model):
     """A tiny difference of large numbers is below what 8 bits can tell."""
-    net = torch.nn.Linear(2, 2, bias=False)
-    with torch.no_grad():
-        net.weight.copy_(torch.tensor([[1000.0, 1.0], [1000.0, 1.01]]))
+    made, weights = onnx.helper.make_tensor_value_info, np.array([[1000.0, 1000.0], [1.0, 1.01]], np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["input", "w"], ["prediction"])], "thin",
+        [made("input", 1, ["rows", 2])], [made("prediction", 1, ["rows", 2])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )  # fmt: skip
+    data = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     rows = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
-    plain = model(net, rows[:9], name="thin").to_onnx(sample=rows)
+    plain = model(data, rows[:9], name="thin")
     with pytest.raises(ConversionParityError, match="does not answer the same in 8 bits") as caught:
         plain.quantize(sample=rows, method="static")
     assert 0 < caught.value.report.checks[0].outputs[0].differing <= 64
