@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Protocol, Self
 
+from modeldeploy.edge.layout import REPORTS
 from modeldeploy.errors import ConfigurationError, QuotaError, UnavailableError
 from modeldeploy.packaging.manifest import check_path
 
@@ -110,6 +111,9 @@ class DirectoryStore:
     def put(self, path: str, data: bytes | Path) -> None:
         """Write beside, flush, and rename."""
         target = self._at(path)
+        if path.startswith(REPORTS):
+            # All that devices write: a share that is not mounted must not be filled below its mount point.
+            self._check_there()
         with _reachable(self.root):
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")

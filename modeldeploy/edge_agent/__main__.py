@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--heartbeat", type=float, default=300.0, help="seconds between two reports without news")
     parser.add_argument("--settle", type=float, default=30.0, help="seconds that a new version must stay up")
     parser.add_argument("--selftest", type=float, default=60.0, help="seconds that a self-test may take")
+    parser.add_argument(
+        "--patience", type=float, default=20.0, help="seconds until a server that does not answer is replaced"
+    )
     parser.add_argument("--grace", type=float, default=5.0, help="seconds for requests in flight when a version goes")
     parser.add_argument("--once", action="store_true", help="do what is wanted now, report, and end")
     return parser
@@ -72,6 +75,7 @@ def _run(asked: argparse.Namespace) -> int:
         heartbeat=asked.heartbeat,
         settle=asked.settle,
         selftest=asked.selftest,
+        patience=asked.patience,
         grace=asked.grace,
     )
     store = open_store(asked.store, headers=_headers(asked.token_file))

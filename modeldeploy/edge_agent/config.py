@@ -31,6 +31,8 @@ class Config:
     """How long a new version must stay up until it has settled."""
     selftest: float = 60.0
     """How long the self-test of a release may take."""
+    patience: float = 20.0
+    """How long a model server may owe the agent an answer; then it hangs, and is replaced."""
     grace: float = 5.0
     """For requests in flight when a version goes."""
 
@@ -38,7 +40,7 @@ class Config:
         if not self.keys:
             message = "the agent has no key to check signatures with"
             raise ConfigurationError(message, hint="pass --key PUBLIC.pem")
-        for name in ("poll", "heartbeat", "settle", "selftest", "grace"):
+        for name in ("poll", "heartbeat", "settle", "selftest", "patience", "grace"):
             if not getattr(self, name) >= 0:
                 message = f"{name} is {getattr(self, name)!r}"
                 raise ConfigurationError(message, hint="use a number of seconds, 0 or more")

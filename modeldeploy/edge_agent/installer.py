@@ -44,6 +44,8 @@ class Installer:
         self._count_attempt()
         pointer = self._slots.pointer
         active = self._slots.look(pointer.slot, files=True)
+        if pointer.slot is not None and active is None:
+            _log.error("slot %s does not hold what was written to it", pointer.slot)
         if active is not None and self._is_hopeless(active, pointer):
             self._remember(
                 active, f"the device did not stay up with it in {pointer.attempts - 1} attempts", lasting=True

@@ -18,7 +18,6 @@ from modeldeploy.serving.breaker import Breaker
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _START_S = 30.0
-_DEAF_S = 20.0
 _LOOK_S = 0.2
 _log = logging.getLogger(__name__)
 
@@ -142,7 +141,7 @@ class Keeper:
 
     def _hangs(self, child: Child) -> bool:
         starting = not child.serving and time.monotonic() - child.began > self._config.selftest + _START_S
-        return starting or child.silent > _DEAF_S
+        return starting or child.silent > self._config.patience
 
     def _note_end(self, child: Child) -> None:
         child.read()

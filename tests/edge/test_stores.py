@@ -183,6 +183,9 @@ def test_an_address_of_another_kind_is_refused(where):
 def test_a_share_that_is_not_mounted_is_no_empty_store(tmp_path):
     with pytest.raises(UnavailableError, match="is not there"):
         DirectoryStore(tmp_path / "share").get("desired.json")
+    with pytest.raises(UnavailableError, match="is not there"):
+        DirectoryStore(tmp_path / "share").put("reports/a.json", b"{}")
+    assert not (tmp_path / "share").exists()
 
 
 def test_a_full_disk_is_said_to_be_full(tmp_path, monkeypatch):
