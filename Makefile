@@ -43,10 +43,10 @@ if [ -z "$$found" ]; then \
 fi
 endef
 
-.PHONY: help dev test test-again test-slow lint quickstart bench lock clean distclean
+.PHONY: help dev test test-slow test-aarch64 lint quickstart bench lock clean distclean
 
 help:  ## Say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 dev: $(DEV)/.stamp  ## Make .venv: editable, with every tool
 
@@ -61,13 +61,21 @@ lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/codespell
 
 test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST_ARGS='-k wire']
-	$(call run_tests,not slow,-n auto --dist loadfile)
+	$(call run_tests,not slow and not aarch64,-n auto --dist loadfile)
 
 test-again:  ## Repeat alone what failed in the last run of the tests
 	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "not slow" --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
 
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
+
+test-aarch64: $(TEST)/.wheel  ## Run the bundle and the agent of a device on an emulated 64-bit ARM
+	@for each in qemu-aarch64-static mmdebstrap unshare; do command -v $$each >/dev/null || missing=1; done; \
+	if [ -n "$${missing:-}" ]; then \
+	  echo "make: needs Linux and some tools; on Debian and Ubuntu run: apt-get install --no-install-recommends qemu-user-static mmdebstrap util-linux" >&2; \
+	  exit 1; \
+	fi
+	$(call run_tests,aarch64,-rs)
 
 bench: $(TEST)/.wheel  ## Measure ours and the peers: make bench [PEERS=none] [PARTS='serve batch'] [ROUNDS=5] [ROWS=10000000] [MODELS=lr]
 	$(TEST)/bin/python benchmarks/run.py $(foreach each,PARTS PEERS ROUNDS ROWS SECONDS MODELS LEVELS,$(call bench_flag,$(each)))
