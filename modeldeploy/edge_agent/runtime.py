@@ -6,10 +6,13 @@ import platform
 from pathlib import Path
 
 from modeldeploy.edge.release import WHEELS
-from modeldeploy.edge.wheels import install
 
 
 def unpack(release: Path, site: Path) -> tuple[Path, ...]:
     """Unpack the wheels for this machine that lie in a verified release; gives where, or nothing when there are none."""
     wheels = sorted((release / WHEELS / platform.machine()).glob("*.whl"))
-    return (install(wheels, site),) if wheels else ()
+    if not wheels:
+        return ()
+    from modeldeploy.edge.wheels import install
+
+    return (install(wheels, site),)
