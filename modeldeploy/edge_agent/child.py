@@ -207,7 +207,8 @@ def _begin_anew(parent: int, order: Order, listener: socket.socket, control: soc
     }
     own = str(Path(server.__file__).parent.parent.parent)
     paths = [*([str(order.site)] if order.site else []), own, os.environ.get("PYTHONPATH", "")]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    # Without the directory that the agent happens to stand in.
+    environ = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     command = [
         sys.executable,
         "-m",

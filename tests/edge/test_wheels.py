@@ -141,6 +141,7 @@ def test_our_own_wheel_is_the_same_each_time_and_runs_from_its_directory(tmp_pat
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
+        cwd=tmp_path,
         env={"PYTHONPATH": str(site), "PATH": ""},
         capture_output=True,
         text=True,
@@ -150,6 +151,7 @@ def test_our_own_wheel_is_the_same_each_time_and_runs_from_its_directory(tmp_pat
     assert done.stdout.startswith(str(site))
 
 
+@pytest.mark.slow
 def test_our_own_wheel_is_one_that_pip_installs(tmp_path):
     made = wheels.own_wheel(tmp_path)
     command = [

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 import subprocess
 import threading
 import time
+import zipfile
+from pathlib import Path
 
 import attrs
 import orjson
 import psutil
 import pytest
 
-from modeldeploy.edge.desired import place
+from modeldeploy.edge.desired import ReleaseRef, place
 from modeldeploy.edge.hub import Hub
 from modeldeploy.edge.keys import SigningKey
 from modeldeploy.edge.layout import DESIRED
+from modeldeploy.edge.release import build, open_release
 from modeldeploy.edge.reports import Health
+from modeldeploy.edge_agent.__main__ import main
+from modeldeploy.packaging.bundle import Bundle
 
 FLEET = "cameras"
 START_S = 60
@@ -349,8 +355,43 @@ def test_a_report_that_nobody_takes_stops_nothing(device, fleet):
 
 
 @pytest.mark.parametrize("flag", ["--device=../x", "--fleet=X", "--store=ftp://x", "--key=/nowhere.pem", "--poll=-1"])
-def test_a_wrong_argument_ends_the_agent_with_the_reason(device, flag):
-    done = subprocess.run(device.command(flag), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "ERROR" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_wrong_argument_ends_the_agent_with_the_reason(device, flag, caplog):
+    assert main(device.command(flag)[3:]) == 1
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "; " in record.getMessage()  # the reason and the remedy
+    assert not device.home.exists()
+
+
+def test_a_release_with_its_own_libraries_runs_in_an_interpreter_of_its_own(device, fleet, monkeypatch, wait_until):
+    tmp_path = fleet.root
+    # Python imports sitecustomize before anything else: it shows which interpreter had these libraries.
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "mark-1-py3-none-any.whl", "w") as wheel:
+        code = "import os, sys\nopen(os.environ['MARK'], 'a').write(' '.join(sys.orig_argv) + '\\n')\n"
+        wheel.writestr("sitecustomize.py", code)
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    bundle = Bundle.open(open_release_of(fleet.store.root / fleet.refs["v2"].path, fleet, tmp_path / "v2"))
+    brought = {platform.machine(): tmp_path / "wheels"}
+    archive = build(
+        bundle, fleet=FLEET, revision="v2", sequence=9, key=fleet.key, to=tmp_path / "r.tar.gz", wheels=brought
+    )
+    fleet.refs["v2"] = ReleaseRef.of(archive)
+    fleet.store.put(fleet.refs["v2"].path, archive)
+    fleet.want("v1")
+    device.start()
+    device.runs("v1")
+    assert not (tmp_path / "mark").exists()
+    fleet.want("v2")
+    device.runs("v2")
+    assert device.serves() == "v2"
+    assert "-m modeldeploy.edge_agent.server" in (tmp_path / "mark").read_text()
+    # It is bound to the agent as a forked one is.
+    server = wait_until(device.server)
+    device.kill()
+    wait_until(lambda: not psutil.pid_exists(server.pid) or server.status() == psutil.STATUS_ZOMBIE)
+
+
+def open_release_of(archive: Path, fleet, into: Path) -> Path:
+    open_release(archive, [fleet.key.public], fleet=FLEET, into=into)
+    return into / "bundle"

@@ -14,6 +14,7 @@ ALLOWED = {
     "attrs",
     "cryptography",
     "_cffi_backend",
+    "_openssl",
     "httptools",
     "modeldeploy",
     "numpy",
