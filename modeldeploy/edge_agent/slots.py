@@ -99,14 +99,14 @@ class Slots:
         return None
 
     def _read(self) -> Pointer:
-        try:
+        with contextlib.suppress(OSError, orjson.JSONDecodeError, ConfigurationError):
             pointer = from_json(Pointer, orjson.loads(self._file.read_bytes()))
-        except FileNotFoundError:
+            if pointer.slot in {None, *NAMES}:
+                return pointer
+        if not self._file.exists():
             return Pointer()
-        except (OSError, orjson.JSONDecodeError, ConfigurationError):
-            # It is only ever replaced whole, so the disk is to blame. A slot that is whole serves better than none.
-            return Pointer(next((name for name in NAMES if self.look(name, files=True) is not None), None))
-        return pointer if pointer.slot in {None, *NAMES} else Pointer()
+        # It is only ever replaced whole, so the disk is to blame. A slot that is whole serves better than none.
+        return Pointer(next((name for name in NAMES if self.look(name, files=True) is not None), None))
 
     # Writing
 
