@@ -23,7 +23,8 @@ TREE := build/tree
 # What the rehearsal of a cloud needs.
 EXTRAS_sagemaker := rehearsal
 EXTRAS_azureml := azureml,rehearsal
-EXTRAS_vertex := vertex,rehearsal
+# What devices, and the conversion for them, need.
+EXTRAS_edge := edge,convert
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find modeldeploy -type f -not -name '*.pyc') README.md LICENSE pyproject.toml
 RECIPE := pyproject.toml constraints.txt
@@ -43,7 +44,7 @@ if [ -z "$$found" ]; then \
 fi
 endef
 
-.PHONY: help dev test test-slow test-aarch64 lint quickstart bench lock clean distclean
+.PHONY: help dev test test-slow lint quickstart quickstart-edge bench lock clean distclean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +53,9 @@ dev: $(DEV)/.stamp  ## Make .venv: editable, with every tool
 
 quickstart: $(QUICK)/.stamp $(if $(EXTRAS_$(BACKEND)),$(QUICK)/.rehearsal-$(BACKEND))  ## Run the main job on this machine: make quickstart [BACKEND=local|sagemaker|azureml|vertex]
 	@MODELDEPLOY_BACKEND="$(BACKEND)" MODELDEPLOY_SAGEMAKER_REHEARSAL=1 MODELDEPLOY_AZUREML_REHEARSAL=1 MODELDEPLOY_VERTEX_REHEARSAL=1 $(QUICK)/bin/python examples/quickstart.py
+
+quickstart-edge: $(QUICK)/.rehearsal-edge  ## Run a fleet of twenty devices on this machine: convert, rings, a bad version halted, rollback, offline
+	@$(QUICK)/bin/python examples/quickstart_edge.py
 
 lint: $(TEST)/.stamp  ## Check style, types, import rules and spelling
 	$(TEST)/bin/ruff check .
@@ -116,9 +120,9 @@ $(QUICK)/.stamp: $(RECIPE)
 	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch]' pandas
 	@touch $@
 
-# A cloud without an account: the simulator, and the service's own model of its requests.
+# A cloud without an account (the simulator, and the service's own model of its requests), or devices.
 $(QUICK)/.rehearsal-%: $(QUICK)/.stamp
-	@echo "make: installing the rehearsal of $* into $(QUICK) (the first time takes about a minute)"
+	@echo "make: installing what $* needs into $(QUICK) (the first time takes about a minute)"
 	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch,$(EXTRAS_$*)]'
 	@touch $@
 

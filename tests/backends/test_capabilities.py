@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from modeldeploy.backends.azureml.capabilities import CAPABILITIES as AZUREML
+from modeldeploy.backends.fleet.backend import FleetBackend
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.memory import EVERYTHING
 from modeldeploy.backends.sagemaker.capabilities import CAPABILITIES
@@ -16,6 +17,7 @@ from modeldeploy.values.capability import Capabilities
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "backends"
 TABLES = {
+    "../edge.md": {"fleet": FleetBackend.capabilities, "local": LocalBackend.capabilities},
     "azureml.md": {"azureml": AZUREML, "local": LocalBackend.capabilities},
     "local.md": {"local": LocalBackend.capabilities, "memory": EVERYTHING},
     "sagemaker.md": {"sagemaker": CAPABILITIES, "local": LocalBackend.capabilities},
