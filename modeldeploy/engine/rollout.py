@@ -96,8 +96,8 @@ class RolloutFlow(RolloutGolden):
 
     def _set_out(self) -> Flow[None]:
         """Choose the first step: never one that takes away a share which the revision has already."""
-        if self.cursor.policy.asks_devices and self.cursor.asked is None:
-            yield from self._raise_steps()
+        if self.cursor.policy.asks_devices and self.cursor.asked is None and not (yield from self._raise_steps()):
+            return
         baseline, name, steps = self.cursor.baseline, self.cursor.revision.id, self.cursor.policy.steps
         if baseline is None and self.cursor.policy.asks_devices:
             # All devices were given it; whether it stays is for them to say.
@@ -114,15 +114,22 @@ class RolloutFlow(RolloutGolden):
             # Nobody to share with and nobody to compare with.
             yield from self._save(stage=Stage.WALK, step=len(steps) - 1, forced=True, ticket=None)
 
-    def _raise_steps(self) -> Flow[None]:
-        """Make each step so large that its ring can vote."""
+    def _raise_steps(self) -> Flow[bool]:
+        """Make each step so large that its ring can vote; whether the devices could be read."""
         asked = self.cursor.policy
-        devices = yield from rings.fleet(self._backend, self.cursor.endpoint.name)
+        try:
+            devices = yield from rings.fleet(self._backend, self.cursor.endpoint.name)
+        except FencedError:
+            raise
+        except ModelDeployError as error:
+            yield from self._save(stage=Stage.CLEAN, reason=f"the devices cannot be read: {error}")
+            return False
         steps = raised(asked.steps, devices, asked.min_devices)
         if steps != asked.steps:
             note = f"the steps are {steps}, so that each ring holds {asked.min_devices} reachable devices"
             yield Emit(Name.OPERATION_PROGRESS, {"note": note})
         yield from self._save(policy=attrs.evolve(asked, steps=steps), asked=asked)
+        return True
 
     def _promote(self) -> Flow[None]:
         why = self.cursor.reason or str(self.cursor.policy)

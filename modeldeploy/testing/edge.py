@@ -5,6 +5,7 @@ Their ``harness`` is an ``EdgeHarness``, which has devices: real ones, or the st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -289,7 +290,7 @@ EDGE_SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "rings_that_nobody_sees",
-        ringing(rings(blind=2), also=lambda stage: setattr(stage.watched, "dark", (0.001, float("inf")))),
+        ringing(rings(blind=2), also=lambda stage: setattr(stage.watched, "dark", (0.6 * stage.harness.beat, math.inf))),
         _CANCELLED,
         _BACK,
         _SPLIT,
