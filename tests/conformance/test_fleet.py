@@ -14,13 +14,13 @@ class TestFleet(EdgeConformance):
 
 
 class TestRollouts(EdgeRolloutConformance):
-    """Every 11th effect, every 22nd call, one bad day."""
+    """Every 23rd effect, every 46th call, one bad day."""
 
     seeds = 1
 
     @pytest.fixture
     def harness(self, fleet_of):
-        return fleet_of(sample=11, fault_sample=2)
+        return fleet_of(sample=23, fault_sample=2)
 
 
 @pytest.mark.slow
