@@ -128,9 +128,9 @@ def harness_of(account, shelf):
     home, revisions = shelf
     made = []
 
-    def make(*, sample=1, fault_sample=1):
+    def make(*, sample=1, fault_sample=1, speed=SPEED):
         def backend():
-            found = Rehearsal(simulator, home=home, clock=clock.now, pace=Pace(SPEED, silent_s=300.0))
+            found = Rehearsal(simulator, home=home, clock=clock.now, pace=Pace(speed, silent_s=300.0))
             made.append(found)
             return found
 

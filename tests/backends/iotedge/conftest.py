@@ -8,7 +8,6 @@ import os
 
 import pytest
 
-from modeldeploy.backends.iotedge.pace import Pace
 from modeldeploy.backends.iotedge.rehearsal import Rehearsal
 from modeldeploy.edge.desired import place
 from modeldeploy.simulate.iothub import Simulator
@@ -170,11 +169,6 @@ def carry(wait_until):
 @pytest.fixture
 def plant():
     return EndpointSpec("plant")
-
-
-@pytest.fixture
-def slow_pace():
-    return Pace()
 
 
 @pytest.fixture

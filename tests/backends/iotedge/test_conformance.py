@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeploy.testing.edge import EdgeConformance, EdgeRolloutConformance
+from modeldeploy.testing.edge import EDGE_SCENARIOS, EdgeConformance, EdgeRolloutConformance
 
 _KEEPS = "a device keeps the old revision when the new one fails: the IoT Edge runtime has one container of a module and no way back by itself"
 
@@ -23,21 +23,26 @@ class TestLayered(TestIoTEdge):
         return based(harness_of(layered=True))
 
 
-class TestRollouts(EdgeRolloutConformance):
-    """Every 37th effect, every 74th call, one bad day."""
+QUICK = ("deploy", "rings", "rings_halt", "rings_look_again", "roll_back")
 
+
+class TestRollouts(EdgeRolloutConformance):
+    """One of each kind, straight; with faults and crashes at every 97th effect and every 194th call."""
+
+    scenarios = tuple(each for each in EDGE_SCENARIOS if each.name in QUICK)
+    spoken = ()
     seeds = 1
 
     @pytest.fixture
     def harness(self, harness_of):
-        return harness_of(sample=37, fault_sample=2)
+        return harness_of(sample=97, fault_sample=2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 class TestRolloutsClosely(EdgeRolloutConformance):
-    """Every 7th effect, every 14th call."""
+    """All of them: every 11th effect, every 22nd call."""
 
     @pytest.fixture
     def harness(self, harness_of):
-        return harness_of(sample=7, fault_sample=2)
+        return harness_of(sample=11, fault_sample=2)
