@@ -16,7 +16,9 @@ Json = dict[str, Any]
 FORMAT = "2020-01-25"
 _HOME = f"{{artifacts:decompressedPath}}/{artifact.FOLDER}"
 _OWN_PYTHON = "{work:path}/env/bin/python"
-_SELF_TEST = "from pathlib import Path; from modeldeploy.packaging.rehearse import rehearse; rehearse(Path('bundle'))"
+_SELF_TEST = (
+    "from pathlib import Path; from modeldeploy.packaging.rehearse import rehearse; rehearse(Path('bundle').resolve())"
+)
 _PUBLISHER = "modeldeploy"
 
 

@@ -14,9 +14,7 @@ from modeldeploy.values.serving import WHOLE, Traffic
 RANKED = ("v4", "v3", "v2", "v1")
 CUTS = st.lists(st.integers(0, WHOLE), min_size=3, max_size=3).map(sorted)
 TABLES = CUTS.map(
-    lambda cuts: Traffic(
-        {name: high - low for name, low, high in zip(RANKED, [0, *cuts], [*cuts, WHOLE], strict=True)}
-    )
+    lambda cuts: Traffic({name: high - low for name, low, high in zip(RANKED, [0, *cuts], [*cuts, WHOLE], strict=True)})
 )
 
 
@@ -64,7 +62,9 @@ def test_a_share_between_two_revisions_changes_by_one_request_at_most(one, other
 @given(TABLES, TABLES)
 def test_those_who_gain_are_those_who_have_places_that_they_had_not(before, after):
     old, new = rings.bounds(RANKED, before), rings.bounds(RANKED, after)
-    gained = {rings.wanted(new, place) for place in range(WHOLE) if rings.wanted(new, place) != rings.wanted(old, place)}
+    gained = {
+        rings.wanted(new, place) for place in range(WHOLE) if rings.wanted(new, place) != rings.wanted(old, place)
+    }
     assert set(rings.gained(old, new)) == gained
 
 

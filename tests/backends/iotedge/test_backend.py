@@ -27,7 +27,10 @@ def puts(simulator):
 
 
 def conditions(simulator):
-    return {each["labels"]["modeldeploy.revision"]: each["targetCondition"] for each in simulator.hub.configurations.values()}
+    return {
+        each["labels"]["modeldeploy.revision"]: each["targetCondition"]
+        for each in simulator.hub.configurations.values()
+    }
 
 
 @pytest.fixture

@@ -19,7 +19,13 @@ def manifest_of():
 
     def make(version: str = "1", *, name: str = "scorer", layer: bool = False):
         settings = {"image": f"registry.example/{name}:{version}", "createOptions": "{}"}
-        own = {"version": version, "type": "docker", "status": "running", "restartPolicy": "always", "settings": settings}
+        own = {
+            "version": version,
+            "type": "docker",
+            "status": "running",
+            "restartPolicy": "always",
+            "settings": settings,
+        }
         if layer:
             return {"modulesContent": {"$edgeAgent": {f"properties.desired.modules.{name}": own}}}
         system = {"type": "docker", "settings": {"image": "agent:1.6"}}
@@ -32,7 +38,10 @@ def manifest_of():
         }
         hub_twin = {"schemaVersion": "1.1", "routes": {}}
         return {
-            "modulesContent": {"$edgeAgent": {"properties.desired": agent}, "$edgeHub": {"properties.desired": hub_twin}}
+            "modulesContent": {
+                "$edgeAgent": {"properties.desired": agent},
+                "$edgeHub": {"properties.desired": hub_twin},
+            }
         }
 
     return make

@@ -59,7 +59,14 @@ def test_what_cannot_be_read_is_refused(text):
 
 @given(st.integers(0, 99), st.integers(0, 100), st.sampled_from(["<", "<=", ">", ">=", "=", "!="]))
 def test_numbers_compare_as_numbers(place, bound, sign):
-    known = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "!=": operator.ne}
+    known = {
+        "<": operator.lt,
+        "<=": operator.le,
+        ">": operator.gt,
+        ">=": operator.ge,
+        "=": operator.eq,
+        "!=": operator.ne,
+    }
     assert condition(f"tags.place {sign} {bound}")({"tags": {"place": place}}) is known[sign](place, bound)
 
 

@@ -18,7 +18,10 @@ TUTORIAL = {
 def test_the_manifest_of_the_tutorials_has_exactly_seven_faults():
     """It names an image and nothing of what the runtime asks for; each missing thing is told by its name."""
     found = faults(TUTORIAL)
-    agent, module = "modulesContent/$edgeAgent/properties.desired", "modulesContent/$edgeAgent/properties.desired/modules/scorer"
+    agent, module = (
+        "modulesContent/$edgeAgent/properties.desired",
+        "modulesContent/$edgeAgent/properties.desired/modules/scorer",
+    )
     assert found == sorted(
         [
             "modulesContent: '$edgeHub' is a required property",
