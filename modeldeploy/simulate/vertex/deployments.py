@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from modeldeploy.simulate.vertex import proto
-from modeldeploy.simulate.vertex.checks import check_dedicated, check_split, masked
+from modeldeploy.simulate.vertex.checks import check_dedicated, masked
 from modeldeploy.simulate.vertex.endpoint import Deployed, Endpoint
 from modeldeploy.simulate.vertex.endpoints import Endpoints
 from modeldeploy.simulate.vertex.errors import exceeded, exists, invalid, precondition
@@ -49,7 +49,7 @@ class Deployments:
             plan = self._planned(endpoint, deployed)
             # A split that is empty leaves the traffic as it is.
             if split:
-                check_split(split, {*endpoint.deployed, NEW})
+                endpoint.check_split(split, NEW)
             self.quotas.take_machines(endpoint.name, deployed.id, deployed.dedicated_resources)
             endpoint.reserved.add(deployed.id)
         metadata = proto.v1().DeployModelOperationMetadata()
@@ -111,7 +111,7 @@ class Deployments:
             count = len(fleet.replicas)
             deployed.status = {"available_replica_count": max(count, deployed.dedicated_resources.min_replica_count)}
             renamed = {deployed.id if key == NEW else key: value for key, value in split.items()}
-            check_split(renamed, {*endpoint.deployed, deployed.id})
+            endpoint.check_split(renamed, deployed.id)
             endpoint.deployed[deployed.id] = Deployed(deployed, fleet, fleet.plan.model_id)
             if renamed:
                 endpoint.message.traffic_split = renamed
@@ -130,6 +130,7 @@ class Deployments:
             split = dict(request.traffic_split)
             self._check_idle(endpoint, deployed, split)
             _begin(endpoint, deployed)
+            deployed.leaving = True
             # From here on it gets nothing, and the others get what they shall have.
             endpoint.message.traffic_split = _without(split or dict(endpoint.message.traffic_split), deployed.id)
             self.endpoints.changed(endpoint)
@@ -139,7 +140,7 @@ class Deployments:
             return self._undeploy(operation, endpoint, deployed)
 
         def after() -> None:
-            deployed.going = False
+            deployed.going = deployed.leaving = False
 
         return self.operations.start("UndeployModel", endpoint.name, metadata, work, after=after)
 
@@ -147,7 +148,7 @@ class Deployments:
     def _check_idle(endpoint: Endpoint, deployed: Deployed, split: dict[str, int]) -> None:
         last = set(endpoint.deployed) == {deployed.id}
         if split:
-            check_split(split, endpoint.deployed)
+            endpoint.check_split(split)
         remaining = (split or dict(endpoint.message.traffic_split)).get(deployed.id, 0)
         if remaining and not last:
             message = f"DeployedModel {deployed.id} of {endpoint.name} still has {remaining} percent of the traffic."

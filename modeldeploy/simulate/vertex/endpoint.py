@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from modeldeploy.simulate.vertex.checks import check_split
 from modeldeploy.simulate.vertex.errors import not_found, precondition
 from modeldeploy.simulate.vertex.replicas import Fleet
 
@@ -20,6 +22,8 @@ class Deployed:
     model_id: str
     going: bool = False
     """Whether it is being undeployed or changed."""
+    leaving: bool = False
+    """Whether it is being undeployed."""
 
     @property
     def id(self) -> str:
@@ -53,6 +57,13 @@ class Endpoint:
             kind = "DeployedModel"
             raise not_found(kind, f"{self.name} {deployed}")
         return found
+
+    def check_split(self, split: Mapping[str, int], also: str = "") -> None:
+        """Refuse a traffic table that is none, or that sends anything to a model that is being undeployed; ``also`` is known as well."""
+        check_split(split, {*self.deployed, *({also} if also else ())})
+        leaving = [key for key, each in self.deployed.items() if each.leaving and split.get(key)]
+        if leaving:
+            raise precondition(f"DeployedModel {leaving[0]} of {self.name} is being undeployed.")
 
     def draw(self) -> Deployed:
         """Draw the deployed model that answers the next request, by the traffic split."""

@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 
 from modeldeploy.simulate.vertex import proto
-from modeldeploy.simulate.vertex.checks import check_etag, check_split, masked
+from modeldeploy.simulate.vertex.checks import check_etag, masked
 from modeldeploy.simulate.vertex.endpoint import Endpoint
-from modeldeploy.simulate.vertex.errors import exists, invalid, not_found, precondition
+from modeldeploy.simulate.vertex.errors import ServiceError, exists, invalid, not_found, precondition
 from modeldeploy.simulate.vertex.listing import chosen, page
 from modeldeploy.simulate.vertex.names import ENDPOINT_ID, check_display_name, check_id, check_labels
 from modeldeploy.simulate.vertex.operations import Operation, Operations
@@ -66,6 +66,8 @@ class Endpoints:
     def _check(message: Any) -> None:
         check_display_name(message.display_name)
         check_labels(message.labels)
+        if message.network or message.enable_private_service_connect or "private_service_connect_config" in message:
+            raise ServiceError("UNIMPLEMENTED", "Private endpoints are not simulated.")
         if message.deployed_models or message.traffic_split:
             text = "deployed_models and traffic_split cannot be set when an endpoint is created."
             raise invalid(text)
@@ -117,7 +119,7 @@ class Endpoints:
             check_display_name(asked.display_name, needed="display_name" in fields)
             check_labels(asked.labels)
             if "traffic_split" in fields:
-                check_split(asked.traffic_split, endpoint.deployed)
+                endpoint.check_split(asked.traffic_split)
             for field in fields:
                 setattr(endpoint.message, field, getattr(asked, field))
             self.changed(endpoint)

@@ -39,13 +39,14 @@ class Request:
 
     def json(self) -> dict[str, Any]:
         """Read the body as an object."""
-        try:
-            value = orjson.loads(self.body.read() or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise Refusal(400, "parseError", "The body is no JSON.") from error
-        if not isinstance(value, dict):
-            raise Refusal(400, "parseError", "The body is no JSON object.")
-        return value
+        return parsed(self.body.read() or b"{}")
+
+    def number(self, name: str) -> int | None:
+        """Read a parameter that is a number; None when it is not there."""
+        text = self.query.get(name, "")
+        if text and not text.isdecimal():
+            raise Refusal(400, "invalid", f"Invalid value for {name}: {text!r}")
+        return int(text) if text else None
 
 
 @attrs.frozen
@@ -78,6 +79,17 @@ def read(environ: WSGIEnvironment) -> Request:
         environ["wsgi.input"],
         int(environ.get("CONTENT_LENGTH") or 0),
     )
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """Read a JSON object."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(400, "parseError", "The body is no JSON.") from error
+    if not isinstance(value, dict):
+        raise Refusal(400, "parseError", "The body is no JSON object.")
+    return value
 
 
 def answer(status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:

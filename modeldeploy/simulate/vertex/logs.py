@@ -34,9 +34,8 @@ class Logs:
         entries = [each for each in map(self._entry, self.logbook.lines()) if test(each)]
         if _ORDERS[asked.get("orderBy", "")]:
             entries.reverse()
-        token = str(asked.get("pageToken", ""))
-        begin = int(token) if token.isdecimal() else 0
-        end = begin + max(1, min(int(asked.get("pageSize") or _USUAL), _MOST))
+        begin, size = (_number(asked, name) for name in ("pageToken", "pageSize"))
+        end = begin + max(1, min(size or _USUAL, _MOST))
         found = {"entries": entries[begin:end]} if entries[begin:end] else {}
         return answer(200, {**found, **({"nextPageToken": str(end)} if end < len(entries) else {})})
 
@@ -78,6 +77,13 @@ class Logs:
             if line.job
             else {"deployed_model_id": line.deployed, "replica_id": f"predictor-{line.deployed}"},
         }
+
+
+def _number(asked: dict[str, Any], name: str) -> int:
+    text = str(asked.get(name) or 0)
+    if not text.isdecimal():
+        raise Refusal(400, "badRequest", f"Invalid {name}: {text!r}")
+    return int(text)
 
 
 def stamp(at: float) -> str:

@@ -74,7 +74,7 @@ class Monitoring:
             ]
             if told:
                 found.append({**series, **_kind(key[0], alignment), "points": told})
-        return _page(found, request.query)
+        return _page(found, request)
 
     def _points(self, alignment: Alignment) -> dict[Key, dict[tuple[float, float], list[float]]]:
         """Put the latencies of slots together, by series and interval."""
@@ -177,10 +177,9 @@ def _trimmed(counts: list[int]) -> Iterable[int]:
     return counts[: last + 1]
 
 
-def _page(found: list[dict[str, Any]], query: Mapping[str, str]) -> Answer:
-    token = query.get("pagetoken", "")
-    begin = int(token) if token.isdecimal() else 0
-    end = begin + max(1, min(int(query.get("pagesize") or _MOST), _MOST))
+def _page(found: list[dict[str, Any]], request: Request) -> Answer:
+    begin = request.number("pagetoken") or 0
+    end = begin + max(1, min(request.number("pagesize") or _MOST, _MOST))
     told: dict[str, Any] = {"timeSeries": found[begin:end]} if found[begin:end] else {}
     return answer(200, {**told, **({"nextPageToken": str(end)} if end < len(found) else {})})
 

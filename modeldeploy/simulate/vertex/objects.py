@@ -110,7 +110,11 @@ class Objects:
         size = file.stat().st_size
         with self.lock:
             there = self.buckets[bucket].get(name)
-            (conditions or Conditions()).check(there)
+            try:
+                (conditions or Conditions()).check(there)
+            except PreconditionError:
+                file.unlink()
+                raise
             made = Object(bucket, name, file, size, md5, crc32c, next(self._generations), now, settings=settings)
             self.buckets[bucket][name] = made
         return made

@@ -110,9 +110,9 @@ class Storage:
             if query.get("startoffset", "") <= name and (not query.get("endoffset") or name < query["endoffset"])
         ]
         # The token is the last name that was told, so that changes between two pages shift nothing.
-        after = bytes.fromhex(query.get("pagetoken", "")).decode()
+        after = _name(query.get("pagetoken", ""))
         names = [name for name in names if name > after] if after else names
-        size = max(1, min(int(query.get("maxresults") or _MOST), _MOST))
+        size = max(1, min(request.number("maxresults") or _MOST, _MOST))
         told: dict[str, Any] = {"kind": "storage#objects"}
         if len(names) > size:
             names = names[:size]
@@ -129,12 +129,12 @@ class Storage:
         self._bucket(bucket)
         there = self._there(bucket, name)
         if request.method == "DELETE":
-            self.objects.delete(there, conditions_of(request.query))
+            self.objects.delete(there, conditions_of(request))
             return Answer(204)
         if request.method in {"PATCH", "PUT"}:
             settings = {**there.settings, **settings_of(request.json())}
-            return answer(200, written(self.objects.evolve(there, settings, conditions_of(request.query)), self.url))
-        conditions_of(request.query).check(there)
+            return answer(200, written(self.objects.evolve(there, settings, conditions_of(request)), self.url))
+        conditions_of(request).check(there)
         if request.query.get("generation", str(there.generation)) != str(there.generation):
             raise Refusal(404, "notFound", f"No such object: {bucket}/{name}")
         if request.query.get("alt") == "media":
@@ -151,13 +151,21 @@ class Storage:
         self._bucket(bucket)
         self._bucket(to_bucket)
         there = self._there(bucket, name)
-        made = self.objects.copy(there, (to_bucket, to_name), self.world.clock.now(), conditions_of(request.query))
+        made = self.objects.copy(there, (to_bucket, to_name), self.world.clock.now(), conditions_of(request))
         resource = written(made, self.url)
         if "/copyTo/" in request.path:
             return answer(200, resource)
         size = str(made.size)
         told = {"kind": "storage#rewriteResponse", "totalBytesRewritten": size, "objectSize": size, "done": True}
         return answer(200, {**told, "resource": resource})
+
+
+def _name(token: str) -> str:
+    """Read the name that a page's token stands for."""
+    try:
+        return bytes.fromhex(token).decode()
+    except ValueError as error:
+        raise Refusal(400, "invalid", f"Invalid page token: {token!r}") from error
 
 
 def _media(there: Object, asked: str) -> Answer:

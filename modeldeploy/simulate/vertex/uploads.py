@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import orjson
 
-from modeldeploy.simulate.vertex.exchange import Answer, Refusal, Request, answer
+from modeldeploy.simulate.vertex.exchange import Answer, Refusal, Request, answer, parsed
 from modeldeploy.simulate.vertex.objects import Conditions, Objects, checksums
 from modeldeploy.simulate.vertex.resources import settings_of, written
 from modeldeploy.simulate.vertex.world import World
@@ -57,7 +56,7 @@ class Uploads:
             resource, data = {"contentType": request.headers.get("content-type", _OCTETS)}, request.body.read()
         place = bucket, _name(request, resource)
         file = self.objects.kept(io.BytesIO(data))
-        return self._made(place, resource, conditions_of(request.query), file, url)
+        return self._made(place, resource, conditions_of(request), file, url)
 
     def _made(
         self, place: tuple[str, str], resource: Mapping[str, Any], conditions: Conditions, file: Path, url: str
@@ -90,7 +89,7 @@ class Uploads:
     def _begun(self, bucket: str, request: Request, url: str) -> Answer:
         resource = request.json()
         resource.setdefault("contentType", request.headers.get("x-upload-content-type", _OCTETS))
-        place, conditions = (bucket, _name(request, resource)), conditions_of(request.query)
+        place, conditions = (bucket, _name(request, resource)), conditions_of(request)
         conditions.check(self.objects.find(*place))
         key = secrets.token_urlsafe(24)
         self._sessions[key] = Session(place, resource, conditions, self.objects.kept(io.BytesIO()))
@@ -116,13 +115,13 @@ class Uploads:
         return Answer(_RESUME, {"Range": f"bytes=0-{session.size - 1}"} if session.size else {})
 
 
-def conditions_of(query: Mapping[str, str]) -> Conditions:
+def conditions_of(request: Request) -> Conditions:
     """Read what a caller wants an object to be."""
-
-    def number(name: str) -> int | None:
-        return int(query[name]) if name in query else None
-
-    return Conditions(number("ifgenerationmatch"), number("ifgenerationnotmatch"), number("ifmetagenerationmatch"))
+    return Conditions(
+        request.number("ifgenerationmatch"),
+        request.number("ifgenerationnotmatch"),
+        request.number("ifmetagenerationmatch"),
+    )
 
 
 def _name(request: Request, resource: Mapping[str, Any]) -> str:
@@ -152,6 +151,6 @@ def _split(request: Request) -> tuple[dict[str, Any], bytes]:
         raise Refusal(400, "badContent", "The body is not multipart/related with two parts.")
     # The bytes may hold anything but the boundary, also what looks like the end of a line.
     first, second = (each.partition(b"\r\n\r\n") for each in (pieces[1], pieces[2]))
-    resource = orjson.loads(first[2])
+    resource = parsed(first[2])
     resource.setdefault("contentType", BytesHeaderParser().parsebytes(second[0].lstrip()).get("content-type", _OCTETS))
     return resource, second[2].removesuffix(b"\r\n")

@@ -36,7 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def do_GET(self):
-        self.answer(int(os.environ.get("HEALTH", "200")) if self.path == HEALTH else 404, b"")
+        well = os.path.exists(os.environ.get("HEALTH_FILE", "/"))
+        self.answer((int(os.environ.get("HEALTH", "200")) if well else 503) if self.path == HEALTH else 404, b"")
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path != PREDICT:
@@ -53,6 +54,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(asked["status"], b"as you asked")
         if asked.get("environment"):
             return self.answer(200, json.dumps(dict(os.environ)).encode())
+        if "exit" in asked["instances"]:
+            os._exit(1)
+        if asked["instances"] in (["none"], ["short"]):
+            return self.answer(200, b"[]" if asked["instances"] == ["none"] else b'{"predictions": []}')
         if any(each in ("bad", ["bad"], {"x": "bad"}) for each in asked["instances"]):
             print(f"{NAME} fails", flush=True)
             return self.answer(422, b"bad instance")

@@ -192,6 +192,24 @@ def test_a_job_has_no_id_of_its_caller_and_is_found_by_a_label(cloud: Any, paren
         ({"input_config": {"instances_format": "bigquery"}}, told.MethodNotImplemented, "not simulated"),
         ({"output_config": {"predictions_format": "csv"}}, told.InvalidArgument, "jsonl is"),
         ({"labels": {"Md": "x"}}, told.InvalidArgument, "Label"),
+        ({"generate_explanation": True}, told.MethodNotImplemented, "Explanations"),
+        ({"input_config": {"instances_format": "jsonl"}}, told.InvalidArgument, "uris"),
+        (
+            {"output_config": {"predictions_format": "jsonl", "gcs_destination": {"output_uri_prefix": "/tmp"}}},
+            told.InvalidArgument,
+            "output_uri_prefix",
+        ),
+        ({"instance_config": {"key_field": "a", "included_fields": ["a"]}}, told.InvalidArgument, "key_field"),
+        ({"form": "csv", "instance_config": {"included_fields": ["a"]}}, told.InvalidArgument, "csv"),
+        ({"form": "csv", "instance_config": {"instance_type": "object"}}, told.InvalidArgument, "csv"),
+        (
+            {
+                "model": "",
+                "unmanaged_container_model": {"artifact_uri": "gs://x/y", "container_spec": {"image_uri": "mine"}},
+            },
+            told.MethodNotImplemented,
+            "upload the model",
+        ),
     ],
 )
 def test_what_a_job_must_not_be_is_refused(cloud, change, error, words):
@@ -202,3 +220,58 @@ def test_what_a_job_must_not_be_is_refused(cloud, change, error, words):
             ["gs://data/x.jsonl"],
             **{key: change[key] for key in change if key != "model"},
         )
+
+
+def test_a_container_that_is_no_model_predicts_as_well(cloud: Any):
+    uri = cloud.put("one.jsonl", _jsonl(1))
+    job = cloud.finished(
+        cloud.job("", [uri], unmanaged_container_model={"container_spec": cloud.container(NAME="bare")})
+    )
+    assert (job.state.name, job.model) == ("JOB_STATE_SUCCEEDED", "")
+    assert [each["prediction"]["by"] for each in _lines(cloud.output(job))] == ["bare"]
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "config", "words"),
+    [
+        (_jsonl([1, 2]), "jsonl", {"key_field": "id"}, "must be a JSON object"),
+        (_jsonl({"a": 1}), "jsonl", {"included_fields": ["b"]}, "no field 'b'"),
+        (_jsonl({"a": 1}), "jsonl", {"instance_type": "array"}, "included_fields must be set"),
+        (b"a,b\n1\n", "csv", {}, "1 columns, and the header 2"),
+    ],
+    ids=["no-object", "no-field", "no-order", "short-row"],
+)
+def test_an_instance_that_cannot_be_made_fails_and_says_why(cloud, data, form, config, words):
+    uri = cloud.put(f"{cloud.name()}.{form}", data)
+    job = cloud.finished(cloud.job(cloud.model(), [uri], form=form, instance_config=config))
+    assert (job.state.name, words in job.error.message) == ("JOB_STATE_FAILED", True)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"\xff\xfe\n", "not csv"), (b"a\n1\n", "no column 'id'")], ids=["bytes", "key"]
+)
+def test_a_table_that_is_none_is_left_out(cloud, data, words):
+    uri = cloud.put(f"{cloud.name()}.csv", data)
+    job = cloud.finished(cloud.job(cloud.model(), [uri], form="csv", instance_config={"key_field": "id"}))
+    assert (job.state.name, words in job.partial_failures[0].message) == ("JOB_STATE_FAILED", True)
+
+
+def test_a_model_server_that_ends_is_started_again_and_only_its_batch_fails(cloud: Any):
+    uri = cloud.put("deadly.jsonl", _jsonl("exit", 1, 2))
+    job = cloud.finished(cloud.job(cloud.model(), [uri], size=1))
+    assert (job.completion_stats.successful_count, job.completion_stats.failed_count) == (2, 1)
+    (line,) = cloud.output(job)["prediction.errors_stats-00000-of-00001"]
+    assert "Non-OK result 503" in line
+
+
+@pytest.mark.parametrize("body", ["none", "short"])
+def test_an_answer_that_is_no_prediction_fails_its_batch(cloud, body):
+    uri = cloud.put(f"{body}.jsonl", _jsonl(body))
+    job = cloud.finished(cloud.job(cloud.model(), [uri]))
+    assert (job.state.name, "predictions" in job.error.message) == ("JOB_STATE_FAILED", True)
+
+
+def test_output_into_a_bucket_that_is_not_there_fails(cloud: Any):
+    config = {"predictions_format": "jsonl", "gcs_destination": {"output_uri_prefix": "gs://no-such-bucket/out"}}
+    job = cloud.finished(cloud.job(cloud.model(), [cloud.put("one.jsonl", _jsonl(1))], output_config=config))
+    assert (job.state.name, "no-such-bucket" in job.error.message) == ("JOB_STATE_FAILED", True)

@@ -268,3 +268,39 @@ def test_what_a_container_is_told_to_start_is_what_runs(connect, wait_until, tmp
         cloud.deploy(endpoint, found.model, "1", {"0": 100})
         assert cloud.raw(endpoint) == b"PREDICTION last"
         cloud.close()
+
+
+def test_a_model_that_is_being_undeployed_gets_no_traffic_any_more(cloud: Any, faults: Any):
+    endpoint = cloud.serve(NAME="a")
+    cloud.deploy(endpoint, cloud.model(NAME="b"), "2")
+    faults.stuck["UndeployModel"] = 1
+    started = cloud.endpoints.undeploy_model({"endpoint": endpoint, "deployed_model_id": "2"}, timeout=30)
+    with pytest.raises(told.FailedPrecondition, match="being undeployed"):
+        cloud.split(endpoint, {"1": 50, "2": 50})
+    with pytest.raises(told.FailedPrecondition, match="another operation"):
+        cloud.endpoints.undeploy_model({"endpoint": endpoint, "deployed_model_id": "2"}, timeout=30)
+    cloud.endpoints.cancel_operation({"name": started.operation.name}, timeout=30)
+    assert cloud.settle(started).error.code == 1
+    # What was cancelled is as it was before.
+    assert dict(cloud.split(endpoint, {"1": 50, "2": 50}).traffic_split) == {"1": 50, "2": 50}
+
+
+def test_a_deployment_whose_split_has_become_wrong_meanwhile_fails_and_leaves_no_process(
+    connect, wait_until, server, tmp_path
+):
+    """The container says that it is unwell until a file is there, so the deployment ends after what happens meanwhile."""
+    gate, timings = tmp_path / "gate", Timings(upload=1, endpoint=1, stage=1, undeploy=1)
+    with Simulator(tmp_path, speed=100, timings=timings, images={"mine": server}) as simulator:
+        cloud = connect(simulator, wait_until)
+        endpoint = cloud.serve(NAME="a")
+        cloud.deploy(endpoint, cloud.model(NAME="b"), "2")
+        children = len(psutil.Process().children(recursive=True))
+        started = cloud.begin_deploy(endpoint, cloud.model(HEALTH_FILE=str(gate)), "3", {"2": 50, "0": 50})
+        undeploy = cloud.endpoints.undeploy_model({"endpoint": endpoint, "deployed_model_id": "2"}, timeout=30)
+        cloud.done(undeploy, v1.UndeployModelResponse)
+        gate.touch()
+        error = cloud.settle(started).error
+        assert (error.code, "not on the endpoint: 2" in error.message) == (3, True)
+        assert dict(cloud.get(endpoint).traffic_split) == {"1": 100}
+        wait_until(lambda: len(psutil.Process().children(recursive=True)) == children - 1, 20)
+        cloud.close()

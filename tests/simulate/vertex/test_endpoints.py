@@ -114,3 +114,19 @@ def test_an_endpoint_with_something_deployed_cannot_be_deleted(cloud: Any):
     assert not cloud.settle(cloud.endpoints.delete_endpoint({"name": name}, timeout=30)).error.code
     with pytest.raises(told.NotFound):
         cloud.get(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"display_name": ""}, told.InvalidArgument, "display_name"),
+        ({"display_name": "x" * 129}, told.InvalidArgument, "128"),
+        ({"labels": {f"k{number}": "" for number in range(65)}}, told.InvalidArgument, "labels"),
+        ({"traffic_split": {"1": 100}}, told.InvalidArgument, "traffic_split"),
+        ({"network": "projects/1/global/networks/mine"}, told.MethodNotImplemented, "Private"),
+    ],
+    ids=["no-name", "long-name", "many-labels", "split", "network"],
+)
+def test_what_an_endpoint_must_not_be_is_refused(cloud, parent, change, error, words):
+    with pytest.raises(error, match=words):
+        cloud.endpoints.create_endpoint({"parent": parent, "endpoint": {"display_name": "e", **change}}, timeout=30)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 from google.api_core import exceptions as told
 from google.cloud import aiplatform_v1 as v1
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeldeploy.simulate.vertex.errors import ServiceError
+from modeldeploy.simulate.vertex.registry import Entry
 
 
 def _aliases(cloud: Any, name: str) -> list[str]:
@@ -158,3 +164,45 @@ def test_what_people_read_is_changed_if_the_etag_is_right(cloud: Any):
 def test_another_project_or_region_is_refused(cloud: Any, parent_name: str, error: type[Exception]):
     with pytest.raises(error):
         list(cloud.models.list_models({"parent": parent_name}, timeout=30))
+
+
+_UPLOAD = st.lists(st.sampled_from(["golden", "prod", "default"]), unique=True).map(lambda each: ("upload", each))
+_MERGE = st.tuples(
+    st.integers(1, 5), st.lists(st.sampled_from(["golden", "-golden", "prod", "-prod", "default"]), unique=True)
+)
+_REMOVE = st.integers(1, 5)
+
+
+@given(st.lists(_UPLOAD | _MERGE | _REMOVE, max_size=15))
+def test_whatever_is_done_each_alias_is_at_one_version_and_default_always_at_some(acts: list[Any]):
+    entry = Entry("projects/1/locations/x/models/m", "m", None)
+    entry.add(entry.next(), v1.Model())
+    for act in acts:
+        with contextlib.suppress(ServiceError):
+            _do(entry, act)
+        aliases = [alias for number in entry.versions for alias in entry.told(number).version_aliases]
+        assert len(set(aliases)) == len(aliases)
+        assert "default" in aliases
+        assert entry.version("") == entry.aliases["default"]
+        assert entry.last >= max(int(number) for number in entry.versions)
+
+
+def _do(entry: Entry, act: Any) -> None:
+    if isinstance(act, int):
+        entry.remove(entry.version(str(act)))
+    elif act[0] == "upload":
+        entry.add(entry.next(), v1.Model(version_aliases=act[1]))
+    else:
+        entry.merge(entry.version(str(act[0])), act[1])
+
+
+def test_a_version_of_another_id_than_its_model_is_refused(cloud: Any, parent: str):
+    name = cloud.upload(cloud.name()).model
+    request = {
+        "parent": parent,
+        "parent_model": name,
+        "model_id": "other",
+        "model": {"display_name": "m", "container_spec": cloud.container()},
+    }
+    with pytest.raises(told.InvalidArgument, match="different models"):
+        cloud.models.upload_model(request, timeout=30)

@@ -91,6 +91,9 @@ def test_what_a_container_prints_is_an_entry_of_its_endpoint(served: str, entrie
 
 def test_another_project_s_logs_are_not_told(entries: Any):
     assert entries("", 403, resourceNames=["projects/other"])["error"]["code"] == 403
+    assert entries("", 400, resourceNames=[])["error"]["message"] == "resourceNames is required."
+    assert "orderBy" in entries("", 400, orderBy="severity")["error"]["message"]
+    assert "pageToken" in entries("", 400, pageToken="x")["error"]["message"]
     assert "Invalid filter" in entries("severity >= (ERROR OR INFO)", 400)["error"]["message"]
 
 
@@ -133,6 +136,12 @@ def test_what_cannot_be_asked_is_refused(series: Any):
     series(asked, 400, aggregation__perSeriesAligner="ALIGN_SUM")
     series(asked, 400, aggregation__perSeriesAligner="ALIGN_RATE", aggregation__alignmentPeriod="60s")
     series(asked, 400, interval__endTime="yesterday")
+    series(asked, 400, interval__endTime="2026-01-01T00:00:00")
+    series(asked, 400, interval__endTime="2020-01-01T00:00:00Z")
+    series(asked, 400, pageToken="x")
+    long = {"aggregation__alignmentPeriod": "60s", "aggregation__crossSeriesReducer": "REDUCE_SUM"}
+    series(asked, 400, aggregation__perSeriesAligner="ALIGN_SUM", **long)
+    series(asked, 400, aggregation__perSeriesAligner="ALIGN_SUM", aggregation__alignmentPeriod="1m")
 
 
 def test_a_token_that_is_none_is_refused_and_one_is_counted(cloud: Any, http: Any):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import threading
@@ -10,9 +11,12 @@ from typing import Any
 
 import google_crc32c
 import pytest
+import urllib3
 from google.api_core import exceptions as told
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from modeldeploy.simulate.vertex.objects import Conditions, Objects, PreconditionError
 
 MEBIBYTE = 1024 * 1024
 
@@ -194,3 +198,53 @@ def test_storage_fails_and_loses_answers_on_demand(cloud: Any, bucket: Any, faul
     faults.fail_storage_every = 1
     with pytest.raises(told.ServiceUnavailable):
         bucket.blob("lost").exists(retry=None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["put", "delete"]), st.integers(-1, 2)), max_size=20))
+def test_a_condition_lets_a_change_through_exactly_when_it_holds(objects: Objects, acts: list[tuple[str, str, int]]):
+    """Each act names the generation it expects: -1 for none in particular, 0 for no object, 1 for the present one, 2 for another."""
+    objects.buckets["b"] = {}
+    there: dict[str, Any] = {}
+    for name, kind, expects in acts:
+        now = there[name].generation if name in there else 0
+        wanted = {-1: None, 0: 0, 1: now, 2: now + 1}[expects]
+        holds = wanted is None or wanted == now
+        conditions = Conditions(generation=wanted)
+        expected = contextlib.nullcontext() if holds else pytest.raises(PreconditionError)
+        if kind == "put":
+            with expected:
+                there[name] = objects.write(("b", name), io.BytesIO(b"x"), 0.0, conditions=conditions)
+        elif name in there:
+            with expected:
+                objects.delete(there[name], conditions)
+                del there[name]
+        assert {each.name: each for each in objects.under("b", "")} == there
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return Objects(tmp_path_factory.mktemp("objects"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/upload/storage/v1/b/storage-tests/o?uploadType=media&name=x", 405),
+        ("POST", "/upload/storage/v1/b/storage-tests/o?uploadType=media", 400),
+        ("POST", "/upload/storage/v1/b/storage-tests/o?uploadType=multipart&name=x", 400),
+        ("PUT", "/upload/storage/v1/b/storage-tests/o?uploadType=resumable&upload_id=none", 404),
+        ("POST", "/storage/v1/b?project=rehearsal", 400),
+        ("GET", "/storage/v1/unknown", 501),
+        ("GET", "/elsewhere", 404),
+        ("POST", "/upload/storage/v1/b/nowhere/o?name=x", 404),
+        ("GET", "/storage/v1/b/storage-tests/o?pageToken=zz", 400),
+        ("GET", "/storage/v1/b/storage-tests/o?maxResults=many", 400),
+        ("POST", "/upload/storage/v1/b/storage-tests/o?uploadType=media&name=x&ifGenerationMatch=x", 400),
+        ("GET", "/storage/v1/b/storage-tests/o/none?ifGenerationMatch=x", 404),
+    ],
+)
+def test_a_request_that_is_none_is_refused_with_its_reason(cloud, bucket, method, path, status):
+    with urllib3.PoolManager() as http:
+        answer = http.request(method, f"{cloud.simulator.storage_url}{path}", body=b"[]", timeout=10, retries=False)
+        assert (answer.status, answer.json()["error"]["code"]) == (status, status)
