@@ -11,6 +11,7 @@ import attrs
 
 _READ = 256 * 1024
 _KEPT = 16
+_LENGTHS = frozenset({"content-length", "transfer-encoding"})
 
 
 @attrs.frozen
@@ -164,6 +165,10 @@ class _Connection:
         import httptools
 
         data = self._socket.recv(_READ)
+        if not data and self._headed and _LENGTHS.isdisjoint(self.headers):
+            # An answer that does not say how long it is ends with its connection, as those of HTTP/1.0 do.
+            self._complete = True
+            return
         if not data:
             message = "the container closed the connection"
             raise UnreachableError(message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-OK = 0
 _PREDICTION_CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",

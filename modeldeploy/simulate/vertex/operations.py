@@ -141,12 +141,6 @@ class Operations:
         for each in known:
             each.cancelled.set()
 
-    def running(self, resource: str) -> list[Operation]:
-        """Give the operations of a resource that have not ended."""
-        with self.world.lock:
-            known = list(self._known.values())
-        return [each for each in known if each.name.startswith(f"{resource}/") and not each.ended.is_set()]
-
     # What callers ask for.
 
     def get_operation(self, request: Any) -> Any:

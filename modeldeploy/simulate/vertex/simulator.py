@@ -135,22 +135,34 @@ class Simulator:
         """How many requests came with a bearer token."""
         return self._run.tokens.seen + self._run.web_tokens.seen
 
-    def transport(self, service: str) -> Any:
-        """Make the transport of a service, such as ``ModelService``, in plain text; ``transport.close()`` ends its channel."""
+    def transport(self, service: str, credentials: Any = None) -> Any:
+        """Make the transport of a service, such as ``ModelService``; ``transport.close()`` ends its channel.
+
+        ``credentials`` are sent over TLS only.
+        """
         import grpc
         from google.cloud import aiplatform_v1
 
+        kind = getattr(aiplatform_v1, f"{service}Client").get_transport_class("grpc")
+        if self.certificate:
+            trust = grpc.ssl_channel_credentials(self.certificate)
+            return kind(host=self.address, credentials=credentials, ssl_channel_credentials=trust)
         # A proxy of the environment would be asked for loopback addresses, too.
-        channel = grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)])
-        return getattr(aiplatform_v1, f"{service}Client").get_transport_class("grpc")(channel=channel)
+        return kind(channel=grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)]))
 
     def storage_client(self) -> Any:
         """Make a ``google.cloud.storage.Client`` of this simulator."""
         from google.auth.credentials import AnonymousCredentials
+        from google.auth.transport.requests import AuthorizedSession
         from google.cloud import storage
 
-        options = {"api_endpoint": self.storage_url}
-        return storage.Client(self.project, AnonymousCredentials(), client_options=options)
+        credentials = AnonymousCredentials()
+        session = AuthorizedSession(credentials)
+        # Likewise about proxies.
+        session.trust_env = False
+        return storage.Client(
+            self.project, credentials, _http=session, client_options={"api_endpoint": self.storage_url}
+        )
 
     def start(self) -> Self:
         """Start to serve; a second call changes nothing."""

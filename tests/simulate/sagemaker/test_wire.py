@@ -53,6 +53,19 @@ class Container:
         return self.line.ask("POST", "/invocations", {"Accept": "a/b"}, body, timeout)
 
 
+def test_an_answer_without_a_length_ends_with_its_connection(container):
+    container.answers = [b"HTTP/1.0 200 OK\r\nX-Name: close\r\n\r\nwhole", OK]
+    assert container.ask().body == b"whole"
+    assert container.ask().body == b"hi"
+    assert len(container.seen) == 2
+
+
+def test_an_answer_that_ends_before_its_length_is_none(container):
+    container.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nX-Name: close\r\n\r\nhalf"]
+    with pytest.raises(UnreachableError, match="closed"):
+        container.ask()
+
+
 def test_a_request_is_one_piece_and_the_answer_is_read_whole(container):
     container.answers = [OK]
     reply = container.ask(b"body")

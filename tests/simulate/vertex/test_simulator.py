@@ -16,11 +16,13 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import aiplatform_v1 as v1
 
 from modeldeploy.errors import ConfigurationError
+from modeldeploy.simulate.processes import free_port
 from modeldeploy.simulate.vertex import Simulator
 
 SERVE = """
 import sys, threading
 from pathlib import Path
+from modeldeploy.simulate.processes import free_port
 from modeldeploy.simulate.vertex import Simulator
 simulator = Simulator(Path(sys.argv[1])).start()
 print(simulator.address, flush=True)
@@ -97,15 +99,10 @@ def test_two_simulators_know_nothing_of_each_other(cloud: Any, connect: Any, wai
 
 def test_over_tls_a_client_with_credentials_is_let_in_and_one_without_is_not(tmp_path: Path, parent: str):
     """Over plain text the clients send no token at all, so only this tells whether they would."""
-    import grpc
-
     with Simulator(tmp_path, speed=2000, tls=True) as simulator:
-        kind = v1.EndpointServiceClient.get_transport_class("grpc")
 
         def listed(credentials: Any) -> list[Any]:
-            trust = grpc.ssl_channel_credentials(simulator.certificate)
-            transport = kind(host=simulator.address, credentials=credentials, ssl_channel_credentials=trust)
-            with v1.EndpointServiceClient(transport=transport) as client:
+            with v1.EndpointServiceClient(transport=simulator.transport("EndpointService", credentials)) as client:
                 return list(client.list_endpoints({"parent": parent}, timeout=30))
 
         assert listed(Fixed("secret-token")) == []
@@ -143,6 +140,19 @@ def test_importing_the_simulator_imports_none_of_the_clouds_packages():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     found = subprocess.run([sys.executable, "-c", text], check=True, capture_output=True, env=environment, timeout=60)
     assert found.stdout.strip() == b"[]"
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_loopback(connect, wait_until, tmp_path, monkeypatch):
+    """Nothing listens at the proxy's port, so whoever asks there fails."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Simulator(tmp_path, speed=2000) as simulator:
+        cloud = connect(simulator, wait_until)
+        assert cloud.get(cloud.endpoint()).display_name == "here"
+        assert cloud.put("x", b"data") == "gs://data/x"
+        cloud.close()
 
 
 def test_the_package_s_own_operation_waits_for_a_deployment(cloud: Any):
