@@ -4,6 +4,7 @@
 #   .venv             yours: the project installed editable, with every tool (make dev)
 #   .venv-test        the built wheel and every tool; what `make test` and `make lint` use
 #   .venv-quickstart  what a user would install, no more; what `make quickstart` uses
+# and two for checks of their own: .venv-vertex-1 (make test-vertex-1), .venv-extras (make test-extras).
 # pip takes its settings from this machine's own configuration.
 
 SHELL := /bin/bash
@@ -19,6 +20,8 @@ PYTHON ?=
 DEV := .venv
 TEST := .venv-test
 QUICK := .venv-quickstart
+VERTEX1 := .venv-vertex-1
+EXTRAS := .venv-extras
 TREE := build/tree
 # What the rehearsal of a cloud needs.
 EXTRAS_sagemaker := rehearsal
@@ -44,7 +47,7 @@ if [ -z "$$found" ]; then \
 fi
 endef
 
-.PHONY: help dev test test-slow lint quickstart quickstart-edge bench lock clean distclean
+.PHONY: help dev test test-slow test-vertex-1 test-extras lint quickstart bench lock clean distclean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,13 +76,13 @@ test-again:  ## Repeat alone what failed in the last run of the tests
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
 
-test-aarch64: $(TEST)/.wheel  ## Run the bundle and the agent of a device on an emulated 64-bit ARM
-	@for each in qemu-aarch64-static mmdebstrap unshare; do command -v $$each >/dev/null || missing=1; done; \
-	if [ -n "$${missing:-}" ]; then \
-	  echo "make: needs Linux and some tools; on Debian and Ubuntu run: apt-get install --no-install-recommends qemu-user-static mmdebstrap util-linux" >&2; \
-	  exit 1; \
-	fi
-	$(call run_tests,aarch64,-rs)
+test-vertex-1: $(VERTEX1)/.stamp  ## Run the tests of Vertex AI on the first series of google-cloud-aiplatform
+	$(VERTEX1)/bin/python -m pytest -m "not slow" tests/backends/vertex tests/simulate/vertex $(PYTEST_ARGS)
+
+test-extras: $(EXTRAS)/.stamp  ## See that the extras of all clouds live together, and what the doctor says of them
+	$(EXTRAS)/bin/python -c 'import azure.ai.ml, boto3, google.cloud.aiplatform_v1, google.cloud.storage; from modeldeploy.backends import azureml, sagemaker, vertex'
+	$(EXTRAS)/bin/python -m pip check
+	MODELDEPLOY_HOME=$$(mktemp -d) $(EXTRAS)/bin/modeldeploy doctor
 
 bench: $(TEST)/.wheel  ## Measure ours and the peers: make bench [PEERS=none] [PARTS='serve batch'] [ROUNDS=5] [ROWS=10000000] [MODELS=lr]
 	$(TEST)/bin/python benchmarks/run.py $(foreach each,PARTS PEERS ROUNDS ROWS SECONDS MODELS LEVELS,$(call bench_flag,$(each)))
@@ -126,10 +129,25 @@ $(QUICK)/.rehearsal-%: $(QUICK)/.stamp
 	@$(QUICK)/bin/python -m pip install $(PIP_FLAGS) -e '.[sklearn,batch,$(EXTRAS_$*)]'
 	@touch $@
 
+# The oldest version that is promised; everything else as in the other environments.
+$(VERTEX1)/.stamp: $(RECIPE)
+	@$(FIND_PYTHON); [ -x $(VERTEX1)/bin/python ] || "$$found" -m venv $(VERTEX1)
+	@echo "make: installing into $(VERTEX1) (the first time takes a minute or two)"
+	@mkdir -p build && { grep -v '^google-cloud-aiplatform==' constraints.txt; echo 'google-cloud-aiplatform==1.165.1'; } > build/constraints-vertex-1.txt
+	@$(VERTEX1)/bin/python -m pip install --quiet --disable-pip-version-check -c build/constraints-vertex-1.txt \
+	  -e '.[sklearn,batch,vertex,rehearsal]' hypothesis pandas psutil pytest pytest-timeout
+	@touch $@
+
+$(EXTRAS)/.stamp: $(RECIPE)
+	@$(FIND_PYTHON); [ -x $(EXTRAS)/bin/python ] || "$$found" -m venv $(EXTRAS)
+	@echo "make: installing into $(EXTRAS) (the first time takes some minutes)"
+	@$(EXTRAS)/bin/python -m pip install $(PIP_FLAGS) -e '.[sagemaker,azureml,vertex]'
+	@touch $@
+
 lock:  ## Refresh constraints.txt: the newest versions that fit, all together
 	@rm -rf build/venv-lock && mkdir -p build
 	@$(FIND_PYTHON); "$$found" -m venv build/venv-lock
-	@build/venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	@build/venv-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,sagemaker]'
 	@{ sed -n '/^#/p;/^[^#]/q' constraints.txt; \
 	   build/venv-lock/bin/python -m pip freeze --exclude modeldeploy \
 	     | grep -E '^[A-Za-z0-9._-]+==' | grep -vE '^(nvidia-|triton==)' | sed -E 's/\+[a-z0-9.]+$$//'; } > build/constraints.txt
@@ -141,4 +159,4 @@ clean:  ## Remove what was built; the environments stay
 	find modeldeploy tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean  ## Remove the environments too
-	rm -rf $(DEV) $(TEST) $(QUICK)
+	rm -rf $(DEV) $(TEST) $(QUICK) $(VERTEX1) $(EXTRAS)
