@@ -109,6 +109,8 @@ TABLE = (
     Rule(BusyError, ("FAILED_PRECONDITION",), r"deployed models"),
     Rule(TakenError, ("ALREADY_EXISTS",)),
     Rule(ConflictError, ("FAILED_PRECONDITION",)),
+    # What goes wrong with the token on the way comes as a failure of the connection.
+    Rule(CredentialsError, ("UNAVAILABLE",), r"metadata from plugin failed.*(?:invalid_grant|reauthenticat|refresh)", LOGIN),
     Rule(UnavailableError, _LOST),
     Rule(NotFoundError, ("NOT_FOUND",)),
     Rule(AccessDeniedError, ("PERMISSION_DENIED",), hint=_ACCESS),
@@ -198,6 +200,8 @@ _BODY = re.compile(r"\{.*\}", re.DOTALL)
 
 def of_prediction(said: Said, context: Context) -> ModelDeployError:
     """Translate what a prediction ended with: INTERNAL is the container's own 5xx, INVALID_ARGUMENT and the like its 4xx."""
+    if rule_of(said).cls is CredentialsError:
+        return of_said(said, context)
     told = _told(said.message)
     endpoint = context.get("endpoint")
     text = str(told.get("error") or said.message.strip()[:400] or "nothing")

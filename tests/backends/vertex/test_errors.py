@@ -58,6 +58,11 @@ FINAL = [
     ("NOT_FOUND", "", NotFoundError),
     ("PERMISSION_DENIED", "aiplatform.endpoints.get denied", AccessDeniedError),
     ("UNAUTHENTICATED", "", CredentialsError),
+    (
+        "UNAVAILABLE",
+        "Getting metadata from plugin failed with error: ('invalid_grant: Token has expired')",
+        CredentialsError,
+    ),
     ("INVALID_ARGUMENT", "", InvalidRequestError),
     ("UNIMPLEMENTED", "", BackendError),
 ]

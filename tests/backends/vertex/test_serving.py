@@ -249,10 +249,10 @@ def test_something_else_under_the_name_of_a_file_is_noticed(town):
 # The handles, over the generated start
 
 
-@pytest.fixture(scope="module")
-def real(shelf):
-    """A rehearsal whose containers are started as those of the service are."""
-    made = start(home=shelf[0], speed=1_000.0, patience_s=60.0)
+@pytest.fixture
+def real():
+    """A rehearsal whose containers are started as those of the service are; what is packaged here is trusted here."""
+    made = start(speed=1_000.0, patience_s=60.0)
     yield made
     made.close()
 
