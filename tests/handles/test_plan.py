@@ -140,6 +140,18 @@ def test_a_rollout_calls_what_was_planned(endpoint, session, model, policy):
     assert list(plan.diff.added) == [endpoint.revisions[-1].revision.id]
 
 
+def test_a_rollout_over_a_staging_endpoint_calls_what_was_planned(serve, model):
+    endpoint = serve(pinned_invoke=False, staging=True)
+    plan = endpoint.plan(model(2))
+    assert part(plan, "golden outputs").how is How.OURS
+    assert "a second deployment" in str(part(plan, "golden outputs"))
+    since = len(endpoint._session.backend.writes)
+    endpoint.rollout(model(2))
+    acts = [act for act, _table, _subject in written(endpoint._session, since)]
+    assert acts == [act for act, _table, _subject in planned(plan)]
+    assert acts == ["put_revision", "put_revision", "drop_endpoint", "set_traffic"]
+
+
 def test_what_is_not_kept_warm_is_planned_to_go(endpoint, session, model):
     endpoint.rollout(model(2))
     plan = endpoint.plan(model(3), keep=0)
