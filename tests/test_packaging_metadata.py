@@ -18,7 +18,7 @@ CORE = {
     "attrs", "httptools", "numpy", "orjson", "packaging", "platformdirs", "structlog", "tenacity", "uvloop",
 }  # fmt: skip
 # Its minor versions move what they are built of (docs/dependencies.md), and the rehearsal guards each.
-BOUNDED = {"azure-ai-ml"}
+BOUNDED = {"azure-ai-ml", "google-cloud-aiplatform"}
 DISTRIBUTION = importlib.metadata.distribution("modeldeploy")
 from_wheel = pytest.mark.skipif(
     not os.environ.get("MODELDEPLOY_TEST_WHEEL"), reason="make test runs this against the wheel"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from modeldeploy.backends.cloud.steps import Step
 from modeldeploy.backends.vertex.change import START, Change, Tools
 from modeldeploy.backends.vertex.described import Seen
+from modeldeploy.backends.vertex.errors import BusyError
 from modeldeploy.errors import ConflictError, NotFoundError
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import Traffic
 from modeldeploy.values.ticket import Ticket
 
 _WRITTEN = "written"
+_TRIES = 3
+"""How often a table is written in one step over what was read anew, when somebody else was faster."""
 
 
 class SetTraffic(Change):
@@ -27,13 +31,19 @@ class SetTraffic(Change):
         return {START: self._start, _WRITTEN: self._watch}
 
     def _start(self, _step: Step) -> Ticket:
+        for _try in range(_TRIES - 1):
+            with contextlib.suppress(BusyError):
+                return self._write()
+        return self._write()
+
+    def _write(self) -> Ticket:
         seen = self._seen()
         self._provider.refuse_foreign(seen)
         refuse_table(seen, self._table)
         if seen.traffic.same_as(self._table):
             return self._move(_WRITTEN, "the table is there")
         self._refuse_other_version(seen)
-        # Refused by the service when the endpoint is not what was read just now; then all of this is done again.
+        # Refused by the service when the endpoint is not what was read just now.
         self._provider.put_traffic(seen, self._table)
         return self._move(_WRITTEN, "the service was asked")
 

@@ -72,7 +72,7 @@ def shelf():
 
 @pytest.fixture(scope="module")
 def rehearsal(shelf):
-    made = start(speed=SPEED, image="stub", images=IMAGES, home=shelf[0], patience_s=10.0, timings=QUICK)
+    made = start(speed=SPEED, image="stub", images=IMAGES, home=shelf[0], patience_s=60.0, timings=QUICK)
     # Versions stay registered, so the first deployment of a model writes more than every other one does.
     for model in shelf[1]:
         revision = Revision.of(model)
