@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
+from threadpoolctl import threadpool_limits
 
 from modeldeploy import Model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_each():
+    """Let small models compute on one thread: several wait for each other on a busy machine."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

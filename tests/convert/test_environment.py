@@ -83,6 +83,7 @@ def test_it_is_made_once_and_the_conversion_answers_as_the_original(too_new, his
     assert histogram("second").to_onnx(sample=smooth[0]).parity.passed
 
 
+@pytest.mark.slow
 def test_code_of_the_notebook_goes_along(too_new, smooth, model):
     rows, _number, classes = smooth
 
@@ -105,6 +106,7 @@ def test_what_to_run_is_said_when_it_cannot_be_made(too_new, histogram, smooth, 
     assert list((modeldeploy_home / "environments").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_protobuf_in_its_place_is_noticed(too_new, histogram, smooth, monkeypatch):
     histogram("first").to_onnx(sample=smooth[0])
     made = environment.pinned(Path(os.environ["MODELDEPLOY_HOME"]))
@@ -137,15 +139,16 @@ print(json.dumps([google.protobuf.__version__, here, bool(model.parity.passed)])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_protobuf_7_refuses_histogram_boosting_and_the_pinned_one_converts_it(tmp_path, modeldeploy_home):
     """With the real packages, from the index that pip is set up with."""
     seven = tmp_path / "seven"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(seven), "protobuf>=7,<8"]
-    subprocess.run(install, check=True, capture_output=True, timeout=100)
+    subprocess.run(install, check=True, capture_output=True, timeout=200)
     paths = os.pathsep.join([str(seven), *(path for path in sys.path if path)])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, timeout=110, check=False,
-        env={**os.environ, "PYTHONPATH": paths},
+        [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, timeout=280, check=False,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     version, here, passed = json.loads(done.stdout)

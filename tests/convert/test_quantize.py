@@ -61,7 +61,7 @@ def cnn(pictures, model):
 @pytest.fixture
 def dense(smooth, model):
     rows, _number, classes = smooth
-    fitted = MLPClassifier((256,), max_iter=8, random_state=0).fit(rows, classes)
+    fitted = MLPClassifier((256, 128), max_iter=5, random_state=0).fit(rows, classes)
     return model(fitted, rows[:30], name="dense").to_onnx(sample=rows)
 
 

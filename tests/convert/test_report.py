@@ -21,13 +21,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is slower")
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
 SHARES = st.floats(0, 1e6)
 OUTPUTS = st.builds(
-    Output, name=TEXTS, labels=st.booleans(), rows=st.integers(1, 99), differing=st.integers(0, 1), largest=st.none() | SHARES
+    Output,
+    name=TEXTS,
+    labels=st.booleans(),
+    rows=st.integers(1, 99),
+    differing=st.integers(0, 1),
+    largest=st.none() | SHARES,
 )
 CHECKS = st.builds(
     Check, what=TEXTS, rows=st.integers(1, 99), outputs=st.lists(OUTPUTS, max_size=3).map(tuple), gaps=st.lists(TEXTS).map(tuple),
     binding=st.booleans(), failure=TEXTS,
 )  # fmt: skip
-SIDES = st.builds(Side, what=TEXTS, size=st.integers(0, 9), one_row_ms=SHARES, batch_ms=SHARES, score=st.none() | SHARES)
+SIDES = st.builds(
+    Side, what=TEXTS, size=st.integers(0, 9), one_row_ms=SHARES, batch_ms=SHARES, score=st.none() | SHARES
+)
 REPORTS = st.builds(
     ParityReport, source=TEXTS, kind=TEXTS, settings=st.dictionaries(TEXTS, TEXTS), tolerance=st.just(Tolerance()),
     checks=st.lists(CHECKS, max_size=3).map(tuple), before=SIDES, after=SIDES, batch_rows=st.integers(1, 1000),
@@ -97,7 +104,9 @@ PI = "processor : 0\nFeatures : fp asimd crc32 asimddp\nCPU part : 0xd0b\n"
     ],
     ids=["with VNNI", "without VNNI", "Raspberry Pi 4"],
 )
-def test_the_processor_is_described_by_what_decides_how_8_bits_are_multiplied(text, model_name, features, cut_off, tmp_path):
+def test_the_processor_is_described_by_what_decides_how_8_bits_are_multiplied(
+    text, model_name, features, cut_off, tmp_path
+):
     info = tmp_path / "cpuinfo"
     info.write_text(text, encoding="utf-8")
     found = describe(info)

@@ -58,11 +58,14 @@ def test_converting_quantising_and_serving_leave_nothing_in_the_home(alone):
 
 
 def test_the_converters_are_told_before_they_import_it():
-    code = "import os; from modeldeploy.packaging.dependencies import need; need('{}'); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    code = "import os; from modeldeploy.packaging.dependencies import need; need('skl2onnx'); print(os.environ['ORT_DISABLE_TELEMETRY'])"
     environ = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
-    for module in ("onnx", "skl2onnx", "onnxruntime"):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code.format(module)], capture_output=True, text=True, timeout=60,
-            check=True, env=environ,
-        )  # fmt: skip
-        assert done.stdout.strip() == "1"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+        env=environ,
+    )
+    assert done.stdout.strip() == "1"

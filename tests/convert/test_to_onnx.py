@@ -22,6 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from modeldeploy import Model
+from modeldeploy.convert import bundling
 from modeldeploy.errors import ConfigurationError, ConflictError, ConversionError, ConversionParityError
 from modeldeploy.packaging.loading import load
 from modeldeploy.packaging.signature import to_columns
@@ -174,6 +175,22 @@ def test_the_same_conversion_again_is_the_same_model(iris, model):
     first = original.to_onnx(sample=table)
     assert original.to_onnx(sample=table) == first
     assert Model.get("model", "1.0.0+onnx").parity == first.parity
+
+
+def test_a_conversion_that_another_process_finished_first_is_taken(iris, model, monkeypatch):
+    """Its report holds other times, so its digest is another one; the settings are the same."""
+    table, target = iris
+    original = model(LogisticRegression(max_iter=500).fit(table, target), table.head())
+    first = original.to_onnx(sample=table)
+    known, asked = bundling.known, []
+
+    def late(*arguments):
+        asked.append(arguments)
+        return known(*arguments) if len(asked) > 1 else None
+
+    monkeypatch.setattr(bundling, "known", late)
+    assert original.to_onnx(sample=table) == first
+    assert len(asked) == 2
 
 
 def test_another_sample_under_the_same_version_is_a_conflict(iris, model):

@@ -23,6 +23,7 @@ from modeldeploy import (
     log_to_console,
     register,
 )
+from modeldeploy.convert.report import ParityReport
 from modeldeploy.handles.plans import Call, Plan
 from modeldeploy.values.events import Event
 from modeldeploy.values.forecast import Forecast
@@ -34,6 +35,8 @@ def package(estimator: object, table: np.ndarray[Any, np.dtype[np.float64]]) -> 
     assert_type(model.digest, str)
     assert_type(Model.versions("iris"), tuple[str, ...])
     assert_type(Model.get("iris", "1.0.0"), Model)
+    assert_type(model.to_onnx(sample=table).quantize(sample=table), Model)
+    assert_type(model.parity, ParityReport | None)
     assert_type(model.archive("iris.tar.gz"), Path)
     return model
 
