@@ -56,7 +56,11 @@ def assemble(raw: Raw, answers: Mapping[str, NDArray[Any]]) -> bytes:
     _rename_inputs(onnx, model.graph, names)
     _allow_plain_operators(onnx, model)
     _prune(model.graph)
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        message = f"what the converter made is not a valid graph: {str(error).splitlines()[0]}"
+        raise ConversionError(message, hint="try another version of the converter: pip install -U skl2onnx") from error
     return bytes(model.SerializeToString(deterministic=True))
 
 
