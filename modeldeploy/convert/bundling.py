@@ -8,7 +8,9 @@ import platform
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import attrs
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from modeldeploy.convert.report import ParityReport, read
@@ -16,7 +18,7 @@ from modeldeploy.errors import ConfigurationError, ConflictError, ConversionErro
 from modeldeploy.packaging import containers
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.flavours import onnx as flavour
-from modeldeploy.packaging.golden import Golden
+from modeldeploy.packaging.golden import OPTION, Golden
 from modeldeploy.packaging.manifest import ARTIFACTS, GOLDEN, PARITY, Manifest
 from modeldeploy.packaging.package import Draft, Sample, finish
 from modeldeploy.packaging.signature import to_columns
@@ -72,8 +74,20 @@ def answerer(data: bytes, manifest: Manifest, container: str) -> Any:
     return lambda columns: {name: np.asarray(array) for name, array in run(build(columns)).items()}
 
 
-def keep(data: bytes, original: Bundle, report: ParityReport, *, version: str, container: str, store: Store) -> Bundle:
-    """Package the converted model, proved by its own golden outputs; it keeps what its original takes and answers."""
+def keep(
+    data: bytes,
+    original: Bundle,
+    report: ParityReport,
+    *,
+    version: str,
+    container: str,
+    store: Store,
+    rounding: float = 0.0,
+) -> Bundle:
+    """Package the converted model, proved by its own golden outputs; it keeps what its original takes and answers.
+
+    ``rounding`` is how far an answer may be off on another processor, where that is more than usual.
+    """
     manifest = original.manifest
     inputs = Golden.from_bytes(original.read(GOLDEN)).inputs
     columns = {field.name: inputs[field.name] for field in manifest.signature.inputs}
@@ -84,7 +98,7 @@ def keep(data: bytes, original: Bundle, report: ParityReport, *, version: str, c
         flavour="onnx",
         method=_METHOD,
         sample=Sample(columns=columns, container=container, looks=(), nullable=nullable),
-        saved=flavour.save(data, method=_METHOD),
+        saved=attrs.evolve(flavour.save(data, method=_METHOD), options=_options(rounding)),
         signature=manifest.signature,
         papers={PARITY: report.to_bytes()},
     )
@@ -97,6 +111,11 @@ def keep(data: bytes, original: Bundle, report: ParityReport, *, version: str, c
         if found is None:
             raise
         return found
+
+
+def _options(rounding: float) -> dict[str, str]:
+    allowed = {name: [0.0, rounding] for name in ("float16", "float32", "float64")}
+    return {OPTION: orjson.dumps(allowed).decode()} if rounding else {}
 
 
 def size(bundle: Bundle) -> int:

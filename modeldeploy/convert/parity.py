@@ -107,7 +107,7 @@ def compare_coarse(name: str, expected: NDArray[Any], got: NDArray[Any]) -> Outp
     """Compare what 8 bits answer: labels for equality, numbers within a tenth of their spread, and of several the largest stays the largest."""
     if expected.shape != got.shape or expected.dtype.kind != "f":
         return compare_labels(name, expected, got)
-    far = np.abs(got.astype(np.float64) - expected.astype(np.float64)) > COARSE * _spread(expected)
+    far = np.abs(got.astype(np.float64) - expected.astype(np.float64)) > COARSE * spread(expected)
     bad = _by_row(far | ~np.isfinite(got))
     several = expected.ndim == _MATRIX and expected.shape[1] > 1
     if several:
@@ -116,8 +116,12 @@ def compare_coarse(name: str, expected: NDArray[Any], got: NDArray[Any]) -> Outp
     return Output(name, labels=several, rows=len(bad), differing=int(bad.sum()), largest=largest, first=first)
 
 
-def _spread(expected: NDArray[Any]) -> float:
-    low, high = np.quantile(expected.astype(np.float64), (0.01, 0.99))
+def spread(expected: NDArray[Any]) -> float:
+    """Say how far numbers reach, from their first to their last hundredth; 0 for labels."""
+    finite = expected[np.isfinite(expected)] if expected.dtype.kind == "f" else np.empty(0)
+    if not finite.size:
+        return 0.0
+    low, high = np.quantile(finite.astype(np.float64), (0.01, 0.99))
     return float(high - low)
 
 

@@ -74,7 +74,13 @@ def quantize(data: bytes, method: Method, feeds: Iterator[Mapping[str, NDArray[A
         warnings.simplefilter("ignore")
         folder = Path(name)
         (folder / "model.onnx").write_bytes(data)
-        given = {"weight_type": tool.QuantType.QUInt8, "per_channel": False, "reduce_range": reduce_range}
+        given = {
+            "weight_type": tool.QuantType.QUInt8,
+            "per_channel": False,
+            "reduce_range": reduce_range,
+            # What scikit-learn's scalers give has no type that the tool's search for types could find.
+            "extra_options": {"DefaultTensorType": int(need("onnx").TensorProto.FLOAT)},
+        }
         source, target = folder / "ready.onnx", folder / "quantized.onnx"
         try:
             _prepare(folder)

@@ -10,7 +10,7 @@ import attrs
 from numpy.typing import NDArray
 
 from modeldeploy.convert import bundling, cpu, measuring, quantizing
-from modeldeploy.convert.parity import SAMPLE, compare_coarse
+from modeldeploy.convert.parity import SAMPLE, compare_coarse, spread
 from modeldeploy.convert.quantizing import Method
 from modeldeploy.convert.report import Check, ParityReport
 from modeldeploy.convert.timing import Ask, batch_rows
@@ -24,6 +24,9 @@ from modeldeploy.values.tolerance import Tolerance
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "protobuf")
 _EXAMPLE = "the example"
+STEPS = 4
+"""By how many of the 256 steps of its spread an answer may be off on another processor."""
+_LEVELS = 256
 
 
 @attrs.frozen
@@ -79,7 +82,10 @@ def quantize(
         message = f"{manifest.name} {manifest.version} does not answer the same in 8 bits; {report.problem}"
         raise ConversionParityError(message, report=report, hint=_REMEDY)
     _tell(report, manifest)
-    return bundling.keep(made, bundle, report, version=version, container=manifest.container, store=store)
+    rounding = STEPS * max(map(spread, before(columns).values()), default=0.0) / _LEVELS
+    return bundling.keep(
+        made, bundle, report, version=version, container=manifest.container, store=store, rounding=rounding
+    )
 
 
 _REMEDY = "calibrate with more real rows (method='static', sample=), or accept less with agreement=0.97 once you have seen the report"

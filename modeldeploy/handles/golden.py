@@ -8,7 +8,7 @@ from modeldeploy.errors import OperationFailed
 from modeldeploy.handles.predictor import infer
 from modeldeploy.handles.sticky import Route
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.packaging.golden import Golden
+from modeldeploy.packaging.golden import Golden, allowed
 from modeldeploy.packaging.manifest import GOLDEN
 from modeldeploy.spi import Serving
 from modeldeploy.values.model import ModelVersion
@@ -47,7 +47,8 @@ def check(
         raise OperationFailed(
             message, hint="somebody else changes this endpoint at the same time; look, then try again"
         )
-    differences = golden.differences(outputs, tolerance or Tolerance())
+    options = Bundle.open(Path(revision.model.uri)).manifest.options
+    differences = golden.differences(outputs, allowed(options, tolerance or Tolerance()))
     if differences:
         message = (
             f"{revision.model} does not reproduce its golden outputs on endpoint {endpoint!r}: {'; '.join(differences)}"

@@ -17,6 +17,9 @@ from modeldeploy.values.tolerance import Tolerance
 ROWS = 32
 """At most so many rows of the example are kept."""
 
+OPTION = "golden"
+"""The key of a manifest's options that holds what may differ, as ``{"float32": [rtol, atol]}``."""
+
 _USUAL = Tolerance()
 _NUMBERS = "biuf"
 _SHOWN = 60
@@ -56,6 +59,20 @@ class Golden:
         both = [name for name in self.outputs if name in outputs]
         texts = (_difference(name, self.outputs[name], outputs[name], tolerance) for name in both)
         return (*found, *(text for text in texts if text))
+
+
+def allowed(options: Mapping[str, str], asked: Tolerance = _USUAL) -> Tolerance:
+    """Say what the answers of a model may differ: what was asked for, and what the options of its manifest say of 8 bits.
+
+    In 8 bits a number that lies between two of 256 steps may be rounded to the other one, on another processor, where floats differ in their last digit.
+    """
+    if OPTION not in options:
+        return asked
+    try:
+        return asked.widened(Tolerance.of(orjson.loads(options[OPTION])))
+    except ValueError as error:
+        message = f"what the golden outputs may differ cannot be read: {options[OPTION]!r:.100}"
+        raise IntegrityError(message, hint="the bundle is damaged; package the model again") from error
 
 
 def same(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance = _USUAL) -> NDArray[np.bool_]:

@@ -56,6 +56,16 @@ class Tolerance:
             raise ConfigurationError(message, hint="use True, False, a Tolerance, or rtol by type: {'float32': 1e-3}")
         return cls(**{name: _completed(name, value) for name, value in given.items()})
 
+    def widened(self, other: Tolerance) -> Tolerance:
+        """Allow what either of the two allows."""
+        mine, theirs = attrs.asdict(self), attrs.asdict(other)
+        return Tolerance(
+            **{
+                name: (max(a[0], b[0]), max(a[1], b[1]))
+                for (name, a), b in zip(mine.items(), theirs.values(), strict=True)
+            }
+        )
+
     def at(self, itemsize: int) -> tuple[float, float]:
         """Give (rtol, atol) for floats of so many bytes; whatever is wider than float64 is compared as that."""
         return {2: self.float16, 4: self.float32}.get(itemsize, self.float64)

@@ -9,12 +9,16 @@ from onnxruntime import quantization
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from modeldeploy.convert import cpu, quantizing
 from modeldeploy.convert.bundling import ARTIFACT
 from modeldeploy.convert.quantizing import Method
 from modeldeploy.errors import ConfigurationError, ConversionParityError, UnsupportedError
 from modeldeploy.packaging.flavours.onnx import bind
+from modeldeploy.packaging.golden import Golden, allowed
+from modeldeploy.values.tolerance import Tolerance
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is slower", "ignore:Stochastic Optimizer")
 
@@ -82,6 +86,13 @@ def test_dense_layers_are_quantised_while_they_run(dense, smooth):
     assert small.parity.source == dense.digest
 
 
+def test_dense_layers_after_a_scaler_are_quantised_too(smooth, model):
+    rows, _number, classes = smooth
+    fitted = make_pipeline(StandardScaler(), MLPClassifier((64,), max_iter=5, random_state=0)).fit(rows, classes)
+    plain = model(fitted, rows[:30], name="scaled").to_onnx(sample=rows)
+    assert "MatMulInteger" in kinds(plain.quantize(sample=rows, agreement=0.9))[0]
+
+
 def test_convolutions_are_quantised_with_rows_to_calibrate_by(cnn, pictures):
     rows, classes = pictures
     small = cnn.quantize(sample=rows, labels=classes)
@@ -147,6 +158,18 @@ def test_signed_weights_are_cut_off_on_this_processor_and_unsigned_are_not(tmp_p
     unsigned = quantised_error(data, rows, tmp_path / "u8", weights=quantization.QuantType.QUInt8)
     assert unsigned < 0.02
     assert signed > 3 * unsigned
+
+
+def test_another_processor_may_round_to_the_next_step_and_not_further(cnn, pictures):
+    """The golden outputs of a model in 8 bits are compared by its own steps, wherever it is deployed."""
+    small = cnn.quantize(sample=pictures[0])
+    tolerance = allowed(small.bundle.manifest.options)
+    expected = small.predict(pictures[0][:8])
+    reach = float(np.quantile(cnn.predict(pictures[0]), 0.99) - np.quantile(cnn.predict(pictures[0]), 0.01))
+    golden = Golden({}, {"prediction": expected})
+    assert not golden.differences({"prediction": expected + np.float32(reach / 100)}, tolerance)
+    assert golden.differences({"prediction": expected + np.float32(reach / 10)}, tolerance)
+    assert allowed(cnn.bundle.manifest.options) == Tolerance()
 
 
 def test_trees_are_refused_with_the_reason(smooth, model):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.tolerance import Tolerance
+
+PAIRS = st.tuples(st.floats(0, 1), st.floats(0, 1))
+TOLERANCES = st.builds(Tolerance, float16=PAIRS, float32=PAIRS, float64=PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,13 @@ def test_a_wrong_tolerance_is_refused(given, part):
 def test_a_tolerance_made_by_hand_is_checked():
     with pytest.raises(ConfigurationError, match="float16"):
         Tolerance(float16=(float("inf"), 0))
+
+
+@given(TOLERANCES, TOLERANCES)
+def test_the_wider_of_two_allows_what_either_allows(one, other):
+    wider = one.widened(other)
+    for size in (2, 4, 8):
+        for had, got in zip(zip(one.at(size), other.at(size), strict=True), wider.at(size), strict=True):
+            assert got == max(had)
+    assert wider == other.widened(one)
+    assert one.widened(one) == one
