@@ -17,6 +17,7 @@ import sys
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from modeldeploy.errors import ConfigurationError, IntegrityError, ModelDeployError, UnavailableError, UnsupportedError
 
@@ -56,19 +57,15 @@ def resolve(
     _check(requirements, architecture, python)
     to = Path(to)
     to.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--dest", str(to), "--python-version", python, "--implementation", "cp"]
-    command += [f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")]
-    command += [f"--platform={tag}" for tag in _platforms(architecture, glibc)]
-    try:
-        done = subprocess.run(
-            [*command, *requirements], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        message = f"the package index did not answer within {_TIMEOUT_S} s"
-        raise UnavailableError(message, hint="look at pip's settings, and try again") from error
-    if done.returncode:
-        _refuse(done.stderr, architecture, python)
+    device = _flags(architecture, python, glibc)
+    failed = _download(requirements, device, to)
+    if _MISSING.search(failed):
+        # pip stops at the first one; whoever plans a device wants to know all.
+        lacking = [text for text in sorted(requirements) if _MISSING.search(_download([text], device, to))]
+        _refuse_lacking(lacking or sorted(requirements), architecture, python)
+    if failed:
+        message = f"the wheels for {architecture} could not be fetched: {failed.splitlines()[-1][:300]}"
+        raise UnavailableError(message, hint="look at pip's settings, and try again")
     own_wheel(to)
     return tuple(sorted(to.glob("*.whl")))
 
@@ -130,13 +127,28 @@ def _platforms(architecture: str, glibc: int) -> Iterator[str]:
             yield f"{_NAMED[minor]}_{architecture}"
 
 
-def _refuse(output: str, architecture: str, python: str) -> None:
-    found = _MISSING.search(output)
-    if found is None:
-        last = output.strip().splitlines()[-1:] or ["pip said nothing"]
-        message = f"the wheels for {architecture} could not be fetched: {last[0][:300]}"
-        raise UnavailableError(message, hint="look at pip's settings, and try again")
-    message = f"{found[1]} has no wheel for {architecture} and Python {python}"
+def _flags(architecture: str, python: str, glibc: int) -> list[str]:
+    abis = [f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")]
+    platforms = [f"--platform={tag}" for tag in _platforms(architecture, glibc)]
+    return ["--only-binary=:all:", "--no-deps", "--implementation=cp", f"--python-version={python}", *abis, *platforms]
+
+
+def _download(requirements: Collection[str], flags: Sequence[str], to: Path) -> str:
+    """Ask pip for wheels; gives what it said when it failed, or nothing."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", f"--dest={to}"]
+    try:
+        done = subprocess.run(
+            [*command, *flags, *requirements], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"the package index did not answer within {_TIMEOUT_S} s"
+        raise UnavailableError(message, hint="look at pip's settings, and try again") from error
+    return (done.stderr.strip() or "pip said nothing") if done.returncode else ""
+
+
+def _refuse_lacking(lacking: Sequence[str], architecture: str, python: str) -> NoReturn:
+    have = "has" if len(lacking) == 1 else "have"
+    message = f"{', '.join(lacking)} {have} no wheel for {architecture} and Python {python}"
     hint = "choose a version that has one"
     if architecture == "armv7l":
         hint = "use a 64-bit system on the device: onnxruntime publishes nothing for 32-bit ARM"

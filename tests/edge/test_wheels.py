@@ -22,7 +22,9 @@ def pip(monkeypatch):
 
     def run(command, **_given):
         asked.append(command)
-        return subprocess.CompletedProcess(command, answer["returncode"], "", answer["stderr"])
+        # One answer for all requests, or one for those that ask for a certain requirement.
+        said = answer["stderr"] if answer.get("for", command[-1]) in command else ""
+        return subprocess.CompletedProcess(command, answer["returncode"] if said else 0, "", said)
 
     monkeypatch.setattr(wheels.subprocess, "run", run)
     return asked, answer
@@ -60,17 +62,17 @@ def test_pip_is_asked_for_wheels_of_the_device_alone(pip, tmp_path):
     assert [path.name.partition("-")[0] for path in found] == ["modeldeploy"]
 
 
-def test_what_has_no_wheel_is_named(pip, tmp_path):
+def test_everything_that_has_no_wheel_is_named(pip, tmp_path):
     _asked, answer = pip
-    answer.update(
-        returncode=1,
-        stderr="ERROR: Could not find a version that satisfies the requirement onnxruntime==1.31.1 (from versions: none)\n"
-        "ERROR: No matching distribution found for onnxruntime==1.31.1\n",
-    )
+    missing = "onnxruntime==1.31.1"
+    answer.update({"returncode": 1, "stderr": f"ERROR: No matching distribution found for {missing}\n", "for": missing})
     with pytest.raises(
-        UnsupportedError, match=r"onnxruntime==1\.31\.1 has no wheel for armv7l and Python 3\.11.*64-bit"
+        UnsupportedError, match=r"^onnxruntime==1\.31\.1 has no wheel for armv7l and Python 3\.11.*64-bit"
     ):
-        wheels.resolve(["onnxruntime==1.31.1"], architecture="armv7l", to=tmp_path)
+        wheels.resolve(["attrs==26.1.0", missing], architecture="armv7l", to=tmp_path)
+    del answer["for"]
+    with pytest.raises(UnsupportedError, match=r"^attrs==26\.1\.0, onnxruntime==1\.31\.1 have no wheel for aarch64"):
+        wheels.resolve([missing, "attrs==26.1.0"], architecture="aarch64", to=tmp_path)
 
 
 def test_an_index_that_cannot_be_reached_is_unavailable(pip, tmp_path):
