@@ -88,7 +88,10 @@ class Agent:
 
     def _turn(self) -> None:
         self.keeper.mind()
-        self._failure = self._installer.watch() or self._failure
+        try:
+            self._failure = self._installer.watch() or self._failure
+        except OSError as error:
+            self._miss(error)
         if time.monotonic() >= self._next:
             self._sync()
         elif self._deferred:
@@ -101,7 +104,7 @@ class Agent:
         try:
             self._pull()
             self._offline, self._misses = "", 0
-        except ModelDeployError as error:
+        except (ModelDeployError, OSError) as error:
             self._miss(error)
         if not self._is_answered():
             self._follow()
@@ -126,7 +129,7 @@ class Agent:
             return
         try:
             failed = self._installer.follow(desired, self._store, tick=self._tick)
-        except ModelDeployError as error:
+        except (ModelDeployError, OSError) as error:
             self._deferred = False
             self._miss(error)
             return
@@ -134,10 +137,12 @@ class Agent:
         if failed is not None:
             self._failure, self._answered = failed, desired.sequence
 
-    def _miss(self, error: ModelDeployError) -> None:
-        if error.message != self._offline:
-            _log.warning("the store: %s", error)
-        self._offline = error.message
+    def _miss(self, error: Exception) -> None:
+        """Take note of what could not be done now, be it for the network or for this device's own disk; it is tried again."""
+        reason = error.message if isinstance(error, ModelDeployError) else f"the disk of this device: {error}"
+        if reason != self._offline:
+            _log.warning("%s", error)
+        self._offline = reason
         self._misses += 1
 
     # Reporting
@@ -174,7 +179,7 @@ class Agent:
         try:
             self._store.put(report_path(self._config.device), report.to_bytes())
             self._sent, self._heartbeat_at = report, now + self._config.heartbeat
-        except ModelDeployError as error:
+        except (ModelDeployError, OSError) as error:
             self._tell_at = self._heartbeat_at = now + max(self._config.poll, _TICK_S)
             self._miss(error)
 

@@ -11,6 +11,8 @@ from modeldeploy.edge.layout import check_device
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.values.names import check_name
 
+_LEAST_S = 0.01
+
 
 @attrs.frozen
 class Config:
@@ -41,9 +43,11 @@ class Config:
             message = "the agent has no key to check signatures with"
             raise ConfigurationError(message, hint="pass --key PUBLIC.pem")
         for name in ("poll", "heartbeat", "settle", "selftest", "patience", "grace"):
-            if not getattr(self, name) >= 0:
+            # A poll without a pause would keep a processor busy.
+            least = _LEAST_S if name in {"poll", "heartbeat"} else 0
+            if not getattr(self, name) >= least:
                 message = f"{name} is {getattr(self, name)!r}"
-                raise ConfigurationError(message, hint="use a number of seconds, 0 or more")
+                raise ConfigurationError(message, hint=f"use a number of seconds, {least} or more")
 
 
 def _device(value: str) -> None:

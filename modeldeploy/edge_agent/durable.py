@@ -19,13 +19,17 @@ def reached(_step: str) -> None:
 def write(path: Path, data: bytes) -> None:
     """Replace a file: written beside, flushed, renamed, and the rename flushed too."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("xb") as stream:
-        stream.write(data)
-        reached(f"write {path.name}")
-        stream.flush()
-        os.fsync(stream.fileno())
-    reached(f"flush {path.name}")
-    temporary.replace(path)
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            reached(f"write {path.name}")
+            stream.flush()
+            os.fsync(stream.fileno())
+        reached(f"flush {path.name}")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     reached(f"rename {path.name}")
     sync(path.parent)
     reached(f"keep {path.name}")

@@ -23,8 +23,9 @@ import orjson
 
 from modeldeploy.edge.keys import VerifyKey
 from modeldeploy.edge.release import Release, check_release, open_release
+from modeldeploy.edge.stores import full_disk
 from modeldeploy.edge_agent import durable, runtime
-from modeldeploy.errors import ConfigurationError, ModelDeployError
+from modeldeploy.errors import ConfigurationError, IntegrityError, ModelDeployError
 from modeldeploy.values.codec import from_json, to_json
 
 NAMES = ("a", "b")
@@ -116,7 +117,14 @@ class Slots:
         path = self._root / name
         self._clear(name)
         durable.reached("clear")
-        open_release(archive, self._keys, fleet=self._fleet, into=path)
+        try:
+            open_release(archive, self._keys, fleet=self._fleet, into=path)
+        except IntegrityError as error:
+            if isinstance(error.__cause__, OSError):
+                # A full disk says nothing against the release.
+                with full_disk(path):
+                    raise error.__cause__ from error
+            raise
         durable.reached("unpack")
         site = runtime.unpack(path, self._root / f"{name}.site")
         for tree in (path, *site):

@@ -6,6 +6,7 @@ import json
 import platform
 import signal
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -354,7 +355,36 @@ def test_a_report_that_nobody_takes_stops_nothing(device, fleet):
     device.runs("v1")
 
 
-@pytest.mark.parametrize("flag", ["--device=../x", "--fleet=X", "--store=ftp://x", "--key=/nowhere.pem", "--poll=-1"])
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are Linux's")
+def test_a_full_disk_stops_nothing_and_what_is_wanted_comes_when_there_is_room(device, fleet, wait_until):
+    fleet.want("v1")
+    device.start()
+    device.runs("v1")
+    agent = psutil.Process(device.process.pid)
+    _soft, hard = agent.rlimit(psutil.RLIMIT_FSIZE)
+    agent.rlimit(psutil.RLIMIT_FSIZE, (0, hard))  # no file of this process may grow: every write fails, for real
+    seen = device.fleet.store.modified("reports/line-1.json")
+    fleet.want("v2")
+    # The limit holds for a server that is started now too, and it needs no file.
+    wait_until(device.server).kill()
+    assert device.ask(timeout=30) == ("v1", 10.0)
+    assert device.fleet.store.modified("reports/line-1.json") == seen
+    assert agent.is_running()
+    agent.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
+    device.runs("v2")
+    assert device.serves() == "v2"
+
+
+def test_a_report_counts_the_answers_of_what_runs(device, fleet):
+    fleet.want("v1")
+    device.start("--heartbeat=0.05")
+    device.runs("v1")
+    for _ in range(5):
+        device.ask()
+    assert device.reports(lambda report: report.answers >= 5).errors == 0
+
+
+@pytest.mark.parametrize("flag", ["--device=../x", "--fleet=X", "--store=ftp://x", "--key=/nowhere.pem", "--poll=0"])
 def test_a_wrong_argument_ends_the_agent_with_the_reason(device, flag, caplog):
     assert main(device.command(flag)[3:]) == 1
     (record,) = caplog.records
