@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol, Self
 
 from modeldeploy.edge.layout import REPORTS
-from modeldeploy.errors import ConfigurationError, QuotaError, UnavailableError
+from modeldeploy.errors import ConfigurationError, IntegrityError, QuotaError, UnavailableError
 from modeldeploy.packaging.manifest import check_path
 
 MAX_DOCUMENT = 16 * 1024 * 1024
@@ -181,12 +181,12 @@ class Partial:
         self.have = 0
 
     def write(self, block: bytes, tick: Tick | None = None) -> None:
-        """Take another block; ConfigurationError when it is more than was announced."""
+        """Take another block; IntegrityError when it is more than was announced."""
         self.have += len(block)
         if self._size is not None and self.have > self._size:
             self._part.unlink(missing_ok=True)
             message = f"{self._file.name!r} is larger than the {self._size} bytes that were announced"
-            raise ConfigurationError(message, hint="publish it again")
+            raise IntegrityError(message, hint="something else lies in its place; publish it again")
         with full_disk(self._file):
             self._stream.write(block)
         if tick is not None:

@@ -101,13 +101,15 @@ class Agent:
     def _sync(self) -> None:
         """Ask the store, and do what is wanted."""
         self.keeper.ask()
+        before = self._misses
         try:
             self._pull()
-            self._offline, self._misses = "", 0
         except (ModelDeployError, OSError) as error:
             self._miss(error)
         if not self._is_answered():
             self._follow()
+        if self._misses == before:
+            self._offline, self._misses = "", 0
         spread = _random.uniform(0.8, 1.2)
         pause = max(self._config.poll, min(self._config.poll * 2 ** min(self._misses, _DOUBLINGS), _LONGEST_S))
         self._next = time.monotonic() + pause * spread

@@ -12,6 +12,7 @@ from typing import NoReturn
 from modeldeploy.edge.desired import Desired, ReleaseRef, hash_file, wanted
 from modeldeploy.edge.stores import PART, Store
 from modeldeploy.edge_agent import durable
+from modeldeploy.edge_agent.child import Child
 from modeldeploy.edge_agent.config import Config
 from modeldeploy.edge_agent.keeper import Keeper
 from modeldeploy.edge_agent.memory import Failure, Memory
@@ -71,9 +72,8 @@ class Installer:
         except IntegrityError as error:
             self._remember(slot, error.message, lasting=False)
             return False
-        if slot.name != self._slots.pointer.slot:
-            self._slots.point(Pointer(slot.name))
-        self._keeper.serve(slot, child)
+        pointer = self._slots.pointer
+        self._hand_over(slot, child, pointer if slot.name == pointer.slot else Pointer(slot.name))
         return True
 
     # What is wanted
@@ -108,8 +108,7 @@ class Installer:
             self._memory.remember(failure)
             return failure.reason
         durable.reached("prove")
-        self._slots.point(Pointer(slot.name, trial=True, attempts=1))
-        self._keeper.serve(slot, child)
+        self._hand_over(slot, child, Pointer(slot.name, trial=True, attempts=1))
         _log.info("serving %s", revision)
         return ""
 
@@ -208,11 +207,22 @@ class Installer:
         child = None
         with contextlib.suppress(IntegrityError):
             child = self._keeper.prove(slot)
-        self._slots.point(Pointer(slot.name))
         if child is not None:
-            self._keeper.serve(slot, child)
+            self._hand_over(slot, child, Pointer(slot.name))
         else:
+            self._slots.point(Pointer(slot.name))
             self._keeper.resume(slot)
+
+    def _hand_over(self, slot: Slot, child: Child, pointer: Pointer) -> None:
+        """Write down what is served from now on, then let it be served; a pointer that cannot be written leaves no server behind."""
+        try:
+            if pointer != self._slots.pointer:
+                self._slots.point(pointer)
+        except BaseException:
+            child.kill()
+            child.close()
+            raise
+        self._keeper.serve(slot, child)
 
     def _remember(self, slot: Slot, reason: str, *, lasting: bool) -> None:
         desired = self._memory.desired

@@ -136,7 +136,7 @@ def test_what_is_cut_off_stays_to_go_on_from(store, tmp_path):
 
 def test_more_than_was_announced_is_not_taken(store, tmp_path):
     store.put(RELEASE, LARGE)
-    with pytest.raises(ConfigurationError, match="larger than the 1000 bytes"):
+    with pytest.raises(IntegrityError, match="larger than the 1000 bytes"):
         store.get_to(RELEASE, tmp_path / "file", size=1000)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("file")]
 

@@ -369,10 +369,33 @@ def test_a_full_disk_stops_nothing_and_what_is_wanted_comes_when_there_is_room(d
     wait_until(device.server).kill()
     assert device.ask(timeout=30) == ("v1", 10.0)
     assert device.fleet.store.modified("reports/line-1.json") == seen
-    assert agent.is_running()
     agent.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
     device.runs("v2")
     assert device.serves() == "v2"
+
+
+def test_a_pointer_that_cannot_be_written_leaves_what_is_served_and_no_server_beside_it(device, fleet, wait_until):
+    for revision in ("v1", "v2"):
+        fleet.want(revision)
+        if device.process is None:
+            device.start()
+        device.runs(revision)
+    pointer = device.home / "active.json"
+    content = pointer.read_bytes()
+    pointer.unlink()
+    (pointer / "in the way").mkdir(parents=True)  # a rename over it fails
+    fleet.want("v1")
+    report = device.reports(lambda report: "the disk of this device" in report.note)
+    assert (report.running, report.health) == ("v2", Health.OK)
+    assert wait_until(device.server)  # one, whenever no attempt is under way
+    assert device.serves() == "v2"
+    (pointer / "in the way").rmdir()
+    pointer.rmdir()
+    pointer.write_bytes(content)
+    device.process.send_signal(signal.SIGHUP)  # it would look by itself, later and later
+    device.runs("v1")
+    assert wait_until(device.server)
+    assert device.serves() == "v1"
 
 
 def test_a_report_counts_the_answers_of_what_runs(device, fleet):
