@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import orjson
 from modeldeploy.edge_agent import durable
 from modeldeploy.edge_agent.config import Config
 from modeldeploy.errors import ConfigurationError, ConflictError
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -43,7 +46,16 @@ def listen(config: Config) -> socket.socket:
             sock.close()
             failed = error
             continue
-        durable.write_json(file, {"host": "127.0.0.1", "port": sock.getsockname()[1]})
+        _note(file, before, sock.getsockname()[1])
         return sock
     message = f"cannot serve on port {config.port}: {failed}"
     raise ConfigurationError(message, hint="end what uses the port, or pass another with --port") from failed
+
+
+def _note(file: Path, before: int, port: int) -> None:
+    """Write the port down for the next start; a disk that is full keeps no device from serving."""
+    if port != before:
+        try:
+            durable.write_json(file, {"host": "127.0.0.1", "port": port})
+        except OSError as error:
+            _log.warning("the port cannot be written down: %s", error)

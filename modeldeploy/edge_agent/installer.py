@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,7 +61,8 @@ class Installer:
     def _count_attempt(self) -> None:
         pointer = self._slots.pointer
         if pointer.trial:
-            self._slots.point(Pointer(pointer.slot, trial=True, attempts=pointer.attempts + 1))
+            with _tolerated("an attempt cannot be counted"):
+                self._slots.point(Pointer(pointer.slot, trial=True, attempts=pointer.attempts + 1))
 
     def _is_hopeless(self, slot: Slot, pointer: Pointer) -> bool:
         return (pointer.trial and pointer.attempts > CRASHES) or self._failed_for_good(slot.digest)
@@ -73,8 +74,9 @@ class Installer:
             self._remember(slot, error.message, lasting=False)
             return False
         pointer = self._slots.pointer
-        self._hand_over(slot, child, pointer if slot.name == pointer.slot else Pointer(slot.name))
-        return True
+        with _tolerated("the other slot cannot be pointed at"):
+            self._hand_over(slot, child, pointer if slot.name == pointer.slot else Pointer(slot.name))
+        return self._keeper.slot is not None
 
     # What is wanted
 
@@ -227,8 +229,18 @@ class Installer:
     def _remember(self, slot: Slot, reason: str, *, lasting: bool) -> None:
         desired = self._memory.desired
         sequence = desired.sequence if desired is not None else 0
-        self._memory.remember(Failure(slot.digest, slot.release.revision, sequence, reason, lasting))
+        with _tolerated("a failure cannot be written down"):
+            self._memory.remember(Failure(slot.digest, slot.release.revision, sequence, reason, lasting))
 
     def _failed_for_good(self, digest: str) -> bool:
         found = self._memory.failures.get(digest)
         return found is not None and found.lasting
+
+
+@contextlib.contextmanager
+def _tolerated(what: str) -> Iterator[None]:
+    """Go on when the disk takes nothing any more: serving comes first."""
+    try:
+        yield
+    except OSError as error:
+        _log.error("%s: %s", what, error)

@@ -132,6 +132,26 @@ def test_a_version_that_keeps_dying_goes_back_by_itself_and_for_good(device, fle
     assert device.serves() == "v1"
 
 
+def test_a_version_that_takes_the_device_down_three_times_goes_back(device, fleet):
+    fleet.want("v1")
+    device.start("--settle=0")
+    device.runs("v1")
+    device.stop()
+    fleet.want("v2")
+    device.start("--settle=600")
+    device.reports(lambda report: report.running == "v2")
+    for _ in range(2):
+        device.kill()
+        device.start("--settle=600")
+        assert device.serves() == "v2"
+    device.kill()
+    device.start("--settle=600")
+    assert device.serves() == "v1"
+    report = device.reports(lambda report: report.running == "v1" and report.sequence == fleet.sequence)
+    assert (report.health, report.failed_revision) == (Health.FAILED, "v2")
+    assert "did not stay up with it in 3 attempts" in report.note
+
+
 def test_a_server_that_dies_is_started_again_on_the_same_port(device, fleet, wait_until):
     fleet.want("v1")
     device.start()
@@ -396,6 +416,22 @@ def test_a_pointer_that_cannot_be_written_leaves_what_is_served_and_no_server_be
     device.runs("v1")
     assert wait_until(device.server)
     assert device.serves() == "v1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a shell that limits its files stands for a full disk")
+def test_a_device_whose_disk_is_full_serves_what_it_has_after_a_restart(device, fleet, monkeypatch):
+    fleet.want("v1")
+    device.start()
+    device.runs("v1")
+    device.stop()
+    (device.home / "address.json").unlink()
+    usual = device.command
+    monkeypatch.setattr(
+        device, "command", lambda *more, **given: ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *usual(*more, **given)]
+    )
+    device.start()
+    assert device.serves() == "v1"
+    assert not (device.home / "address.json").exists()
 
 
 def test_a_report_counts_the_answers_of_what_runs(device, fleet):
