@@ -13,7 +13,7 @@ from modeldeploy.engine.record import HistoryEntry, Kind
 from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.engine.single import SingleCursor
-from modeldeploy.errors import BackendRetiredError, ModelDeployError, UnsupportedError
+from modeldeploy.errors import BackendRetiredError, ConfigurationError, ModelDeployError, UnsupportedError
 from modeldeploy.handles import planning
 from modeldeploy.handles.aio import EdgeAio
 from modeldeploy.handles.changing import roll_out, supersede
@@ -80,21 +80,39 @@ class EdgeTarget:
         return cls(Session.of(found.shared(place, **said), home=place), name)
 
     @classmethod
-    def iot_edge(cls, name: str, *, home: Path | str | None = None, **settings: Any) -> Self:
-        """Name a group of Azure IoT Edge devices; ``settings`` are the backend's own, as its page lists them. Sends nothing."""
-        return cls._on("iotedge", name, home, settings)
+    def iot_edge(
+        cls, name: str, *, backend: Backend | None = None, home: Path | str | None = None, **settings: Any
+    ) -> Self:
+        """Name a group of Azure IoT Edge devices.
+
+        ``settings`` are those of ``modeldeploy.backends.iotedge.IoTEdge``, or ``backend`` is such an object, for example its rehearsal. What is
+        in neither comes from the environment and the configuration file. Sends nothing.
+        """
+        return cls._on("iotedge", name, backend, home, settings)
 
     @classmethod
-    def greengrass(cls, name: str, *, home: Path | str | None = None, **settings: Any) -> Self:
-        """Name a group of AWS IoT Greengrass v2 core devices; ``settings`` are the backend's own, as its page lists them. Sends nothing."""
-        return cls._on("greengrass", name, home, settings)
+    def greengrass(
+        cls, name: str, *, backend: Backend | None = None, home: Path | str | None = None, **settings: Any
+    ) -> Self:
+        """Name a group of AWS IoT Greengrass v2 core devices.
+
+        ``settings`` are those of ``modeldeploy.backends.greengrass.Greengrass``, or ``backend`` is such an object, for example its rehearsal.
+        What is in neither comes from the environment and the configuration file. Sends nothing.
+        """
+        return cls._on("greengrass", name, backend, home, settings)
 
     @classmethod
-    def _on(cls, backend: str, name: str, home: Path | str | None, settings: dict[str, Any]) -> Self:
-        if not settings:
-            return cls(Session.of(backend, home=home), name)
-        found: Any = registry.find(backend)
-        return cls(Session.of(found(**settings), home=home), name)
+    def _on(
+        cls, kind: str, name: str, backend: Backend | None, home: Path | str | None, settings: dict[str, Any]
+    ) -> Self:
+        if backend is not None and (settings or backend.name != kind):
+            what = f"settings {sorted(settings)}" if settings else f"a backend that is called {backend.name!r}"
+            message = f"fleet {name!r} was given a backend of its own and {what}"
+            raise ConfigurationError(message, hint=f"pass one object of backend {kind!r}, or its settings")
+        if backend is None and settings:
+            maker: Any = registry.find(kind)
+            backend = maker(**settings)
+        return cls(Session.of(backend if backend is not None else kind, home=home), name)
 
     @classmethod
     def sagemaker_edge_manager(cls, *_arguments: object, **_options: object) -> NoReturn:

@@ -213,7 +213,8 @@ def _startable(snapshot: Snapshot, revision: Revision, *, active: bool = True) -
 def _golden(snapshot: Snapshot, cursor: RolloutCursor) -> Part:
     """Say whether the running revision is held against its golden outputs."""
     if snapshot.session.backend.capabilities.edge:
-        return Part(_GOLDEN, How.NATIVE, "each device must reproduce them before it runs the revision")
+        proof = "each device must reproduce them before it runs the revision"
+        return support.self_test(snapshot.session.backend.capabilities, _GOLDEN, proof)
     if not cursor.golden:
         return Part(_GOLDEN, How.SKIPPED, "you said golden=False")
     capabilities = snapshot.session.backend.capabilities

@@ -14,6 +14,7 @@ from modeldeploy.values.rollout import RolloutPolicy, Strategy
 from modeldeploy.values.serving import WHOLE, Traffic
 
 _FIRST = "the first revision takes all traffic at once"
+_FIRST_OF_ALL = "the first revision is given to all devices at once"
 _NO_SPLIT = "use RolloutPolicy.all_at_once() or blue_green(bake=...)"
 _NO_SHADOW = "use RolloutPolicy.canary(...), or ask the new revision yourself: predict(..., revision=)"
 _NO_KEY = "leave key= out, or call through a router of your own that sends each key to one revision"
@@ -67,19 +68,25 @@ def parts(backend: Backend, cursor: RolloutCursor) -> list[Part]:
     if policy.gates:
         found.append(_gates(capabilities, policy))
     if capabilities.edge:
-        found += _devices(policy)
+        found += _devices(capabilities, policy)
     elif _shares(policy):
         found.append(_failures(capabilities))
     return found
 
 
-def _devices(policy: RolloutPolicy) -> list[Part]:
+def _devices(capabilities: Capabilities, policy: RolloutPolicy) -> list[Part]:
     """Say what devices do by themselves, and whether they are asked."""
     votes = Part("votes of the devices", How.SKIPPED, "only RolloutPolicy.rings(...) asks them")
     if policy.asks_devices:
         said = f"{policy.min_devices} must answer in each ring, and {policy.max_failed} may fail"
         votes = Part("votes of the devices", How.OURS, said)
-    return [votes, Part("failed self-tests", How.NATIVE, "the device goes on with what it had, by itself")]
+    return [votes, self_test(capabilities, "failed self-tests", "the device goes on with what it had, by itself")]
+
+
+def self_test(capabilities: Capabilities, what: str, native: str) -> Part:
+    """Say that a device proves a revision before it gives the one before up; or why it cannot."""
+    why = capabilities.why_not.get("self_test")
+    return Part(what, How.NATIVE, native) if why is None else Part(what, How.SKIPPED, why)
 
 
 def _shares(policy: RolloutPolicy) -> bool:
@@ -88,7 +95,8 @@ def _shares(policy: RolloutPolicy) -> bool:
 
 def _split(backend: Backend, cursor: RolloutCursor) -> Part:
     if cursor.baseline is None:
-        return Part("traffic split", How.SKIPPED, _FIRST)
+        edge = backend.capabilities.edge
+        return Part("share of the devices" if edge else "traffic split", How.SKIPPED, _FIRST_OF_ALL if edge else _FIRST)
     split = [table for table in tables(cursor) if len(table.live) > 1]
     reason = _refusal(backend, [Traffic(weights=table.weights) for table in split])
     if reason is None and backend.capabilities.edge:

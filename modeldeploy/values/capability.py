@@ -58,6 +58,7 @@ class Capabilities:
     scale_to_zero: bool = False
     server_side_guard: bool = False
     why_not: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """By capability; ``self_test`` says why a device that refuses a revision has not the one before to go on with."""
 
     def require(self, capability: str, *, backend: str) -> None:
         """Raise UnsupportedError with the reason unless the capability is declared."""

@@ -20,6 +20,7 @@ CAPABILITIES = Capabilities(
         "cancel": "a deployment that is published cannot be stopped; publish the table that you want instead",
         "meters": "devices report whether their modules run, not how they answer",
         "logs": "logs stay on the devices; the portal and az iot hub invoke-module-method read them",
+        "self_test": "the runtime has one container of a module: one that fails its self-test answers nobody until it is taken back",
         "batch": "devices predict; score tables on another backend",
     },
 )

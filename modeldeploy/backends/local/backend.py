@@ -72,7 +72,7 @@ CAPABILITIES = Capabilities(
     logs=True,
     batch=True,
     why_not={
-        "edge": "this machine is no device; build a bundle for one with EdgeTarget when that comes",
+        "edge": "this machine is no device; EdgeTarget.fleet(...) puts models on devices",
         "scale_to_zero": "idle workers cost memory only; delete the endpoint to free it",
         "server_side_guard": "the supervisor does not judge; a rollout needs a process that drives it (modeldeploy drive)",
     },
