@@ -10,7 +10,7 @@ import pytest
 import modeldeploy
 
 PUBLIC = (
-    "Analysis", "BatchJob", "Endpoint", "Gate", "Hardware", "Model", "Operation", "Rollout", "RolloutPolicy", "Scale", "Session",
+    "Analysis", "BatchJob", "EdgeTarget", "Endpoint", "Gate", "Hardware", "Model", "Operation", "Rollout", "RolloutPolicy", "Scale", "Session",
     "Tolerance", "Traffic",
     "errors", "log_to_console", "register",
 )  # fmt: skip
@@ -42,7 +42,10 @@ def bare() -> set[str]:
     ("code", "most"),
     [
         ("import modeldeploy", MOST_FOR_THE_PACKAGE),
-        ("import modeldeploy; from modeldeploy import Model, Endpoint, BatchJob, RolloutPolicy", MOST_FOR_THE_NAMES),
+        (
+            "import modeldeploy; from modeldeploy import Model, Endpoint, EdgeTarget, BatchJob, RolloutPolicy",
+            MOST_FOR_THE_NAMES,
+        ),
     ],
     ids=["the package", "the names"],
 )

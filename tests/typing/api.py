@@ -10,6 +10,7 @@ import numpy as np
 from modeldeploy import (
     Analysis,
     BatchJob,
+    EdgeTarget,
     Endpoint,
     Gate,
     Hardware,
@@ -23,8 +24,9 @@ from modeldeploy import (
     log_to_console,
     register,
 )
-from modeldeploy.convert.report import ParityReport
+from modeldeploy.handles.devices import Devices, Rings, TargetStatus
 from modeldeploy.handles.plans import Call, Plan
+from modeldeploy.values.edge import Device
 from modeldeploy.values.events import Event
 from modeldeploy.values.forecast import Forecast
 from modeldeploy.values.serving import Revision
@@ -57,6 +59,20 @@ def serve(model: Model, table: object) -> Endpoint:
     for line in endpoint.logs(limit=10):
         assert_type(line.text, str)
     return endpoint
+
+
+def put_on_devices(model: Model) -> Rollout:
+    target = EdgeTarget.fleet("cameras", store="store", key="key.pem")
+    assert_type(target.deploy(model, RolloutPolicy.rings((10, 50), min_devices=3, on_failure="rollback")), EdgeTarget)
+    assert_type(EdgeTarget.list(), tuple[EdgeTarget, ...])
+    assert_type(target.devices, Devices)
+    assert_type(target.devices[0], Device)
+    assert_type(target.rings, Rings)
+    assert_type(target.status, TargetStatus)
+    assert_type(target.shares, dict[str, int])
+    assert_type(target.plan(model), Plan)
+    assert_type(target.agent("camera-1", home=Path("camera-1"), poll=5), tuple[str, ...])
+    return target.rollout(model, wait=False)
 
 
 def roll_out(endpoint: Endpoint, model: Model) -> Rollout:
