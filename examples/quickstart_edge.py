@@ -10,6 +10,7 @@ import collections
 import contextlib
 import http.client
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -37,6 +38,8 @@ RINGS = RolloutPolicy.rings((10, 50, 100), min_devices=2, soak=1.0, interval=0.2
 def main() -> None:
     """Tell the story."""
     began = time.perf_counter()
+    # onnxruntime's quantiser sets the root logger up, which would print what the story says anyway.
+    logging.getLogger("modeldeploy").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="modeldeploy-edge-", ignore_cleanup_errors=True) as home:
         os.environ["MODELDEPLOY_HOME"] = home
         (Path(home) / "store").mkdir()
