@@ -17,7 +17,7 @@ from modeldeploy import config, registry
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.engine.record import Record
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
-from modeldeploy.handles import clouds
+from modeldeploy.handles.edge import EdgeTarget
 from modeldeploy.handles.endpoint import Endpoint
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
@@ -115,8 +115,9 @@ def _add_place(parser: argparse.ArgumentParser, file: str) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     session = _session(options)
-    for endpoint in Endpoint.list(backend=session):
-        _say(repr(endpoint))
+    kind: type[EdgeTarget | Endpoint] = EdgeTarget if session.backend.capabilities.edge else Endpoint
+    for found in kind.list(backend=session):
+        _say(repr(found))
     for operation in Operation.unfinished(backend=session):
         _say(repr(operation))
     return 0

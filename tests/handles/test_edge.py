@@ -10,6 +10,7 @@ import pytest
 from modeldeploy import EdgeTarget, Endpoint, Operation, RolloutPolicy
 from modeldeploy.backends.fleet.shelf import Within
 from modeldeploy.backends.memory import MemoryBackend
+from modeldeploy.cli import main as command
 from modeldeploy.edge.desired import verify
 from modeldeploy.edge.layout import DESIRED
 from modeldeploy.edge.stores import DirectoryStore
@@ -340,3 +341,10 @@ def test_it_shows_itself_in_a_notebook_and_in_a_log(town, model):
     assert "row 0 is 1.0" in repr(town.target.devices)
     assert "to 10 %" in repr(town.target.rings)
     rollout.abort()
+
+
+def test_the_command_lists_fleets_as_it_lists_endpoints(modeldeploy_home, model, capsys):
+    target = EdgeTarget.fleet("cameras").deploy(model(1), RolloutPolicy.rings(soak=0))
+    assert command(["list", "--backend", "fleet"]) == 0
+    assert repr(target) in capsys.readouterr().out
+    target.delete()
