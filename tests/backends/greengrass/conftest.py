@@ -145,6 +145,8 @@ def harness_of(account, shelf):
             reopen=backend,
             sample=sample,
             fault_sample=fault_sample,
+            # The first call loads the models of four services, which takes a second of a quiet machine.
+            call_seconds=20.0,
             act=yard.act,
             behave=yard.behave,
         )
