@@ -113,7 +113,10 @@ def parity(model: Model) -> None:
     for check in report.checks:
         for output in check.outputs:
             say(f"parity on {check.what}: {output.name}, {output.rows} rows, {output.differing} differ")
-    sides = [(side.what, f"{side.size / 1000:.0f} kB", f"{side.one_row_ms:.3f} ms", f"{side.score:.3f}") for side in (report.before, report.after)]
+    sides = [
+        (side.what, f"{side.size / 1000:.0f} kB", f"{side.one_row_ms:.3f} ms", f"{side.score:.3f}")
+        for side in (report.before, report.after)
+    ]
     say(table(sides, ("model", "size", "one row", "accuracy")))
 
 

@@ -154,7 +154,9 @@ def find_bundle(asked: argparse.Namespace, environ: Mapping[str, str], scratch: 
         return Path(asked.bundle)
     if asked.archive is not None:
         return _unpack(Path(asked.archive), scratch)
-    places = [place for place in (_storage(environ, scratch), environ.get("AZUREML_MODEL_DIR"), _sagemaker(environ)) if place]
+    places = [
+        place for place in (_storage(environ, scratch), environ.get("AZUREML_MODEL_DIR"), _sagemaker(environ)) if place
+    ]
     for place in places:
         found = _look_in(Path(place), scratch)
         if found is not None:

@@ -12,9 +12,10 @@ from typing import Any, Self
 
 from modeldeploy.errors import ConfigurationError, MissingDependencyError
 from modeldeploy.simulate.clock import Clock, ScaledClock
-from modeldeploy.simulate.greengrass.account import Account, Core, Timings
+from modeldeploy.simulate.greengrass.account import Account
 from modeldeploy.simulate.greengrass.app import App
 from modeldeploy.simulate.greengrass.faults import Faults
+from modeldeploy.simulate.greengrass.records import Core, Timings
 from modeldeploy.simulate.sagemaker import others
 from modeldeploy.simulate.sagemaker.cloud import Cloud, split_s3
 from modeldeploy.simulate.sagemaker.signature import Credentials

@@ -35,18 +35,18 @@ class Device:
     """The manifest that the hub wants here, as the agent's and the modules' desired properties."""
     version: int = 1
     given_at: float = 0.0
-    configuration: str = ""
-    """Names the deployment that is applied, with its layers."""
+    applied: tuple[str, ...] = ()
+    """Names the deployment that is applied, and its layers."""
     by_hand: bool = False
     """Whether the manifest was applied to this very device."""
     reported: Json = attrs.field(factory=dict)
     active_at: float = 0.0
 
-    def give(self, content: Json, named: str, now: float) -> None:
+    def give(self, content: Json, named: tuple[str, ...], now: float) -> None:
         """Let the hub want this content, if it is another one than before."""
-        if named == self.configuration and content == self.given:
+        if named == self.applied and content == self.given:
             return
-        self.configuration, self.given = named, content
+        self.applied, self.given = named, content
         self.version, self.given_at = self.version + 1, now
 
     def live(self, now: float, takes: float, faults: Faults) -> None:
@@ -119,7 +119,7 @@ class Device:
             "tags": self.tags,
             "properties": {"desired": {"$version": 1}, "reported": {"$version": 1}},
             "capabilities": {"iotEdge": self.edge},
-            "configurations": {self.configuration: {"status": "Applied"}} if self.configuration else {},
+            "configurations": {name: {"status": "Applied"} for name in self.applied},
         }
 
     def agent_twin(self) -> Json:

@@ -92,7 +92,7 @@ class Hub:
         layers = sorted((each for each in aimed if schema.is_layer(each["content"])), key=_rank)
         layers = [each for each in layers if each["priority"] > base["priority"]]
         device.by_hand = False
-        device.give(_merged(base, layers), "+".join(each["id"] for each in (base, *layers)), now)
+        device.give(_merged(base, layers), tuple(each["id"] for each in (base, *layers)), now)
 
     @staticmethod
     def _aims(configuration: Json, device: Device) -> bool:
@@ -148,7 +148,7 @@ class Hub:
         found = self.configurations.get(name)
         if found is None:
             raise not_found("Configuration", name)
-        applied = [each for each in self.devices.values() if name in each.configuration.split("+")]
+        applied = [each for each in self.devices.values() if name in each.applied]
         targeted = [each for each in self.devices.values() if self._aims(found, each)]
         done = [each for each in applied if each.reported.get("lastDesiredVersion") == each.version]
         failed = [each for each in done if set(each.given[AGENT]["modules"]) - set(each.running())]
@@ -187,7 +187,7 @@ class Hub:
         if not device.edge:
             raise ServiceError(400, "ArgumentInvalid", f"Device {name} is not an edge device.")
         device.by_hand = True
-        device.give(_merged({"content": content}, ()), "", self.clock.now())
+        device.give(_merged({"content": content}, ()), (), self.clock.now())
 
     def list(self, text: str) -> list[Json]:
         """Answer a query."""

@@ -18,7 +18,7 @@ from modeldeploy.edge.desired import place
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 from modeldeploy.simulate.greengrass import Simulator
-from modeldeploy.simulate.greengrass.account import Timings
+from modeldeploy.simulate.greengrass.records import Timings
 from modeldeploy.testing.clock import FlowingClock
 from modeldeploy.testing.devices import PLACES, Behaviour
 from modeldeploy.testing.edge import EdgeHarness

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from modeldeploy.simulate.greengrass import Simulator
-from modeldeploy.simulate.greengrass.account import Timings
+from modeldeploy.simulate.greengrass.records import Timings
 
 
 @pytest.fixture(scope="session", autouse=True)
