@@ -77,12 +77,14 @@ class Child:
         self._pump: threading.Thread | None = None
         self._line: Line | None = None
 
-    def start(self, program: Program, environment: Mapping[str, str], *, port: int | None = None) -> None:
-        """Start the process; whether it comes up is for ``wait`` to say. ``port``: where its environment tells it to listen."""
+    def expect(self, port: int) -> None:
+        """Know where it will listen, because its environment says so."""
+        self._line = Line(port)
+
+    def start(self, program: Program, environment: Mapping[str, str]) -> None:
+        """Start the process; whether it comes up is for ``wait`` to say."""
         argv = program.argv
-        if port is not None:
-            self._line = Line(port)
-        elif PORT in argv:
+        if PORT in argv:
             port = free_port()
             argv = [str(port) if each == PORT else each for each in argv]
             self._line = Line(port)

@@ -67,7 +67,7 @@ class Job:
     def become(self, state: str, error: ServiceError | None = None) -> None:
         """Change its state, and tell when and why; one that is over stays as it is."""
         with self.world.lock:
-            if self.over:
+            if self.over or (state == "RUNNING" and self.stop.is_set()):
                 return
             now = self.world.now()
             self.state, self.message.state = state, f"JOB_STATE_{state}"

@@ -148,7 +148,9 @@ class Replicas:
             self._live.add(replica)
         try:
             program, environment, port = fleet.start.made()
-            replica.start(program, environment, port=port)
+            if port is not None:
+                replica.expect(port)
+            replica.start(program, environment)
         except BaseException:
             self._stop([replica])
             raise
