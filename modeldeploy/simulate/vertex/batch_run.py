@@ -23,10 +23,10 @@ from modeldeploy.simulate.vertex.errors import ServiceError, invalid
 from modeldeploy.simulate.vertex.objects import Objects, place_of
 from modeldeploy.simulate.vertex.replicas import Replicas
 from modeldeploy.simulate.vertex.world import StoppedError, World
-from modeldeploy.simulate.wire import UnreachableError
 
 _log = logging.getLogger(__name__)
 _OK = 200
+_GONE, _LATE = 503, 504
 _RETRIES = 3
 _TIMEOUT_S = 600.0
 _DEFAULT_BATCH = 64
@@ -165,57 +165,69 @@ class Runner:
     def _share(self, job: Job, progress: Progress) -> None:
         """Do batches until there are no more."""
         log = functools.partial(self.replicas.logbook.write, "", "", job=job.id)
-        worker = self._worker(job, log)
+        worker: Child | None = None
         try:
             while not job.stop.is_set() and (number := progress.take()) is not None:
-                if worker.ended:
+                worker = worker or self._worker(job, log)
+                if not self._batch(job, progress, number, worker):
                     job.release(worker)
-                    worker = self._worker(job, log)
-                self._batch(job, progress, number, worker)
+                    worker = None
         finally:
-            job.release(worker)
+            if worker is not None:
+                job.release(worker)
 
     def _worker(self, job: Job, log: Callable[[str], None]) -> Child:
         worker = self.replicas.single(job.plan, log, job.stop)
         job.hire(worker, self.replicas.stop)
         return worker
 
-    def _batch(self, job: Job, progress: Progress, number: int, worker: Child) -> None:
-        """Do one batch: rows that cannot be sent fail by themselves, those that are sent together fail together."""
+    def _batch(self, job: Job, progress: Progress, number: int, worker: Child) -> bool:
+        """Do one batch, and say whether its worker can do another.
+
+        Rows that cannot be sent fail by themselves, those that are sent together fail together.
+        """
         batch = progress.batches[number]
         failures = [Failure([row], row.error or _DROPPED) for row in batch if row.error or self._drops()]
         unsent = {id(row) for each in failures for row in each.rows}
         sent = [row for row in batch if id(row) not in unsent]
-        answers, reason = self._asked(job, worker, sent) if sent else ([], "")
+        answers, reason, well = self._asked(job, worker, sent) if sent else ([], "", True)
         if reason:
             failures.append(Failure(sent, reason))
         lines = [line({**row.told, "prediction": each}) for row, each in zip(sent, answers, strict=False)]
         progress.done(number, lines, failures, lost=bool(reason))
+        return well
 
     def _drops(self) -> bool:
         return self.world.faults.nth("drop_rows_every")
 
-    def _asked(self, job: Job, worker: Child, sent: Sequence[Row]) -> tuple[list[Any], str]:
-        """Send instances to a model server until it answers well, and give its predictions, or why there are none."""
+    def _asked(self, job: Job, worker: Child, sent: Sequence[Row]) -> tuple[list[Any], str, bool]:
+        """Send instances to a model server until it answers well.
+
+        Gives its predictions, why there are none, and whether it can be asked again; a process that is about to end may not have ended yet.
+        """
         body = orjson.dumps({"instances": [row.instance for row in sent], **_parameters(job)})
         route = self.replicas.contract.start(job.plan).predict
-        status, begun = 0, time.monotonic()
+        status, well, begun = 0, True, time.monotonic()
         for _attempt in range(_RETRIES + 1):
             if job.stop.is_set():
                 raise StoppedError
             try:
                 reply = worker.line.ask("POST", route, _JSON, body, _TIMEOUT_S)
-            except (TimeoutError, UnreachableError) as error:
-                status = 504 if isinstance(error, TimeoutError) else 503
+            except TimeoutError:
+                status, well = _LATE, False
                 continue
-            status = reply.status
+            except ConnectionError:
+                status, well = _GONE, False
+                continue
+            status, well = reply.status, True
             if status == _OK:
-                return _predictions(reply.body, len(sent))
+                return *_predictions(reply.body, len(sent)), well
         phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
-        return [], (
+        reason = (
             f"Post request fails. Cannot get predictions. Error: Exceeded retries: Non-OK result {status} ({phrase}) "
             f"from server, retry={_RETRIES}, elapsed={time.monotonic() - begun:.2f}s."
         )
+        return [], reason, well
 
     # The end.
 

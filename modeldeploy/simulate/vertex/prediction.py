@@ -130,7 +130,7 @@ class Prediction:
         except TimeoutError as error:
             measured.status = _LATE
             raise ServiceError("DEADLINE_EXCEEDED", "The model server did not answer in time.") from error
-        except UnreachableError as error:
+        except ConnectionError as error:
             measured.status = _GONE
             raise ServiceError("UNAVAILABLE", "The model server is not available.") from error
         finally:
