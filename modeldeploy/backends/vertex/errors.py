@@ -195,6 +195,8 @@ def _first_line(error: BaseException) -> str:
 # Answers to predictions: what comes is the container's own answer in the words of gRPC
 
 _CALLER = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"})
+_NOBODY = re.compile(r"traffic_?\s?split|no deployed models?", re.IGNORECASE)
+"""What is said of an endpoint on which nothing takes traffic yet, or any more."""
 _BODY = re.compile(r"\{.*\}", re.DOTALL)
 
 
@@ -206,6 +208,8 @@ def of_prediction(said: Said, context: Context) -> ModelDeployError:
     endpoint = context.get("endpoint")
     text = str(told.get("error") or said.message.strip()[:400] or "nothing")
     message = f"endpoint {endpoint!r} answered {said.code}: {text}"
+    if not told and _NOBODY.search(said.message):
+        return UnavailableError(message, context=context)
     if said.code in _CALLER:
         field = told.get("field")
         return InvalidRequestError(message, field=field if isinstance(field, str) else None, context=context)

@@ -179,6 +179,11 @@ def test_what_a_prediction_ends_with(code, cls):
     assert "'e'" in found.message or cls in {NotFoundError, AccessDeniedError, CredentialsError}
 
 
+def test_an_endpoint_on_which_nothing_takes_traffic_yet_is_no_mistake_of_the_callers():
+    said = Said("FAILED_PRECONDITION", "Endpoint projects/1/locations/l/endpoints/e doesn't have traffic_split.")
+    assert type(of_prediction(said, {"endpoint": "e"})) is UnavailableError
+
+
 @given(some.sampled_from(CODES[1:]), some.text(max_size=200))
 def test_whatever_is_said_comes_to_an_error_of_ours(code, message):
     for found in (of_said(Said(code, message), {}), of_prediction(Said(code, message), {"endpoint": "e"})):
