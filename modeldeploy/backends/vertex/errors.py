@@ -195,6 +195,7 @@ def _first_line(error: BaseException) -> str:
 # Answers to predictions: what comes is the container's own answer in the words of gRPC
 
 _CALLER = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"})
+_PASSING = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "UNKNOWN"})
 _NOBODY = re.compile(r"traffic_?\s?split|no deployed models?", re.IGNORECASE)
 """What is said of an endpoint on which nothing takes traffic yet, or any more."""
 _BODY = re.compile(r"\{.*\}", re.DOTALL)
@@ -202,13 +203,12 @@ _BODY = re.compile(r"\{.*\}", re.DOTALL)
 
 def of_prediction(said: Said, context: Context) -> ModelDeployError:
     """Translate what a prediction ended with: INTERNAL is the container's own 5xx, INVALID_ARGUMENT and the like its 4xx."""
-    if rule_of(said).cls is CredentialsError:
-        return of_said(said, context)
-    told = _told(said.message)
-    endpoint = context.get("endpoint")
+    rule, told = rule_of(said), _told(said.message)
     text = str(told.get("error") or said.message.strip()[:400] or "nothing")
-    message = f"endpoint {endpoint!r} answered {said.code}: {text}"
-    if not told and _NOBODY.search(said.message):
+    message = f"endpoint {context.get('endpoint')!r} answered {said.code}: {text}"
+    if rule.cls is CredentialsError:
+        return of_said(said, context)
+    if said.code in _PASSING or (not told and _NOBODY.search(said.message)):
         return UnavailableError(message, context=context)
     if said.code in _CALLER:
         field = told.get("field")
@@ -217,9 +217,6 @@ def of_prediction(said: Said, context: Context) -> ModelDeployError:
         return PredictionError(message, status=500, body=said.message, context=context)
     if said.code == "RESOURCE_EXHAUSTED":
         return ThrottledError(message, context={**context, **quota(said.message)})
-    if said.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "UNKNOWN"}:
-        return UnavailableError(message, context=context)
-    rule = rule_of(said)
     return rule.cls(message, hint=rule.hint or None, context=context)
 
 
