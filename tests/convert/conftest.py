@@ -9,6 +9,7 @@ from sklearn.datasets import load_iris
 from threadpoolctl import threadpool_limits
 
 from modeldeploy import Model
+from modeldeploy.convert import timing
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +17,17 @@ def _one_thread_each():
     """Let small models compute on one thread: several wait for each other on a busy machine."""
     with threadpool_limits(1):
         yield
+
+
+@pytest.fixture(autouse=True)
+def budget(monkeypatch):
+    """Measure for a blink; gives ``budget(seconds)`` to tests that are about times."""
+
+    def set_to(seconds):
+        monkeypatch.setattr(timing, "_BUDGET_S", seconds)
+
+    set_to(0.02)
+    return set_to
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def raw(inputs, *, names=None, kind=onnx.TensorProto.FLOAT):
     return Raw(model.SerializeToString(), "columns", sources, dict(zip(inputs, names or inputs, strict=True)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=5, unique=True))
 def test_inputs_have_the_names_of_the_columns_whatever_they_are(names):
     if {"prediction", "probability"}.intersection(names):

@@ -50,7 +50,8 @@ class Clock:
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(1e-6, 201), (0.04, 4), (5.0, 1)], ids=["quick", "slower", "very slow"])
-def test_a_model_is_asked_often_enough_for_a_median_and_not_for_longer(seconds, calls, monkeypatch):
+def test_a_model_is_asked_often_enough_for_a_median_and_not_for_longer(seconds, calls, monkeypatch, budget):
+    budget(0.1)
     clock = Clock(seconds)
     monkeypatch.setattr(timing, "time", clock)
     found = Times.of(clock.ask, {"x": np.ones(2)})

@@ -248,8 +248,9 @@ def test_accuracies_stand_in_the_report_when_labels_are_given(smooth, model):
     assert line.parity.before.score == pytest.approx(line.parity.after.score, rel=1e-4)
 
 
-def test_neighbours_that_are_slower_as_onnx_are_told_with_the_ratio(model):
+def test_neighbours_that_are_slower_as_onnx_are_told_with_the_ratio(model, budget):
     """Every neighbour is a row of the graph, and onnxruntime has no index to find it by."""
+    budget(0.1)
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(4_000, 8))
     original = model(KNeighborsClassifier().fit(rows, (rows[:, 0] > 0).astype(int)), rows[:9])
@@ -259,7 +260,8 @@ def test_neighbours_that_are_slower_as_onnx_are_told_with_the_ratio(model):
     assert any(note.startswith("slower") and note in str(told[0].message) for note in converted.parity.notes)
 
 
-def test_a_quicker_model_warns_of_nothing(smooth, model):
+def test_a_quicker_model_warns_of_nothing(smooth, model, budget):
+    budget(0.1)
     rows, _number, classes = smooth
     original = model(RandomForestClassifier(60, random_state=0).fit(rows, classes), rows[:9])
     with warnings.catch_warnings():
