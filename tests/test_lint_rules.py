@@ -57,6 +57,8 @@ def test_the_package_keeps_its_contracts(copy):
         ("backends/memory.py", "import modeldeploy.backends.local", "backends know nothing of each other"),
         ("packaging/__init__.py", "import modeldeploy.config", "a container needs only"),
         ("serving/__init__.py", "def _hidden():\n    import structlog", "a container needs only"),
+        ("edge/layout.py", "import modeldeploy.serving.http", "layers"),
+        ("edge_agent/config.py", "def _hidden():\n    import structlog", "a container needs only"),
         ("stats/means.py", "import numpy", "statistics are pure mathematics"),
     ],
 )
