@@ -139,7 +139,7 @@ class RolloutWalk(RolloutBase):
     def _judge(self, results: tuple[GateResult, ...], at: float, elapsed: float) -> Flow[float | None]:
         """Act on a look: decide and give None, or give the seconds until the next one."""
         policy, last, whole = self.cursor.policy, self._is_last, self.cursor.percent == WHOLE
-        due = self._due(results)
+        due = 0.0 if self.cursor.forced else (self._bake if whole else policy.soak)
         verdict = Verdict.PASS if self.cursor.forced else gates.overall(results)
         broken = sequential.ratio_broken(self.cursor.evidence) if policy.gates and not self.cursor.forced else None
         if verdict is Verdict.FAIL:
@@ -156,13 +156,6 @@ class RolloutWalk(RolloutBase):
         else:
             return min(policy.interval, due - elapsed) if due - elapsed > 0 else policy.interval
         return None
-
-    def _due(self, results: tuple[GateResult, ...]) -> float:
-        """Say how long this step lasts at least; no time at all where there is no device that could be watched."""
-        policy = self.cursor.policy
-        if self.cursor.forced or (policy.asks_devices and not any(each.sample for each in results)):
-            return 0.0
-        return self._bake if self.cursor.percent == WHOLE else policy.soak
 
     @property
     def _bake(self) -> float:
