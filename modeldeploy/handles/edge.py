@@ -209,6 +209,7 @@ class EdgeTarget:
         if not hasattr(backend, "public_key_file"):
             message = f"devices of backend {backend.name!r} run the provider's own agent"
             raise UnsupportedError(message, capability="agent", hint="the backend's page says how a device is set up")
+        backend.ready(self.name)
         given = {
             "device": device,
             "fleet": self.name,

@@ -296,6 +296,7 @@ def test_the_command_of_an_agent_is_one_that_it_understands(town, tmp_path):
     assert (asked.device, asked.fleet, asked.poll) == ("line-1", "cameras", 5)
     assert asked.key[0].read_text().startswith("-----BEGIN PUBLIC KEY-----")
     assert asked.store == str(tmp_path / "store" / "cameras")
+    assert DirectoryStore(tmp_path / "store" / "cameras").get(DESIRED) is None, "an agent would think it is lost"
 
 
 # ---------------------------------------------------------------- the end

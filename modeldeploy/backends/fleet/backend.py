@@ -23,12 +23,13 @@ from modeldeploy.backends.fleet.settings import OFFLINE_AFTER_S, POLL_S, SETTLE_
 from modeldeploy.backends.fleet.shelf import LEDGERS, Shelf
 from modeldeploy.edge.desired import Desired
 from modeldeploy.edge.keys import SigningKey, VerifyKey
-from modeldeploy.edge.stores import Store
+from modeldeploy.edge.stores import DirectoryStore, Store
 from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError, UnsupportedError
 from modeldeploy.spi import Identity
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.edge import Device, DeviceHealth
+from modeldeploy.values.names import check_name
 from modeldeploy.values.serving import WHOLE, EndpointSpec, EndpointState, Revision, Traffic
 from modeldeploy.values.ticket import Action, Ticket
 
@@ -126,6 +127,11 @@ class FleetBackend:
             with contextlib.suppress(ConflictError):
                 self.public_key.save(path)
         return path
+
+    def ready(self, fleet: str) -> None:
+        """Let agents that start before the first deployment find an empty store rather than none, where it is a directory."""
+        if isinstance(self._store, DirectoryStore):
+            (self._store.root / check_name(fleet, "fleet name")).mkdir(exist_ok=True)
 
     def address(self, fleet: str) -> str:
         """Say where the agents of a fleet find their store."""
