@@ -12,6 +12,7 @@ import http.client
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -204,8 +205,11 @@ class Street:
         return found
 
     def mend(self, names: list[str]) -> None:
-        """Let them reach it (again)."""
+        """Let them reach it (again); a running agent, which asks less and less often while nobody answers, is told so."""
         self._connect(names, self._home / "store")
+        for name in names:
+            if name in self._agents:
+                self._agents[name].send_signal(signal.SIGHUP)
 
     def _connect(self, names: list[str], where: Path) -> None:
         (self._home / "net").mkdir(exist_ok=True)
