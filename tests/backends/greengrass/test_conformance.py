@@ -10,10 +10,8 @@ import pytest
 from modeldeploy.testing.edge import EDGE_SCENARIOS, EdgeConformance, EdgeRolloutConformance
 from modeldeploy.testing.rollouts import straight
 
-QUICK = ("rings_halt", "rings_look_again")
 
-
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", ["rings_halt", pytest.param("rings_look_again", marks=pytest.mark.slow)])
 def test_a_rollout_ends_as_it_must(harness_of, name):
     harness = harness_of()
     wanted = next(each for each in EDGE_SCENARIOS if each.name == name)
