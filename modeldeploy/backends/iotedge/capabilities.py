@@ -16,6 +16,7 @@ CAPABILITIES = Capabilities(
         "expect_is_atomic": "a table is one configuration for each revision, and each has an ETag of its own",
         "pinned_invoke": "devices are asked where they stand",
         "compares": "no request is copied",
+        "staging": "each device proves a revision by itself",
         "safe_canary": "a device runs one revision, and nobody else answers for it",
         "scale_to_zero": "devices are there or not",
         "server_side_guard": "the engine's rings judge by what devices report",
