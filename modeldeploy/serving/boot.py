@@ -8,9 +8,11 @@ from pathlib import Path
 
 from modeldeploy.errors import IntegrityError
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.golden import allowed
 from modeldeploy.packaging.loading import LoadedModel, load
 from modeldeploy.packaging.signature import check
 from modeldeploy.serving.app import App, Routes
+from modeldeploy.values.tolerance import Tolerance
 
 _OFF = "false"
 
@@ -33,8 +35,8 @@ def boot(
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     bundle = Bundle.open(path)
     model = load(bundle, trust=trust)
-    check_golden(model)
     manifest = bundle.manifest
+    check_golden(model, allowed(manifest.options))
     app = App(
         model,
         name=name or manifest.name,
@@ -48,11 +50,11 @@ def boot(
     return app
 
 
-def check_golden(model: LoadedModel) -> None:
+def check_golden(model: LoadedModel, tolerance: Tolerance) -> None:
     """Predict the golden inputs, which also warms the model up, and compare with what was recorded."""
     # Through the check, as every request: it puts the columns into the order that the model knows.
     inputs = check(model.signature, model.golden.inputs)
-    differences = model.golden.differences(model.predict(inputs))
+    differences = model.golden.differences(model.predict(inputs), tolerance)
     if differences:
         message = f"the model does not give its recorded answers: {'; '.join(differences)}"
         raise IntegrityError(
