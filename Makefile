@@ -26,6 +26,7 @@ TREE := build/tree
 # What the rehearsal of a cloud needs.
 EXTRAS_sagemaker := rehearsal
 EXTRAS_azureml := azureml,rehearsal
+EXTRAS_vertex := vertex,rehearsal
 # What devices, and the conversion for them, need.
 EXTRAS_edge := edge,convert
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
@@ -47,7 +48,7 @@ if [ -z "$$found" ]; then \
 fi
 endef
 
-.PHONY: help dev test test-slow test-vertex-1 test-extras lint quickstart bench lock clean distclean
+.PHONY: help dev test test-again test-slow test-vertex-1 test-extras test-aarch64 lint quickstart quickstart-edge bench lock clean distclean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,7 +72,7 @@ test: lint $(TEST)/.wheel  ## Lint, then test the built wheel: make test [PYTEST
 	$(call run_tests,not slow and not aarch64,-n auto --dist loadfile)
 
 test-again:  ## Repeat alone what failed in the last run of the tests
-	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "not slow" --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
+	cd $(TREE) && MODELDEPLOY_TEST_WHEEL=1 ../../$(TEST)/bin/pytest -m "not slow and not aarch64" --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
 
 test-slow: $(TEST)/.wheel  ## Run the tests that take long
 	$(call run_tests,slow)
@@ -83,6 +84,14 @@ test-extras: $(EXTRAS)/.stamp  ## See that the extras of all clouds live togethe
 	$(EXTRAS)/bin/python -c 'import azure.ai.ml, boto3, google.cloud.aiplatform_v1, google.cloud.storage; from modeldeploy.backends import azureml, sagemaker, vertex'
 	$(EXTRAS)/bin/python -m pip check
 	MODELDEPLOY_HOME=$$(mktemp -d) $(EXTRAS)/bin/modeldeploy doctor
+
+test-aarch64: $(TEST)/.wheel  ## Run the bundle and the agent of a device on an emulated 64-bit ARM
+	@for each in qemu-aarch64-static mmdebstrap unshare; do command -v $$each >/dev/null || missing=1; done; \
+	if [ -n "$${missing:-}" ]; then \
+	  echo "make: needs Linux and some tools; on Debian and Ubuntu run: apt-get install --no-install-recommends qemu-user-static mmdebstrap util-linux" >&2; \
+	  exit 1; \
+	fi
+	$(call run_tests,aarch64,-rs)
 
 bench: $(TEST)/.wheel  ## Measure ours and the peers: make bench [PEERS=none] [PARTS='serve batch'] [ROUNDS=5] [ROWS=10000000] [MODELS=lr]
 	$(TEST)/bin/python benchmarks/run.py $(foreach each,PARTS PEERS ROUNDS ROWS SECONDS MODELS LEVELS,$(call bench_flag,$(each)))

@@ -17,6 +17,7 @@ from modeldeploy import config, registry
 from modeldeploy.backends.local.paths import Paths
 from modeldeploy.engine.record import Record
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
+from modeldeploy.handles import clouds
 from modeldeploy.handles.edge import EdgeTarget
 from modeldeploy.handles.endpoint import Endpoint
 from modeldeploy.handles.operation import Operation

@@ -8,6 +8,7 @@
     │   └── MissingDependencyError (ImportError)
     ├── CredentialsError
     ├── UnsupportedError (NotImplementedError)   .capability
+    │   └── BackendRetiredError             the provider ended this service; .replacement
     ├── ConversionError                     a model cannot be turned into another format
     │   └── ConversionParityError           .report; the converted model does not answer as the original
     ├── IntegrityError                      bytes that are not what they claim to be, or are not trusted
@@ -104,6 +105,21 @@ class UnsupportedError(ModelDeployError, NotImplementedError):
     ) -> None:
         super().__init__(message, hint=hint, context=context)
         self.capability = capability
+
+
+class BackendRetiredError(UnsupportedError):
+    """The provider has ended this service; ``replacement`` is what to use instead, and the hint says how."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        replacement: str = "",
+        hint: str | None = None,
+        context: Mapping[str, str | int | float] | None = None,
+    ) -> None:
+        super().__init__(message, capability="edge", hint=hint, context=context)
+        self.replacement = replacement
 
 
 class ConversionError(ModelDeployError):

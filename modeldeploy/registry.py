@@ -27,10 +27,15 @@ BUILT_IN = {
     "vertex": "modeldeploy.backends.vertex.backend:Vertex",
 }
 
-# Named by the design, with the extra that each needs; the last one is not there yet.
+# The extra that each needs.
 _EXTRAS = {
-    "sagemaker": "sagemaker", "azureml": "azureml", "vertex": "vertex", "fleet": "edge", "iotedge": "iotedge", "greengrass": "greengrass",
-}  # fmt: skip
+    "azureml": "azureml",
+    "fleet": "edge",
+    "greengrass": "greengrass",
+    "iotedge": "iotedge",
+    "sagemaker": "sagemaker",
+    "vertex": "vertex",
+}
 _registered: dict[str, str | type[Backend]] = {}
 _lock = threading.Lock()
 

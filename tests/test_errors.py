@@ -13,6 +13,7 @@ from modeldeploy.errors import ModelDeployError
 
 EXTRA = {
     errors.UnsupportedError: {"capability": "split"},
+    errors.BackendRetiredError: {"replacement": "EdgeTarget.greengrass(...)"},
     errors.ConversionParityError: {"report": {"kind": "onnx"}},
     errors.InvalidRequestError: {"field": "age"},
     errors.ThrottledError: {"retry_after": 1.5},

@@ -55,9 +55,9 @@ def test_the_constraints_satisfy_every_requirement_of_the_project():
             assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line), f"not a plain pin: {line!r}"
             name, _, version = line.partition("==")
             pins[re.sub(r"[-_.]+", "-", name).lower()] = version
-    extras = [*PROJECT["optional-dependencies"]["dev"]]
-    for extra in ("sklearn", "lightgbm", "onnx", "convert", "torch", "batch", "azureml", "rehearsal"):
-        extras += PROJECT["optional-dependencies"][extra]
+    optional = PROJECT["optional-dependencies"]
+    whole = next(Requirement(each) for each in optional["dev"] if each.startswith("modeldeploy["))
+    extras = [*optional["dev"], *(each for extra in sorted(whole.extras) for each in optional[extra])]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         linux = requirement.marker is None or requirement.marker.evaluate({"sys_platform": "linux", "extra": ""})
         if requirement.name != "modeldeploy" and linux:

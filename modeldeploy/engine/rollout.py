@@ -17,7 +17,6 @@ from modeldeploy.engine.record import HistoryEntry
 from modeldeploy.engine.rollout_base import AbortedError
 from modeldeploy.engine.rollout_golden import Check, RolloutGolden, StagedCheck
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
-from modeldeploy.spi import Rollable
 from modeldeploy.values.edge import raised
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.gate import Verdict
@@ -29,10 +28,6 @@ __all__ = ["Check", "RolloutCursor", "RolloutFlow", "Stage", "StagedCheck"]
 
 class RolloutFlow(RolloutGolden):
     """One rollout; ``run`` may be started again from any journalled cursor."""
-
-    def __init__(self, backend: Rollable, cursor: RolloutCursor, check: Check | None) -> None:
-        super().__init__(backend, cursor)
-        self._check = check
 
     def run(self) -> Flow[RolloutCursor]:
         """Go on until the rollout ended or waits for a user."""

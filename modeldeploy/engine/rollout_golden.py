@@ -13,7 +13,7 @@ from modeldeploy.engine.cursor import RolloutCursor
 from modeldeploy.engine.effects import Emit, Flow, call
 from modeldeploy.engine.rollout_walk import RolloutWalk
 from modeldeploy.errors import FencedError, ModelDeployError
-from modeldeploy.spi import Serving
+from modeldeploy.spi import Rollable
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.names import short_hash
 from modeldeploy.values.serving import EndpointSpec, Revision
@@ -40,7 +40,7 @@ class RolloutGolden(RolloutWalk):
     """The part of a rollout that asks for golden outputs."""
 
     def __init__(
-        self, backend: Serving, cursor: RolloutCursor, check: Check | None, on_staging: StagedCheck | None = None
+        self, backend: Rollable, cursor: RolloutCursor, check: Check | None, on_staging: StagedCheck | None = None
     ) -> None:
         super().__init__(backend, cursor)
         self._check = check

@@ -19,7 +19,7 @@ def of_record(record: Record, backend: Backend) -> Flow[Any]:
     if record.kind is Kind.ROLLOUT:
         cursor = from_json(RolloutCursor, record.cursor)
         rollable = cast("Rollable", backend)
-        return RolloutFlow(rollable, cursor, golden_check(rollable, cursor)).run()
+        return RolloutFlow(rollable, cursor, golden_check(rollable, cursor), staged_check(rollable, cursor)).run()
     if record.kind is Kind.ROLLBACK:
         return RollbackFlow(cast("Rollable", backend), from_json(RollbackCursor, record.cursor)).run()
     return SingleFlow(backend, from_json(SingleCursor, record.cursor)).run()
@@ -41,12 +41,12 @@ def golden_check(backend: Rollable, cursor: RolloutCursor) -> Check | None:
     return check
 
 
-def staged_check(backend: Serving, cursor: RolloutCursor) -> StagedCheck:
+def staged_check(backend: Rollable, cursor: RolloutCursor) -> StagedCheck:
     """Make the same check for an endpoint that the revision has alone."""
 
     def check(revision: Revision, endpoint: str) -> None:
         from modeldeploy.handles import golden
 
-        golden.check(backend, endpoint, revision, pinned=False, tolerance=cursor.tolerance)
+        golden.check(cast("Serving", backend), endpoint, revision, pinned=False, tolerance=cursor.tolerance)
 
     return check

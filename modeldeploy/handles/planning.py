@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modeldeploy.packaging.golden import Golden
 
 _GOLDEN = "golden outputs"
+_STAGED = "through a short-lived endpoint of its own, a second deployment that is paid for while it is there"
 # For an endpoint, and for a fleet of devices.
 _SWITCH = ("all traffic at once", "all devices at once; each that is offline when it is back")
 _GONE = (

@@ -16,6 +16,8 @@ _EXTRAS = {
     "lightgbm": "lightgbm",
     "matplotlib": "plot",
     "model_signing": "model-signing",
+    "onnx": "convert",
+    "onnxmltools": "convert",
     "onnxruntime": "onnx",
     "onnxscript": "convert",
     "pyarrow": "batch",

@@ -24,6 +24,7 @@ from modeldeploy import (
     log_to_console,
     register,
 )
+from modeldeploy.convert.report import ParityReport
 from modeldeploy.handles.devices import Devices, Rings, TargetStatus
 from modeldeploy.handles.plans import Call, Plan
 from modeldeploy.values.edge import Device

@@ -15,7 +15,7 @@ class Container(Child):
     def __init__(self, launcher: Launcher, directory: Path, log: Callable[[str], None]) -> None:
         super().__init__(launcher, directory, log, health="/ping")
 
-    def start(self, program: Program, environment: Mapping[str, str], *, port: int | None = None) -> None:
-        """Start the process; whether it comes up is for ``wait`` to say. ``port``: where its environment tells it to listen."""
+    def start(self, program: Program, environment: Mapping[str, str]) -> None:
+        """Start the process; whether it comes up is for ``wait`` to say."""
         # Where the public inference toolkit looks instead of /opt/ml; so does our model server.
-        super().start(program, {"SAGEMAKER_BASE_DIR": str(self.directory), **environment}, port=port)
+        super().start(program, {"SAGEMAKER_BASE_DIR": str(self.directory), **environment})

@@ -112,8 +112,8 @@ def test_an_accelerator_that_the_package_does_not_know_is_refused_with_those_tha
 def test_settings_are_read_by_name_and_a_wrong_one_is_refused():
     found = settings.arguments({"project": "p", "labels": "team=ml, cost=a", "batch_rows_per_request": "8"})
     assert found == {"project": "p", "labels": {"team": "ml", "cost": "a"}, "batch_terms": Terms(rows_per_request=8)}
-    with pytest.raises(ConfigurationError, match="regio"):
-        settings.arguments({"regio": "x"})
+    with pytest.raises(ConfigurationError, match="zone"):
+        settings.arguments({"zone": "x"})
     with pytest.raises(ConfigurationError, match="labels"):
         settings.arguments({"labels": "team"})
     with pytest.raises(ConfigurationError, match="rows_per_part"):
