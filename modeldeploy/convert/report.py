@@ -146,6 +146,11 @@ class ParityReport:
             message = f"the parity report cannot be read: {error}"
             raise IntegrityError(message, hint="the bundle is damaged; convert the model again") from error
 
+    def __str__(self) -> str:
+        from modeldeploy.convert.view import text
+
+        return text(self)
+
     def _repr_html_(self) -> str:
         from modeldeploy.convert.view import html
 

@@ -1,4 +1,4 @@
-"""The parity report as a notebook shows it."""
+"""The parity report as a notebook and a terminal show it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,35 @@ from modeldeploy.observe import notebook
 
 _KB = 1_000
 _HUNDRED = 100
+_TOLD = "told only: no request can hold gaps"
 
 
 def html(report: ParityReport) -> str:
     """Draw what was compared, what was measured, and on which processor."""
     return notebook.join(_checks(report), _measured(report), _facts(report))
+
+
+def text(report: ParityReport) -> str:
+    """Say the same in a few lines."""
+    lines = [f"parity of {report.kind}: {'passed' if report.passed else 'failed'}"]
+    lines += [f"  {said}" for check in report.checks for said in _said(check)]
+    lines += [f"  {_sized(report, side)}" for side in (report.before, report.after)]
+    return "\n".join([*lines, *(f"  {note}" for note in report.notes)])
+
+
+def _said(check: Check) -> Iterator[str]:
+    rows = f"{check.what} ({check.rows:,} rows)"
+    if check.failure:
+        yield f"{rows}: {check.failure}"
+    for output in check.outputs:
+        largest = "" if output.largest is None else f", largest difference {output.largest:.3g}"
+        yield f"{rows} {output.name}: {_agreement(output)}{largest}{'' if check.binding else f'; {_TOLD}'}"
+
+
+def _sized(report: ParityReport, side: Side) -> str:
+    times = f"one row {side.one_row_ms:.3g} ms, {report.batch_rows:,} rows {side.batch_ms:.3g} ms"
+    score = "" if side.score is None else f", {report.metric} {side.score:.4g}"
+    return f"{side.what}: {side.size / _KB:,.1f} kB, {times}{score}"
 
 
 def _checks(report: ParityReport) -> str:
@@ -28,7 +52,7 @@ def _verdict(passed: bool) -> notebook.Html:  # noqa: FBT001 - the verdict itsel
 
 
 def _lines(check: Check) -> Iterator[tuple[object, ...]]:
-    told = "" if check.binding else "told only: no request can hold gaps"
+    told = "" if check.binding else _TOLD
     if check.failure:
         yield check.what, check.rows, "", "", None, None, check.failure
     for output in check.outputs:

@@ -58,6 +58,7 @@ def test_a_report_shows_itself_whatever_it_holds(report):
     shown = report._repr_html_()
     assert ("passed" in shown) or ("failed" in shown)
     assert "<script" not in shown
+    assert str(report).startswith(f"parity of {report.kind}: {'passed' if report.passed else 'failed'}")
 
 
 def test_bytes_that_are_no_report_are_refused():
