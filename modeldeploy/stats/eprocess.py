@@ -89,10 +89,9 @@ def log_fail_rate(strata: Iterable[Stratum], limit: float) -> float:
     bad, good = _answers(strata)
     if _rate(limit) == 0:
         return math.inf if bad else 0.0
-    if limit == 1:
-        return 0.0
     bets = [k for k in WORSE if k * limit < 1] or [(1 + limit) / 2 / limit]
-    return log_mean(_log_rate(k, limit, bad, good) for k in bets)
+    # Next to 1 floats have no room for a bet, and there is no evidence either.
+    return log_mean(_log_rate(k, limit, bad, good) for k in bets) if bets[0] * limit < 1 else 0.0
 
 
 def log_pass_rate(strata: Iterable[Stratum], limit: float) -> float:

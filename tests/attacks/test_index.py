@@ -28,7 +28,7 @@ LESSONS: dict[str, tuple[str, ...]] = {
     ),
     "MLflow CVE-2026-2393, LMDeploy CVE-2026-33626: the server fetches what a request names": (
         "attacks/test_places.py::test_nothing_is_fetched_whatever_the_scheme",
-        "attacks/test_places.py::test_the_container_s_place_is_a_directory_here_or_nothing",
+        "attacks/test_places.py::test_the_container_s_place_is_a_directory_here_or_in_cloud_storage_or_nothing",
         "attacks/test_requests.py::test_a_hostile_body_is_the_callers_mistake_in_little_time_and_memory",
     ),
     "MLflow CVE-2025-10279, CVE-2026-4137: a model swapped in a directory that others may write": (

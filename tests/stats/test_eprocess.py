@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binom, hypergeom, multinomial
 
@@ -289,6 +289,8 @@ ratios = st.floats(0.01, 40)
 rates = st.floats(0, 1)
 
 
+@example([], 1.0, math.nextafter(1.0, 0.0))
+@example([], 1.0, 1 - 2 * math.ulp(0.5))
 @given(strata_lists, ratios, rates)
 def test_no_counts_are_too_large(strata, ratio, rate):
     for log in (log_fail_ratio(strata, ratio), log_pass_ratio(strata, ratio)):
