@@ -33,7 +33,7 @@ CAPABILITIES = Capabilities(
         "safe_canary": "its router does not ask a second deployment when one fails; keep the first step small",
         "sticky": "its router keeps no keys; Endpoint.predict(key=...) pins the revision here, other callers are assigned anew each time",
         "meters_by_share": "Azure Monitor counts all answers of a deployment by the minute, pinned calls included",
-        "edge": "IoT Edge deployments are made by another service; build a bundle for the device",
+        "edge": "devices are reached through IoT Hub: EdgeTarget.iot_edge(...)",
         "scale_to_zero": "a managed online deployment keeps at least one instance; delete the endpoint when it is not needed",
         "server_side_guard": "the service has no rollback of its own; the rollout's gates guard",
     },

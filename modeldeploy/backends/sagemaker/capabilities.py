@@ -30,7 +30,7 @@ CAPABILITIES = Capabilities(
         "sticky": "its router keeps no keys; Endpoint.predict(key=...) pins the variant here, other callers are assigned anew each time",
         "compares": "it drops the answers of shadow variants; gate the copies on error_rate or latency, or compare captured data",
         "meters_by_share": "CloudWatch counts all answers of a variant by the minute, pinned calls included",
-        "edge": "Edge Manager was discontinued; build a bundle for the device",
+        "edge": "Edge Manager was discontinued; EdgeTarget.greengrass(...) puts models on devices",
         "server_side_guard": "variants side by side cannot be guarded; make the backend with guard=ServerGuard(...)",
     },
 )

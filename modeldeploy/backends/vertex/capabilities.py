@@ -36,7 +36,7 @@ CAPABILITIES = Capabilities(
         "safe_canary": "its router does not ask a second revision when one fails; keep the first step small",
         "sticky": "its router draws for each request anew; hash the key in your own code, over two endpoints",
         "meters_by_share": "Cloud Monitoring counts all answers of a deployed model by the minute",
-        "edge": "nothing of it runs on devices; build a bundle for the device",
+        "edge": "nothing of it runs on devices; EdgeTarget.fleet(...) puts models on devices",
         "scale_to_zero": "a deployed model keeps at least one replica (v1 of the API); drop the revision when it is not needed",
         "server_side_guard": "the service has no rollback of its own; the rollout's gates guard",
         "staging": "golden='skip' was asked for, so a revision meets its golden outputs only on an endpoint that it has alone",
