@@ -38,7 +38,7 @@ def convert(estimator: Any, layout: Layout, method: str, *, double: bool, place:
 
 
 def _run(folder: Path, place: Path) -> None:
-    command = [sys.executable, "-m", "modeldeploy.convert.remote", str(folder)]
+    command = [sys.executable, "-m", "modeldeploy.convert.remote", str(folder), str(place)]
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment.environ(place), capture_output=True, timeout=TIMEOUT_S, check=False
@@ -67,7 +67,15 @@ def _check(pin: str) -> None:
         raise ConversionError(message, hint=f"run: pip install '{pin}'")
 
 
-def _main(folder: Path) -> None:
+def _prefer(place: Path) -> None:
+    """Look for what is called google in ``place`` first: another package's ``nspkg.pth`` may have said elsewhere before the path was read."""
+    settled = sys.modules.get("google")
+    if settled is not None:
+        settled.__path__ = [str(place / "google"), *settled.__path__]
+
+
+def _main(folder: Path, place: Path) -> None:
+    _prefer(place)
     try:
         report = _perform(folder)
     except ConversionError as error:
@@ -79,4 +87,4 @@ def _main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -106,7 +106,6 @@ def test_what_to_run_is_said_when_it_cannot_be_made(too_new, histogram, smooth, 
     assert list((modeldeploy_home / "environments").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_another_protobuf_in_its_place_is_noticed(too_new, histogram, smooth, monkeypatch):
     histogram("first").to_onnx(sample=smooth[0])
     made = environment.pinned(Path(os.environ["MODELDEPLOY_HOME"]))
