@@ -258,12 +258,13 @@ def real():
 
 
 class Lies(LinearRegression):
-    """Answers as it did when it was packaged, only there."""
+    """Answers as it did when it was packaged, but for requests there: its server asks once when it starts."""
 
     def predict(self, x):
         import os
 
-        return super().predict(x) + (0.5 if "AIP_ENDPOINT_ID" in os.environ else 0.0)
+        self.asked_ = getattr(self, "asked_", 0) + ("AIP_ENDPOINT_ID" in os.environ)
+        return super().predict(x) + (0.5 if self.asked_ > 1 else 0.0)
 
 
 @pytest.mark.slow
