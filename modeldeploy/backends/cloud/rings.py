@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from modeldeploy.errors import ConflictError
+from modeldeploy.errors import ConflictError, NotFoundError
 from modeldeploy.values.edge import Device, DeviceHealth
 from modeldeploy.values.serving import WHOLE, Traffic
 
@@ -95,3 +95,20 @@ def summary(devices: Sequence[Device]) -> str:
     """Say how the devices stand, in a few words."""
     counts = {health: sum(device.health is health for device in devices) for health in DeviceHealth}
     return ", ".join(f"{count} {health.value}" for health, count in counts.items() if count) or "no devices"
+
+
+def refuse_used(target: str, table: Traffic, revision: str) -> None:
+    """Refuse to drop a revision that devices are told to run."""
+    share = table.share(revision)
+    if share:
+        message = f"revision {revision!r} of {target!r} is for {share} % of the devices"
+        raise ConflictError(message, hint="give its devices to another revision first")
+
+
+def refuse_table(target: str, known: Iterable[str], table: Traffic, *, backend: str) -> None:
+    """Refuse a table that a target with these revisions cannot hold, before anything is sent."""
+    found = sorted(known)
+    unknown = sorted({*table.weights} - {*found})
+    if unknown:
+        message = f"target {target!r} has no revisions {unknown}"
+        raise NotFoundError(message, hint=f"it has {found}", context={"backend": backend})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy import config
+from modeldeploy.backends.cloud import rings
 from modeldeploy.backends.cloud.naming import is_name
 from modeldeploy.backends.greengrass import artifact, changes, names, recipe
 from modeldeploy.backends.greengrass.capabilities import CAPABILITIES, MOST_REVISIONS
@@ -124,7 +125,8 @@ class Greengrass:
     def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
         """Ask for another share of the devices for each revision."""
         self.capabilities.check_traffic(traffic, backend=self.name)
-        changes.refuse_table(self._provider.existing(endpoint), traffic)
+        seen = self._provider.existing(endpoint)
+        rings.refuse_table(seen.target, seen.ranked, traffic, backend="greengrass")
         if not traffic.live:
             message = f"target {endpoint!r} cannot be left without a revision"
             raise UnsupportedError(
@@ -136,7 +138,7 @@ class Greengrass:
         """Ask for a revision to be gone that no device is to run."""
         seen = self._provider.seen(endpoint)
         if seen is not None:
-            changes.refuse_used(seen, revision)
+            rings.refuse_used(seen.target, seen.traffic, revision)
         return Ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
 
     def drop_endpoint(self, endpoint: str) -> Ticket:

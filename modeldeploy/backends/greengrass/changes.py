@@ -15,7 +15,7 @@ from modeldeploy.backends.greengrass import names
 from modeldeploy.backends.greengrass.described import NOTHING, Group, Seen
 from modeldeploy.backends.greengrass.provider import Provider
 from modeldeploy.backends.greengrass.storage import Position
-from modeldeploy.errors import ConflictError, NotFoundError
+from modeldeploy.errors import ConflictError
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.edge import DeviceHealth
 from modeldeploy.values.serving import WHOLE, Revision, Traffic
@@ -179,7 +179,7 @@ class SetTraffic(Change):
 
     def _seen(self) -> Seen:
         seen = self._provider.existing(self.target)
-        refuse_table(seen, self._table)
+        rings.refuse_table(seen.target, seen.ranked, self._table, backend="greengrass")
         return seen
 
     def _left(self, seen: Seen) -> list[tuple[str, int]]:
@@ -232,7 +232,7 @@ class DropRevision(Change):
         seen, revision = self._provider.seen(self.target), str(self.ticket.wanted["revision"])
         group = seen.find(revision) if seen else None
         if seen is not None and group is not None:
-            refuse_used(seen, revision)
+            rings.refuse_used(seen.target, seen.traffic, revision)
             self._provider.drop_group(group)
         return moved(self.ticket, Step(SWEEP), note="its deployments are deleted")
 
@@ -271,19 +271,3 @@ def refuse_impostor(seen: Seen, revision: Revision) -> None:
     if found is not None and found.spec != spec(revision):
         message = f"target {seen.target!r} has another revision {revision.id!r}"
         raise ConflictError(message, hint="an id stands for one content; use Revision.of")
-
-
-def refuse_used(seen: Seen, revision: str) -> None:
-    """Refuse to drop a revision that devices are to run."""
-    share = seen.traffic.share(revision)
-    if share:
-        message = f"revision {revision!r} of {seen.target!r} is for {share} % of the devices"
-        raise ConflictError(message, hint="give its devices to another revision first")
-
-
-def refuse_table(seen: Seen, table: Traffic) -> None:
-    """Refuse a table that this target cannot hold, before anything is sent."""
-    unknown = sorted({*table.weights} - set(seen.ranked))
-    if unknown:
-        message = f"target {seen.target!r} has no revisions {unknown}"
-        raise NotFoundError(message, hint=f"it has {sorted(seen.ranked)}", context={"backend": "greengrass"})

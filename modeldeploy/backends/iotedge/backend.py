@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from modeldeploy.backends.cloud import rings
 from modeldeploy.backends.cloud.naming import is_name
 from modeldeploy.backends.iotedge import changes, manifest
 from modeldeploy.backends.iotedge.capabilities import CAPABILITIES, MOST_REVISIONS
@@ -133,7 +134,8 @@ class IoTEdge:
     def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
         """Ask for another share of the devices for each revision."""
         self.capabilities.check_traffic(traffic, backend=self.name)
-        changes.refuse_table(self._tools.existing(endpoint), traffic)
+        seen = self._tools.existing(endpoint)
+        rings.refuse_table(seen.target, seen.ranked, traffic, backend="iotedge")
         if not traffic.live:
             message = f"target {endpoint!r} cannot be left without a revision"
             raise UnsupportedError(
@@ -145,7 +147,7 @@ class IoTEdge:
         """Ask for a revision to be gone that no device is told to run."""
         seen = self._tools.seen(endpoint)
         if seen is not None:
-            changes.refuse_used(seen, revision)
+            rings.refuse_used(seen.target, seen.traffic, revision)
         return Ticket(Action.DROP_REVISION, endpoint, {"revision": revision})
 
     def drop_endpoint(self, endpoint: str) -> Ticket:

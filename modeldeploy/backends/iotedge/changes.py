@@ -186,7 +186,7 @@ class SetTraffic(Change):
 
     def _seen(self) -> Seen:
         seen = self._tools.existing(self.target)
-        refuse_table(seen, self._table)
+        rings.refuse_table(seen.target, seen.ranked, self._table, backend="iotedge")
         return seen
 
     def _left(self, seen: Seen) -> list[tuple[str, int]]:
@@ -230,7 +230,7 @@ class DropRevision(Change):
         config = seen.find(revision) if seen else None
         if seen is None or config is None:
             return self._done()
-        refuse_used(seen, revision)
+        rings.refuse_used(seen.target, seen.traffic, revision)
         delete(self._tools.client, config)
         return moved(self.ticket, Step(GONE), note="the deployment is deleted")
 
@@ -273,19 +273,3 @@ def refuse_impostor(seen: Seen, revision: Revision) -> None:
     if found is not None and found.spec != names.short(spec(revision)):
         message = f"target {seen.target!r} has another revision {revision.id!r}"
         raise ConflictError(message, hint="an id stands for one content; use Revision.of")
-
-
-def refuse_used(seen: Seen, revision: str) -> None:
-    """Refuse to drop a revision that devices are told to run."""
-    share = seen.traffic.share(revision)
-    if share:
-        message = f"revision {revision!r} of {seen.target!r} is for {share} % of the devices"
-        raise ConflictError(message, hint="give its devices to another revision first")
-
-
-def refuse_table(seen: Seen, table: Traffic) -> None:
-    """Refuse a table that this target cannot hold, before anything is sent."""
-    unknown = sorted({*table.weights} - set(seen.ranked))
-    if unknown:
-        message = f"target {seen.target!r} has no revisions {unknown}"
-        raise NotFoundError(message, hint=f"it has {sorted(seen.ranked)}", context={"backend": "iotedge"})
