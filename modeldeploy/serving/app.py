@@ -12,8 +12,8 @@ Health and metrics      ``GET /healthz``, ``GET /readyz``, ``GET /metrics``
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -21,9 +21,10 @@ from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging.blocks import Block, count_rows
 from modeldeploy.packaging.signature import check
 from modeldeploy.serving import binary_type, datatypes, lines, matrix, payloads, wire
-from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor
+from modeldeploy.serving.batching import MAX_ROWS, Batcher, Call, Columns, Predictor, Writer
 from modeldeploy.serving.matrix import Rows
 from modeldeploy.serving.messages import (
+    JSON_TYPE,
     REVISION_HEADER,
     ROWS_HEADER,
     RefusedError,
@@ -38,6 +39,7 @@ from modeldeploy.values.model import Field
 MOST_ROWS = 500_000
 """Rows of one request: while a worker predicts them, nobody else is answered."""
 
+_TYPE = "content-type"
 _ECHOED = ("x-request-id", "x-ms-client-request-id")
 _MAX_ECHO = 256
 _READING = frozenset({"GET", "HEAD"})
@@ -53,12 +55,36 @@ class Routes:
     predict: str = "/invocations"
 
 
-@attrs.frozen(eq=False)
+@attrs.define(slots=True, eq=False)
 class _Unread:
     """A request whose rows are read together with those of others."""
 
-    rows: Rows
-    encode: Callable[[Columns], Response]
+    rows: Sequence[Sequence[Any]]
+    write: Writer
+
+
+_Taken: TypeAlias = Response | Call | _Unread
+_Take: TypeAlias = Callable[[Request], _Taken]
+
+
+@attrs.frozen(eq=False)
+class _Plan:
+    """What is done with every request that has the same head."""
+
+    take: _Take
+    told: Mapping[str, str]
+    """Headers of each answer."""
+    predicts: bool = False
+    counts: bool = False
+    """Whether the caller wants to know how many rows were predicted."""
+
+    def finish(self, answer: Response, rows: int | None = None) -> Response:
+        """Tell with an answer what each of them tells."""
+        if self.counts and rows is not None:
+            return Response(answer.status, answer.body, {**answer.headers, **self.told, ROWS_HEADER: str(rows)})
+        if REVISION_HEADER in answer.headers:  # told already
+            return answer
+        return Response(answer.status, answer.body, {**answer.headers, **self.told})
 
 
 class App:
@@ -88,6 +114,8 @@ class App:
         """Whether each of several JSON Lines is answered by itself (``lines.py``), as batch services need it."""
         self._batcher = Batcher(model, max_rows=max_rows, batchable=batchable)
         self._metrics_text = metrics
+        # Callers say the same again and again; a few dozen ways to say it are remembered.
+        self._plan = functools.lru_cache(maxsize=64)(self._make_plan)
         self._predicting = {"/invocations", "/score"}
         self._reading = self._reading_routes()
         if routes is not None:
@@ -111,66 +139,71 @@ class App:
 
     def respond_many(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request, in order; those for the model are predicted together where they fit together."""
-        taken = self._read([self._take(request) for request in requests])
+        plans = [self._plan_of(request) for request in requests]
+        taken = self._read([_take(plan, request) for plan, request in zip(plans, requests, strict=True)])
         answers = iter(self._batcher.answer([each for each in taken if isinstance(each, Call)]))
         return [
-            self._finish(request, _telling(each.rows, request, next(answers)) if isinstance(each, Call) else each)
-            for request, each in zip(requests, taken, strict=True)
+            plan.finish(next(answers), each.rows) if isinstance(each, Call) else plan.finish(each)
+            for plan, each in zip(plans, taken, strict=True)
         ]
 
-    def _read(self, taken: list[Response | Call | _Unread]) -> list[Response | Call]:
+    def _read(self, taken: list[_Taken]) -> list[Response | Call]:
         """Read the rows of all requests at once, which costs little more than to read those of one."""
-        blocks = iter(matrix.together([each.rows for each in taken if isinstance(each, _Unread)]))
+        unread = [each.rows for each in taken if isinstance(each, _Unread)]
+        blocks = iter(matrix.together(unread, self._signature))
         return [self._read_one(each, next(blocks)) if isinstance(each, _Unread) else each for each in taken]
 
     def _read_one(self, unread: _Unread, block: Block | None) -> Response | Call:
         """Take what was read; what needed a closer look gets it here."""
         try:
-            inputs = check(self._signature, unread.rows) if block is None else block
+            inputs = check(self._signature, Rows(unread.rows, self._signature)) if block is None else block
         except InvalidRequestError as error:
             return failure(422, str(error), field=error.field)
-        return Call(inputs, len(unread.rows.rows), unread.encode)
+        return Call(inputs, len(unread.rows), unread.write)
 
     def respond_now(self, request: Request) -> Response | None:
         """Answer what needs no model: health, metadata, metrics and wrong routes; None for a prediction."""
-        found = self._route(request)
-        return self._finish(request, found) if isinstance(found, Response) else None
+        plan = self._plan_of(request)
+        return None if plan.predicts else plan.finish(self._page(request))
 
-    def _finish(self, request: Request, response: Response) -> Response:
-        response.headers[REVISION_HEADER] = self.revision
-        for name in _ECHOED:
-            if name in request.headers and _is_plain(request.headers[name]):
-                response.headers[name] = request.headers[name][:_MAX_ECHO]
-        return response
+    # Plans.
 
-    def _take(self, request: Request) -> Response | Call | _Unread:
-        found = self._route(request)
+    def _plan_of(self, request: Request) -> _Plan:
+        return self._plan(request.method, request.path, tuple(request.headers.items()))
+
+    def _make_plan(self, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> _Plan:
+        head = Request(method, path, headers=dict(headers))
+        told = self._told(head.headers)
+        found = self._route(head)
         if isinstance(found, Response):
-            return found
-        try:
-            return found(request)
-        except RefusedError as error:
-            return error.response()
-        except InvalidRequestError as error:
-            return failure(422, str(error), field=error.field)
+            return _Plan(self._page, told)
+        return _Plan(found, told, predicts=True, counts=ROWS_HEADER in head.headers)
+
+    def _told(self, headers: Mapping[str, str]) -> dict[str, str]:
+        echoed = [name for name in _ECHOED if name in headers and _is_plain(headers[name])]
+        return {REVISION_HEADER: self.revision, **{name: headers[name][:_MAX_ECHO] for name in echoed}}
+
+    def _page(self, request: Request) -> Response:
+        return cast("Response", self._route(request))
 
     # Routes.
 
-    def _route(self, request: Request) -> Response | Callable[[Request], Response | Call | _Unread]:
-        path = request.path
-        pinned = request.headers.get(REVISION_HEADER)
+    def _route(self, head: Request) -> Response | _Take:
+        """Say how requests with this head are read, or answer where no model is asked."""
+        path = head.path
+        pinned = head.headers.get(REVISION_HEADER)
         if pinned is not None and pinned != self.revision:
             return failure(404, f"there is no revision {pinned[:80]!r} here", field=REVISION_HEADER)
         if path in self._predicting:
-            return self._take_any if request.method == "POST" else _not_allowed("POST")
+            return self._take_any(head.headers) if head.method == "POST" else _not_allowed("POST")
         read = self._reading.get(path)
         if read is not None:
-            return read() if request.method in _READING else _not_allowed("GET, HEAD")
+            return read() if head.method in _READING else _not_allowed("GET, HEAD")
         if path.startswith("/v2/models/"):
-            return self._route_model(request, path.removeprefix("/v2/models/").split("/"))
+            return self._route_model(head, path.removeprefix("/v2/models/").split("/"))
         return failure(404, f"there is nothing at {path[:200]!r}")
 
-    def _route_model(self, request: Request, parts: list[str]) -> Response | Callable[[Request], Call]:
+    def _route_model(self, head: Request, parts: list[str]) -> Response | _Take:
         name, *rest = parts
         if name != self.name:
             return failure(404, f"there is no model {name[:80]!r} here", field="model")
@@ -179,11 +212,11 @@ class App:
                 return failure(404, f"model {name!r} has no version {rest[1][:80]!r} here", field="version")
             rest = rest[2:]
         if rest == ["infer"]:
-            return self._take_infer if request.method == "POST" else _not_allowed("POST")
+            return self._take_infer if head.method == "POST" else _not_allowed("POST")
         read = {(): self._model_metadata, ("ready",): self._readiness}.get(tuple(rest))
         if read is None:
-            return failure(404, f"there is nothing at {request.path[:200]!r}")
-        return read() if request.method in _READING else _not_allowed("GET, HEAD")
+            return failure(404, f"there is nothing at {head.path[:200]!r}")
+        return read() if head.method in _READING else _not_allowed("GET, HEAD")
 
     def _readiness(self) -> Response:
         return json_response(200, {"ready": True}) if self.ready else unavailable("not ready")
@@ -216,56 +249,75 @@ class App:
 
     # Predictions.
 
-    def _take_any(self, request: Request) -> Response | Call | _Unread:
-        if binary_type.is_binary(request.headers.get("content-type", "")):
-            return self._take_folded(request)
-        return self._take_rows(request)
+    def _take_any(self, headers: Mapping[str, str]) -> Response | _Take:
+        content_type = headers.get(_TYPE, "")
+        if binary_type.is_binary(content_type):
+            return self._take_folded
+        try:
+            kind = payloads.plain_type(content_type)
+            form = payloads.accepted(headers.get("accept", ""), content_type)
+        except RefusedError as error:
+            return error.response()
+        write = payloads.Writer(form, self._told(headers))
+        take = functools.partial(self._take_rows, kind=kind, write=write)
+        if kind != JSON_TYPE or self.row_by_row or not self._signature.width:
+            return take
+        return self._usually(take, write)
+
+    def _usually(self, otherwise: _Take, write: Writer) -> _Take:
+        """Take the usual table of numbers by a short way, and everything else by the long one."""
+        keys, width = payloads.row_keys(self._signature), self._signature.width
+
+        def take(request: Request) -> _Taken:
+            rows = matrix.rows_in(request.body, keys, width)
+            return otherwise(request) if rows is None or len(rows) > MOST_ROWS else _Unread(rows, write)
+
+        return take
 
     def _take_folded(self, request: Request) -> Call:
         """Take binary tensors whose header the provider dropped, and answer in the same form."""
         call = self._take_infer(attrs.evolve(request, headers=binary_type.unfolded(request.headers)))
 
-        def encode(outputs: Columns) -> Response:
-            answer = call.encode(outputs)
+        def write(outputs: Columns) -> Response:
+            answer = write_plain(outputs)
             return attrs.evolve(answer, headers=binary_type.folded(answer.headers))
 
-        return attrs.evolve(call, encode=encode)
+        write_plain, call.write = call.write, write
+        return call
 
-    def _take_rows(self, request: Request) -> Response | Call | _Unread:
-        content_type = request.headers.get("content-type", "")
-        if self.row_by_row and payloads.plain_type(content_type) == payloads.LINES_TYPE:
+    def _take_rows(self, request: Request, kind: str, write: Writer) -> _Taken:
+        if self.row_by_row and kind == payloads.LINES_TYPE:
             return lines.answer(request.body, self._model)
         if self.row_by_row and (answered := lines.answer_instances(request.body, self._model)) is not None:
             return answered
-        raw = payloads.decode(request.body, content_type, self._signature)
-        kind = payloads.accepted(request.headers.get("accept", ""), content_type)
-        encode = functools.partial(payloads.encode, kind=kind)
+        raw = payloads.decode(request.body, kind, self._signature)
         if isinstance(raw, Rows):
             _bound(len(raw.rows))
-            return _Unread(raw, encode)
+            return _Unread(raw.rows, write)
         inputs = check(self._signature, raw)
-        return Call(inputs, _bound(count_rows(inputs)), encode)
+        return Call(inputs, _bound(count_rows(inputs)), write)
 
     def _take_infer(self, request: Request) -> Call:
         infer = wire.decode(request, self._signature)
         columns = infer.columns
         inputs = columns if isinstance(columns, Block) else check(self._signature, columns)
 
-        def encode(outputs: Columns) -> Response:
-            return wire.encode(infer, outputs, model=self.name, version=self.revision)
+        write = functools.partial(wire.encode, infer, model=self.name, version=self.revision)
+        return Call(inputs, _bound(count_rows(inputs)), write)
 
-        return Call(inputs, _bound(count_rows(inputs)), encode)
+
+def _take(plan: _Plan, request: Request) -> _Taken:
+    try:
+        return plan.take(request)
+    except RefusedError as error:
+        return error.response()
+    except InvalidRequestError as error:
+        return failure(422, str(error), field=error.field)
 
 
 def _is_plain(text: str) -> bool:
     # What a client or a log behind it might act on is not sent back.
     return text.isascii() and text.isprintable()
-
-
-def _telling(rows: int, request: Request, answer: Response) -> Response:
-    if ROWS_HEADER in request.headers:
-        answer.headers[ROWS_HEADER] = str(rows)
-    return answer
 
 
 def _bound(rows: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import numpy as np
@@ -23,7 +23,7 @@ from modeldeploy.values.model import Signature
 MAX_ROWS = 8192
 _log = logging.getLogger(__name__)
 
-Columns = Mapping[str, NDArray[Any]]
+Columns: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 class Predictor(Protocol):
@@ -40,13 +40,17 @@ class OutputError(Exception):
     """The model's answer cannot be passed on: wrong rows, or NaN where none was declared."""
 
 
+Writer: TypeAlias = Callable[[Columns], Response]
+"""Writes the outputs of one caller's rows as its answer; one that has ``many`` writes those of several callers at once."""
+
+
 @attrs.define(slots=True, eq=False)
 class Call:
     """One caller's checked rows, and how its answer is written."""
 
     inputs: Columns
     rows: int
-    encode: Callable[[Columns], Response]
+    write: Writer
 
 
 @attrs.frozen(eq=False)
@@ -91,7 +95,9 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - a model may raise anything; each member then answers for itself
             _log.info("a batch of %d requests failed (%s); each is tried alone", len(calls), type(error).__name__)
             return [self._answer_one(call) for call in calls]
-        return [_encode(call, part) for call, part in zip(calls, _parts(outputs, calls), strict=True)]
+        return _write_together(calls, outputs) or [
+            _write(call, part) for call, part in zip(calls, _parts(outputs, calls), strict=True)
+        ]
 
     def _answer_one(self, call: Call) -> Response:
         try:
@@ -105,7 +111,7 @@ class Batcher:
             _log.exception("the model failed on %d rows", call.rows)
             # The type only: a model's message may hold data or paths. PredictionError is our wrapping; its cause is the model's own.
             return failure(500, f"the model failed: {type(error.__cause__ or error).__name__}")
-        return _encode(call, outputs)
+        return _write(call, outputs)
 
     def _predict(self, inputs: Columns, rows: int) -> Columns:
         if not rows:
@@ -139,9 +145,19 @@ def _parts(outputs: Columns, calls: Sequence[Call]) -> Iterator[Columns]:
         start = end
 
 
-def _encode(call: Call, outputs: Columns) -> Response:
+def _write_together(calls: Sequence[Call], outputs: Columns) -> list[Response] | None:
+    """Write the answers of calls that are written alike; None when they must be written one by one."""
+    write = calls[0].write
+    many = getattr(write, "many", None)
+    if many is None or any(call.write is not write for call in calls):
+        return None
+    found: list[Response] | None = many(outputs, [call.rows for call in calls])
+    return found
+
+
+def _write(call: Call, outputs: Columns) -> Response:
     try:
-        return call.encode(outputs)
+        return call.write(outputs)
     except Exception:  # noqa: BLE001 - the other calls of the batch still get their answers
         _log.exception("the answer could not be written")
         return failure(500, "the answer could not be written")

@@ -8,7 +8,6 @@ import logging
 import socket
 import struct
 from collections import deque
-from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from modeldeploy.serving.http import HttpServer
 
 _log = logging.getLogger(__name__)
-_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _PIPELINE = 16
 _DISCARD_SECONDS = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)
@@ -109,8 +107,8 @@ class Connection(asyncio.Protocol):
             return
         idle = self._phase is _Phase.IDLE
         if idle:
-            if self._repeat is not None and self._repeat.begins(data):
-                self._take_repeat(self._repeat, data)
+            if self._repeat is not None and (body := self._repeat.body(data)) is not None:
+                self._take_repeat(self._repeat, body)
                 return
             self._begin()
         self._head_size += len(data)
@@ -122,7 +120,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(failure(400, "the request is not well-formed HTTP/1.1"))
         if idle and self._phase is _Phase.IDLE and self._read is not None:
-            self._repeat = heads.Repeat.of(data, self._read)
+            self._repeat = self._server.shared(heads.Repeat.of(data, self._read))
         # The head, and likewise what lies between two parts of a chunked body, must end within the limit.
         if self._head_size > self._limits.max_head and self._phase in {_Phase.HEAD, _Phase.BODY}:
             self._refuse(heads.too_large(self._limits))
@@ -230,13 +228,15 @@ class Connection(asyncio.Protocol):
         self._deadline = inf
         self._queue(turn)
 
-    def _take_repeat(self, repeat: heads.Repeat, data: bytes) -> None:
-        """Queue a request whose head was read before; whether it may go on is judged anew."""
-        head = self._admit(repeat.head)
+    def _take_repeat(self, repeat: heads.Repeat, body: bytes) -> None:
+        """Queue a request whose head was read before; a gate that may think otherwise by now judges it anew."""
+        if len(body) > self._limits.max_body:
+            self._refuse(heads.body_too_large(self._limits))
+            return
+        head = repeat.head if self._server.steady else self._admit(repeat.head)
         if isinstance(head, Response):
             self._refuse(head)
             return
-        body = repeat.body(data)
         self._hold(len(body))
         if self._phase is _Phase.IDLE:
             self._size = 0
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             waiting = self._server.handler(turn.request)
-            future = asyncio.ensure_future(waiting, loop=self._loop)
+            future = waiting if isinstance(waiting, asyncio.Future) else asyncio.ensure_future(waiting, loop=self._loop)
         except Exception:  # noqa: BLE001 - whatever a handler raises, the client gets an answer
             _log.exception("handler failed on %s", turn.request.path)
             self._answer(turn, failure(500, "the server failed"))
@@ -323,11 +323,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _write(self, turn: _Turn, answer: Response, *, keep: bool) -> None:
-        line = _LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
-        fields = "".join([f"{key}: {value}\r\n" for key, value in answer.headers.items()])
-        last = "" if keep and not turn.old else f"connection: {'keep-alive' if keep else 'close'}\r\n"
-        text = f"{line}{fields}date: {self._server.date}\r\ncontent-length: {len(answer.body)}\r\n{last}\r\n"
-        head = text.encode("latin-1", "replace")
+        last = b"" if keep and not turn.old else b"connection: %b\r\n" % (b"keep-alive" if keep else b"close")
+        head = b"%b%d\r\n%b\r\n" % (self._server.head(answer), len(answer.body), last)
         if turn.request is not None and turn.request.method == "HEAD":
             self._transport.write(head)
         elif len(answer.body) < _JOIN_LIMIT:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import attrs
+
 from modeldeploy.serving import targets
 from modeldeploy.serving.access import Access, Doors
 from modeldeploy.serving.audit import AuditLog, Note
@@ -47,10 +49,11 @@ class Entrance:
         self._buckets = Buckets()
         self._refused: collections.Counter[str] = collections.Counter()
         gate = in_turn(self._gates())
-        self.gate: Gate | None = gate if self._is_plain else functools.partial(self._watch, gate)
+        self.gate: Gate | None = gate if self.is_plain else functools.partial(self._watch, gate)
 
     @property
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for that needs a look at each request; the gate then says the same of the same head each time."""
         return self._keys is None and self._limit is None and self._log is None
 
     def _gates(self) -> list[Gate]:
@@ -60,13 +63,13 @@ class Entrance:
         if self._keys is not None:
             secret = owners_secret(self._access.owner)
             gates.append(KeyGate(self._keys, self._doors, endpoint=self._endpoint, secret=secret))
-        elif not self._is_plain:
+        elif not self.is_plain:
             gates.append(by_address)
         return gates
 
     def wrap(self, handler: Handler) -> Handler:
         """Give the handler with the wrapper before it; the very same one when there is nothing to do."""
-        if self._is_plain:
+        if self.is_plain:
             return handler
         limited = functools.partial(self._pass, handler)
         return limited if self._log is None else functools.partial(self._record, limited, self._log)
@@ -109,9 +112,9 @@ class Entrance:
 
     async def _with_figures(self, waiting: Awaitable[Response]) -> Response:
         answer = await waiting
-        if answer.status == _OK:
-            answer.body += self.metrics().encode()
-        return answer
+        if answer.status != _OK:
+            return answer
+        return Response(answer.status, answer.body + self.metrics().encode(), answer.headers)
 
     def metrics(self) -> str:
         """Write what was refused here, and what became of the notes, in Prometheus' text format."""
@@ -131,16 +134,23 @@ class Entrance:
     # Notes
 
     def _record(self, handler: Handler, log: AuditLog, request: Request) -> Awaitable[Response]:
-        request.headers[ROWS_HEADER] = ""
         began = time.perf_counter()
-        answer = asyncio.ensure_future(handler(request))
+        asked = attrs.evolve(request, headers={**request.headers, ROWS_HEADER: ""})
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
         def done(future: asyncio.Future[Response]) -> None:
-            failed = future.cancelled() or future.exception() is not None
-            response = Response(500) if failed else future.result()
+            error = None if future.cancelled() else future.exception()
+            response = Response(500) if future.cancelled() or error else future.result()
             log.add(self._note(request, response, time.perf_counter() - began))
+            if future.cancelled() or answer.cancelled():
+                answer.cancel()
+            elif error is not None:
+                answer.set_exception(error)
+            else:
+                rest = {name: text for name, text in response.headers.items() if name != ROWS_HEADER}
+                answer.set_result(attrs.evolve(response, headers=rest))
 
-        answer.add_done_callback(done)
+        asyncio.ensure_future(handler(asked)).add_done_callback(done)
         return answer
 
     def _note(self, request: Request, response: Response, seconds: float) -> Note:
@@ -154,7 +164,7 @@ class Entrance:
             path=request.path,
             status=response.status,
             revision=response.headers.get(REVISION_HEADER, ""),
-            rows=response.headers.pop(ROWS_HEADER, ""),
+            rows=response.headers.get(ROWS_HEADER, ""),
             received=len(request.body),
             sent=len(response.body),
             ms=seconds * 1000,

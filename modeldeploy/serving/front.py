@@ -71,7 +71,9 @@ class Front:
             return
         router = self._routers.setdefault(endpoint, Router(endpoint))
         entrance = self._entrance(endpoint, from_json(Access, access or {}))
-        server = self._servers[endpoint] = HttpServer(entrance.wrap(router.handle), gate=entrance.gate)
+        server = self._servers[endpoint] = HttpServer(
+            entrance.wrap(router.handle), gate=entrance.gate, steady=entrance.is_plain
+        )
         await server.start(listener)
 
     def _entrance(self, endpoint: str, access: Access) -> Entrance:

@@ -141,7 +141,8 @@ class Group:
         """Answer, count, and name who answered; one who is answered already, or went away, is not."""
         if not pending.future.done():
             self.meter.record(response.status, time.perf_counter() - pending.started, pending.share, pending.unit)
-            response.headers[REVISION_HEADER] = self.revision
+            if response.headers.get(REVISION_HEADER) != self.revision:
+                response = attrs.evolve(response, headers={**response.headers, REVISION_HEADER: self.revision})
             pending.future.set_result(response)
 
     def _refusal(self, request: Request) -> Response | None:
@@ -275,10 +276,10 @@ class Group:
         self._frame_s = max(seconds, _FORGET * self._frame_s)
 
     def freed(self, link: Link) -> None:
-        """Take note that a worker has nothing to do."""
+        """Take note that a worker has nothing to do; what waits is given to it at once, so that it works while answers are written."""
         if self.links.get(link.worker) is link:
             self._idle.append(link)
-            self._wake()
+            self._flush()
         elif link in self.leaving:
             link.close()
 
@@ -402,29 +403,28 @@ class Link(asyncio.Protocol):
         latest = max(pending.deadline for pending in batch)
         self.hangs_at = max(latest, self._loop.time() + self._group.policy.deadline_s) + _HANG_GRACE_S
         if self._transport is not None:
-            self._transport.write(encode_requests([(n, _onward(each.request)) for n, each in self.batch.items()]))
+            asked = [(number, pending.request) for number, pending in self.batch.items()]
+            self._transport.write(encode_requests(asked, without=_KEPT_BACK))
 
     def data_received(self, data: bytes) -> None:
-        """Hand answers to whoever waits for them."""
+        """Hand answers to whoever waits for them, after the worker has something to do again."""
         try:
             for frame in self._frames.feed(data):
-                answers = decode_responses(frame)
-                for number, response in answers:
-                    self._resolve(number, response)
-                if not answers:  # it is about to end
-                    self._group.release(self.worker)
+                self._answered(decode_responses(frame))
         except FrameError:
             self.close()
+
+    def _answered(self, answers: list[tuple[int, Response]]) -> None:
+        if not answers:  # it is about to end
+            self._group.release(self.worker)
             return
+        found = [(pending, answer) for number, answer in answers if (pending := self.batch.pop(number, None))]
         if not self.batch and self.hangs_at < inf:
             self.hangs_at = inf
             self._group.took(time.monotonic() - self._since)
             self._group.freed(self)
-
-    def _resolve(self, number: int, response: Response) -> None:
-        pending = self.batch.pop(number, None)
-        if pending is not None:
-            self._group.settle(pending, response)
+        for pending, answer in found:
+            self._group.settle(pending, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop passes it
         """Tell the group."""
@@ -435,8 +435,3 @@ class Link(asyncio.Protocol):
         """End the connection now."""
         if self._transport is not None:
             self._transport.abort()
-
-
-def _onward(request: Request) -> Request:
-    headers = {name: value for name, value in request.headers.items() if name not in _KEPT_BACK}
-    return Request(request.method, request.path, request.query, headers, request.body)

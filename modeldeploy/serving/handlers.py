@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from modeldeploy.serving import lines
 from modeldeploy.serving.app import App
 from modeldeploy.serving.boot import boot
@@ -46,8 +48,8 @@ def output_fn(prediction: tuple[App, Request], accept: str, context: object = No
     """
     del context
     app, request = prediction
-    request.headers["accept"] = accept or ""
-    (response,) = app.respond_many([request])
+    asked = attrs.evolve(request, headers={**request.headers, "accept": accept or ""})
+    (response,) = app.respond_many([asked])
     if response.status >= _FAILED:
         return _refused(response)
     return response.body, _type_of(response)

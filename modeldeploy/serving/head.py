@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import attrs
@@ -15,6 +16,8 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # Twice the same header with two values is how requests are smuggled past a proxy.
 _ONCE = frozenset({"host", "content-length", "content-type", "transfer-encoding", "inference-header-content-length"})
 _END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
+_MOST_DIGITS = 12
 # What makes a connection do more than answer and go on.
 _STAYS = "keep-alive"
 _EVENTFUL = frozenset({"expect", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -49,35 +52,42 @@ class Head:
         return None if target is None else Request(self.method, *target, self.headers, body)
 
 
-@attrs.define(slots=True)
+@attrs.frozen(slots=True, eq=False)
 class Repeat:
-    """The head that a client sent last: most send the very same one each time, so comparing bytes takes the place of reading it."""
+    """A head that clients send again and again, whatever the length of the body: comparing bytes takes the place of reading it."""
 
-    raw: bytes
+    before: bytes
+    """Up to the length, or all of it where there is none."""
+    after: bytes
     head: Head
     path: str
     query: str
-    size: int
-    """Bytes of a whole request with this head."""
 
     @classmethod
     def of(cls, data: bytes, head: Head) -> Repeat | None:
         """Remember the head of a request that came in one piece; None where its bytes alone do not say what comes."""
-        raw = b"".join(data.partition(_END)[:2])
         target = targets.read(head.target)
-        whole = raw.endswith(_END) and len(data) == len(raw) + int(head.headers.get("content-length", 0))
         stays = not head.old and head.headers.get("connection", _STAYS).lower() == _STAYS
-        if target is None or not (whole and stays and _EVENTFUL.isdisjoint(head.headers)):
+        raw = b"".join(data.partition(_END)[:2])
+        if target is None or not (raw.endswith(_END) and stays and _EVENTFUL.isdisjoint(head.headers)):
             return None
-        return cls(raw, head, *target, len(data))
+        found = _LENGTH.search(raw)
+        start, end = found.span(1) if found else (len(raw), len(raw))
+        repeat = cls(raw[:start], raw[end:], head, *target)
+        return repeat if repeat.body(data) is not None else None
 
-    def begins(self, data: bytes) -> bool:
-        """Whether this is a whole request with the same head."""
-        return len(data) == self.size and data.startswith(self.raw)
-
-    def body(self, data: bytes) -> bytes:
-        """Cut the head off."""
-        return data[len(self.raw) :]
+    def body(self, data: bytes) -> bytes | None:
+        """Give the body of a whole request with this head; None of anything else."""
+        if not data.startswith(self.before):
+            return None
+        if not self.after:
+            return b"" if len(data) == len(self.before) else None
+        end = data.find(b"\r", len(self.before))
+        length = data[len(self.before) : end]
+        if not length.isdigit() or len(length) > _MOST_DIGITS or not data.startswith(self.after, end):
+            return None
+        body = data[end + len(self.after) :]
+        return body if len(body) == int(length) else None
 
 
 def read(method: str, target: bytes, version: str, lines: list[tuple[bytes, bytes]], limits: Limits) -> Head | Response:
@@ -91,11 +101,10 @@ def read(method: str, target: bytes, version: str, lines: list[tuple[bytes, byte
         return failure(400, f"header {twice!r} occurs more than once")
     if "host" not in headers and version == "1.1":
         return failure(400, "header 'host' is missing")
-    return (
-        _judge_length(method, headers, limits)
-        or _judge_expectations(headers)
-        or Head(method, target, headers, old=version == "1.0")
-    )
+    refusal = _judge_length(method, headers, limits) or _judge_expectations(headers)
+    # Whoever has the body needs no length, and those who send the same head with bodies of other lengths share its headers.
+    headers.pop("content-length", None)
+    return refusal or Head(method, target, headers, old=version == "1.0")
 
 
 def too_large(limits: Limits) -> Response:

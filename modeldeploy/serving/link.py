@@ -4,20 +4,22 @@
 
     u32 length of what follows | u32 length of meta | meta | bodies, one after the other
 
-Little-endian. ``meta`` is JSON: ``[[id, method, path, query, headers, body length], ...]`` for requests and
-``[[id, status, headers, body length], ...]`` for answers. The ids are the front's; a worker answers in any order. A frame without answers
-says that the worker is about to end: it answers what it was sent, and the front then closes the connection.
+Little-endian. ``meta`` is JSON: ``[heads, ids, which, sizes]``, where ``heads`` are the different ``[method, path, query, headers]`` of
+requests or ``[status, headers]`` of answers, and the other lists hold for each body its id, the number of its head and its length: what many
+share is told once. The ids are the front's; a worker answers in any order. A frame without answers says that the worker is about to end: it
+answers what it was sent, and the front then closes the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -30,26 +32,43 @@ _LENGTHS = struct.Struct("<II")
 _TCP = "tcp:"
 _BACKLOG = 64
 _CHUNK = 1 << 20
+_Message = TypeVar("_Message")
 
 
 class FrameError(ModelDeployError):
     """Bytes on the link are not a frame; the connection is of no more use."""
 
 
-def encode_requests(items: Sequence[tuple[int, Request]]) -> bytes:
-    """Make one frame of requests, with an id for each."""
-    meta = [[number, r.method, r.path, r.query, r.headers, len(r.body)] for number, r in items]
-    return _frame(meta, [request.body for _number, request in items])
+def encode_requests(items: Sequence[tuple[int, Request]], *, without: Collection[str] = ()) -> bytes:
+    """Make one frame of requests, with an id for each; headers that are named in ``without`` are left out."""
+    requests = [request for _number, request in items]
+    # Told apart by identity: requests that came with the same bytes share their headers.
+    first, which = _heads([(id(r.headers), r.path, r.query, r.method) for r in requests], requests)
+    heads = [
+        [r.method, r.path, r.query, {name: text for name, text in r.headers.items() if name not in without}]
+        for r in first
+    ]
+    return _frame([heads, [number for number, _request in items], which], [r.body for r in requests])
 
 
 def encode_responses(items: Sequence[tuple[int, Response]]) -> bytes:
     """Make one frame of answers, each with the id of its request."""
-    meta = [[number, r.status, r.headers, len(r.body)] for number, r in items]
-    return _frame(meta, [response.body for _number, response in items])
+    responses = [response for _number, response in items]
+    first, which = _heads([(id(r.headers), r.status) for r in responses], responses)
+    heads = [[r.status, r.headers] for r in first]
+    return _frame([heads, [number for number, _response in items], which], [r.body for r in responses])
 
 
-def _frame(meta: object, bodies: Iterable[bytes]) -> bytes:
-    head = orjson.dumps(meta)
+def _heads(keys: Iterable[Hashable], messages: Sequence[_Message]) -> tuple[list[_Message], list[int]]:
+    """Give the first message of each key, and for each message the number of its key."""
+    numbers: dict[Hashable, int] = {}
+    which = [numbers.setdefault(key, len(numbers)) for key in keys]
+    first = dict(zip(reversed(which), reversed(messages), strict=True))
+    return [first[number] for number in range(len(numbers))], which
+
+
+def _frame(meta: list[object], bodies: list[bytes]) -> bytes:
+    head = orjson.dumps([*meta, list(map(len, bodies))])
     rest = b"".join((head, *bodies))
     if len(rest) + _LENGTH.size > MAX_FRAME:
         message = f"a frame of {len(rest)} bytes is too large"
@@ -58,48 +77,43 @@ def _frame(meta: object, bodies: Iterable[bytes]) -> bytes:
 
 
 def decode_requests(frame: bytes) -> list[tuple[int, Request]]:
-    """Take a frame (without its own length) apart; FrameError when it is not one."""
-    meta, at = _meta(frame)
+    """Take a frame (without its own length) apart; FrameError when it is not one. Requests of one head share their headers."""
     requests = []
     try:
-        for number, method, path, query, headers, size in meta:
-            requests.append((number, Request(method, path, query, headers, frame[at : at + size])))
-            at += size
-    except (TypeError, ValueError) as error:
+        heads, rows = _meta(frame)
+        for number, which, start, end in rows:
+            method, path, query, headers = heads[which]
+            requests.append((number, Request(method, path, query, headers, frame[start:end])))
+    except (TypeError, ValueError, IndexError) as error:
         raise _broken() from error
-    _check_end(frame, at)
     return requests
 
 
 def decode_responses(frame: bytes) -> list[tuple[int, Response]]:
-    """Take a frame (without its own length) apart; FrameError when it is not one."""
-    meta, at = _meta(frame)
+    """Take a frame (without its own length) apart; FrameError when it is not one. Answers of one head share their headers."""
     responses = []
     try:
-        for number, status, headers, size in meta:
-            responses.append((number, Response(status, frame[at : at + size], headers)))
-            at += size
-    except (TypeError, ValueError) as error:
+        heads, rows = _meta(frame)
+        for number, which, start, end in rows:
+            status, headers = heads[which]
+            responses.append((number, Response(status, frame[start:end], headers)))
+    except (TypeError, ValueError, IndexError) as error:
         raise _broken() from error
-    _check_end(frame, at)
     return responses
 
 
-def _meta(frame: bytes) -> tuple[list[Any], int]:
+def _meta(frame: bytes) -> tuple[list[Any], Iterable[tuple[int, int, int, int]]]:
+    """Give the heads, and of each body its id, the number of its head, and where it lies."""
     try:
         (size,) = _LENGTH.unpack_from(frame)
-        end = _LENGTH.size + size
-        meta = orjson.loads(frame[_LENGTH.size : end])
+        start = _LENGTH.size + size
+        heads, numbers, which, sizes = orjson.loads(frame[_LENGTH.size : start])
     except (struct.error, orjson.JSONDecodeError) as error:
         raise _broken() from error
-    if not isinstance(meta, list):
+    ends = list(itertools.accumulate(sizes, initial=start))
+    if ends[-1] != len(frame) or not len(numbers) == len(which) == len(sizes):
         raise _broken()
-    return meta, end
-
-
-def _check_end(frame: bytes, at: int) -> None:
-    if at != len(frame):
-        raise _broken()
+    return heads, zip(numbers, which, ends, ends[1:], strict=False)
 
 
 def _broken() -> FrameError:

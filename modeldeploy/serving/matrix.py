@@ -10,10 +10,11 @@ import itertools
 import math
 import operator
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from modeldeploy.packaging.blocks import Block
@@ -47,43 +48,61 @@ class Rows(Mapping[str, "Sequence[Any]"]):
         return len(self.signature.inputs)
 
 
+def rows_in(body: bytes, keys: Container[str], width: int) -> list[list[Any]] | None:
+    """Read the rows of a body like ``{"instances": [[...], ...]}`` with one of these keys; None when a closer look is needed."""
+    # With one colon there is one key; what else a body may be is not read here for nothing.
+    if body.count(b":") != 1:
+        return None
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(document) is not dict:
+        return None
+    ((key, rows),) = document.items()
+    if key not in keys or type(rows) is not list or not rows:
+        return None
+    plain = operator.countOf(map(type, rows), list) == len(rows)
+    return rows if plain and operator.countOf(map(len, rows), width) == len(rows) else None
+
+
 def rows_of(rows: Sequence[Sequence[Any]], signature: Signature) -> Rows | None:
     """Keep rows as they are until those of other callers are read with them; None when there is no short way for them."""
     width = signature.width
     return Rows(rows, signature) if width and set(map(len, rows)) == {width} else None
 
 
-def together(tables: Sequence[Rows]) -> list[Block | None]:
-    """Read the rows of several callers at once; each alone where one of them needs a closer look."""
+def together(tables: Sequence[Sequence[Sequence[Any]]], signature: Signature) -> list[Block | None]:
+    """Read the rows of several callers, all of the right length, at once; each alone where one of them needs a closer look."""
     if len(tables) <= 1:
-        return [of_rows(table.rows, table.signature) for table in tables]
-    whole = of_rows([row for table in tables for row in table.rows], tables[0].signature)
+        return [_read(rows, signature) for rows in tables]
+    whole = _read(list(itertools.chain.from_iterable(tables)), signature)
     if whole is None:
-        return [of_rows(table.rows, table.signature) for table in tables]
-    ends = list(itertools.accumulate(len(table.rows) for table in tables))
-    cuts = zip([0, *ends], ends, strict=False)
-    return [Block(whole.names, whole.matrix[start:end], whole=whole.whole) for start, end in cuts]
+        return [_read(rows, signature) for rows in tables]
+    names, matrix, packed = whole.names, whole.matrix, whole.whole
+    ends = list(itertools.accumulate(map(len, tables), initial=0))
+    return [Block(names, matrix[start:end], whole=packed) for start, end in itertools.pairwise(ends)]
 
 
 def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
     """Take rows of JSON numbers; None when a closer look is needed."""
     width = signature.width
-    if not width or set(map(len, rows)) != {width}:
-        return None
-    matrix = np.empty((len(rows), width))
+    return _read(rows, signature) if width and set(map(len, rows)) == {width} else None
+
+
+def _read(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
+    dtype, width = signature.inputs[0].dtype, signature.width
+    matrix = np.empty((len(rows), width), dtype=dtype.value)
     step = max(1, _PIECE // width)
-    kinds = {_pack(rows[at : at + step], matrix[at : at + step]) for at in range(0, len(rows), step)}
-    dtype = signature.inputs[0].dtype
-    if None in kinds or (True in kinds and not (np.abs(matrix) < _EXACT[dtype]).all()):
-        return None
-    if dtype is DType.FLOAT64:
-        return _block(matrix, signature)
-    with np.errstate(over="ignore"):
-        narrow = matrix.astype(dtype.value)
-    return _block(narrow, signature) if np.isfinite(narrow).all() else None
+    for at in range(0, len(rows), step):
+        part = matrix[at : at + step]
+        whole_numbers = _pack(rows[at : at + step], part)
+        if whole_numbers is None or (whole_numbers and not (np.abs(part) < _EXACT[dtype]).all()):
+            return None
+    return _block(matrix, signature)
 
 
-def _pack(rows: Sequence[Sequence[Any]], into: NDArray[np.float64]) -> bool | None:
+def _pack(rows: Sequence[Sequence[Any]], into: NDArray[Any]) -> bool | None:
     """Write finite numbers into a part of a matrix; whether whole ones are among them, None when there is anything else."""
     flat = list(itertools.chain.from_iterable(rows))
     floats = operator.countOf(map(type, flat), float)
@@ -92,8 +111,11 @@ def _pack(rows: Sequence[Sequence[Any]], into: NDArray[np.float64]) -> bool | No
     # What is not finite makes the sum so. A sum beyond all floats does too, and costs those rows a closer look.
     if not math.isfinite(sum(flat)):
         return None
-    # A third of the time that numpy takes for a list.
-    struct.pack_into(f"{len(flat)}d", into.data, 0, *flat)
+    try:
+        # A third of the time that numpy takes for a list. In the standard size ("=") what a float32 cannot hold is refused.
+        struct.pack_into(f"={len(flat)}{into.dtype.char}", into.data, 0, *flat)
+    except OverflowError:
+        return None
     return floats < len(flat)
 
 

@@ -22,22 +22,25 @@ SHADOW_HEADER = "modeldeploy-shadow"
 
 @attrs.define(slots=True)
 class Request:
-    """One HTTP request, whole; header names in lower case, ``path`` percent-decoded, ``query`` as it came."""
+    """One HTTP request, whole; header names in lower case, ``path`` percent-decoded, ``query`` as it came.
+
+    Requests may share their headers: whoever wants others makes another request.
+    """
 
     method: str
     path: str
     query: str = ""
-    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     body: bytes = b""
 
 
 @attrs.define(slots=True)
 class Response:
-    """One HTTP answer; the server adds the length and the connection headers."""
+    """One HTTP answer; the server adds the length and the connection headers. Answers may share their headers, as requests may."""
 
     status: int
     body: bytes = b""
-    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
 class RefusedError(ModelDeployError):

@@ -6,12 +6,13 @@ SageMaker, Vertex AI and Azure ML leave the body to the container; here all thre
 from __future__ import annotations
 
 import csv
-import functools
 import io
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 from numpy.typing import NDArray
 
@@ -22,6 +23,8 @@ from modeldeploy.values.model import DType, Field, Signature
 
 CSV_TYPE = "text/csv"
 LINES_TYPE = "application/jsonlines"
+WRITTEN = {JSON_TYPE: JSON_TYPE, LINES_TYPE: LINES_TYPE, CSV_TYPE: f"{CSV_TYPE}; charset=utf-8"}
+"""A form -> the content type of an answer in it."""
 _LINES = frozenset(
     {LINES_TYPE, "application/x-jsonlines", "application/jsonl", "application/x-ndjson", "application/ndjson"}
 )
@@ -31,9 +34,8 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 Raw = Mapping[str, Any]
 
 
-def decode(body: bytes, content_type: str, signature: Signature) -> Raw:
-    """Read a body of this type; RefusedError names what is wrong."""
-    kind = plain_type(content_type)
+def decode(body: bytes, kind: str, signature: Signature) -> Raw:
+    """Read a body of this form, one that ``plain_type`` named; RefusedError names what is wrong."""
     if kind == CSV_TYPE:
         return _from_csv(body, signature)
     if kind == LINES_TYPE:
@@ -53,8 +55,6 @@ def _empty_body(signature: Signature) -> RefusedError:
     return RefusedError(422, "the body is empty", hint=f"send {examples.instances(signature)}")
 
 
-# Callers say the same again and again; a few dozen ways to say it are remembered.
-@functools.lru_cache(maxsize=64)
 def plain_type(content_type: str) -> str:
     """Name the form of a body: JSON, CSV or JSON Lines; 415 for any other."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -66,7 +66,6 @@ def plain_type(content_type: str) -> str:
     raise RefusedError(415, f"content type {kind[:80]!r} is not read here", hint=hint)
 
 
-@functools.lru_cache(maxsize=64)
 def accepted(accept: str, content_type: str) -> str:
     """Choose the form of the answer: the first of ``accept`` that is served, else that of the request."""
     for part in accept.split(","):
@@ -82,6 +81,11 @@ def accepted(accept: str, content_type: str) -> str:
     )
 
 
+def row_keys(signature: Signature) -> frozenset[str]:
+    """Name the keys under which a body may hold its rows as lists."""
+    return frozenset(_ENVELOPES) - {"dataframe_split", *signature.names}
+
+
 def read_rows(rows: Sequence[Any], signature: Signature) -> Raw:
     """Read rows that were taken out of JSON: objects, lists of values in the model's order, or the values of its only input."""
     return _from_rows(list(rows), signature)
@@ -95,6 +99,10 @@ def _from_json(document: Any, signature: Signature) -> Raw:
         return _from_rows(document, signature)
     if not isinstance(document, dict):
         raise _unknown_shape(signature)
+    if len(document) == 1:
+        ((key, rows),) = document.items()
+        if key in _ENVELOPES and key not in signature.names:
+            return _ENVELOPES[key](rows, signature)
     if len(document) == len(signature.inputs) and document.keys() == {field.name for field in signature.inputs}:
         return _from_columns(document, signature)
     for key, read in _ENVELOPES.items():
@@ -337,14 +345,36 @@ _READERS: dict[DType, Callable[[str], Any]] = {DType.BOOL: lambda cell: _FLAGS[c
 # Answers.
 
 
-def encode(outputs: Mapping[str, NDArray[Any]], kind: str) -> Response:
+class Writer:
+    """Writes answers in one form, whose headers they share."""
+
+    def __init__(self, form: str, told: Mapping[str, str]) -> None:
+        self._form = form
+        self._headers = {"content-type": WRITTEN[form], **told}
+
+    def __call__(self, outputs: Mapping[str, NDArray[Any]]) -> Response:
+        """Answer one caller."""
+        return Response(200, write(outputs, self._form), self._headers)
+
+    def many(self, outputs: Mapping[str, NDArray[Any]], sizes: Sequence[int]) -> list[Response] | None:
+        """Answer several callers, each with so many of the rows; None where that gains nothing."""
+        arrays = list(outputs.values())
+        if self._form != JSON_TYPE or len(arrays) > 1 or arrays[0].ndim > 1 or arrays[0].dtype.kind not in "biuf":
+            return None
+        # Written once and cut at the commas, for none of these values holds one.
+        texts = orjson.dumps(np.ascontiguousarray(arrays[0]), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        ends = itertools.accumulate(sizes, initial=0)
+        bodies = [b",".join(texts[start:end]) for start, end in itertools.pairwise(ends)]
+        return [Response(200, b'{"predictions":[%b]}' % body, self._headers) for body in bodies]
+
+
+def write(outputs: Mapping[str, NDArray[Any]], kind: str) -> bytes:
     """Write one prediction for each row, in the order of the rows, in the form ``kind``."""
     if kind == CSV_TYPE:
-        return Response(200, _to_csv(outputs), {"content-type": f"{CSV_TYPE}; charset=utf-8"})
+        return _to_csv(outputs)
     if kind == LINES_TYPE:
-        lines = b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _rows(outputs))
-        return Response(200, lines, {"content-type": LINES_TYPE})
-    return Response(200, _to_json(outputs), {"content-type": JSON_TYPE})
+        return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in _rows(outputs))
+    return _to_json(outputs)
 
 
 def _to_json(outputs: Mapping[str, NDArray[Any]]) -> bytes:

@@ -245,8 +245,7 @@ async def _one_or_other(
 
 async def _by_stable(request: Request, canary: Group, stable: Group, until: float) -> Response:
     answer = await stable.submit(request, min(until - time.monotonic(), stable.policy.deadline_s))
-    answer.headers[FALLBACK_HEADER] = canary.revision
-    return answer
+    return attrs.evolve(answer, headers={**answer.headers, FALLBACK_HEADER: canary.revision})
 
 
 async def _first_good(asked: asyncio.Future[Response], again: asyncio.Future[Response]) -> Response:

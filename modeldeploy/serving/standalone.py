@@ -75,7 +75,7 @@ class Standalone:
             _on_signal(loop, number, self._stop.set)
         thread = threading.Thread(target=self._predict_all, args=(app,), daemon=True, name="predict")
         thread.start()
-        server = HttpServer(entrance.wrap(self._handle), self._limits, gate=entrance.gate)
+        server = HttpServer(entrance.wrap(self._handle), self._limits, gate=entrance.gate, steady=entrance.is_plain)
         await server.start(sock)
         announce()
         await self._stop.wait()

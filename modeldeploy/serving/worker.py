@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import orjson
@@ -145,11 +145,8 @@ class _Front:
     """When it last read something of what is unsent."""
 
 
-@attrs.define(slots=True)
-class _Item:
-    front: _Front
-    number: int
-    request: Request
+_Asked: TypeAlias = "list[tuple[int, Request]]"
+"""Requests with the ids that their front gave them."""
 
 
 class _Loop:
@@ -169,9 +166,7 @@ class _Loop:
         """Serve until told to end."""
         with self._selector:
             while not self._stop.asked:
-                items = [item for key, events in self._selector.select(_TICK) for item in self._attend(key, events)]
-                if items:
-                    self._answer(items)
+                self._answer(self._wait(_TICK))
                 self._give_up_on_deaf()
             self._take_leave()
             for front in list(self._fronts):
@@ -186,19 +181,21 @@ class _Loop:
             self._send(front)
         deadline = time.monotonic() + _LEAVE
         while self._fronts and time.monotonic() < deadline:
-            items = [item for key, events in self._selector.select(_LEAVE) for item in self._attend(key, events)]
-            if items:
-                self._answer(items)
+            self._answer(self._wait(_LEAVE))
 
-    def _attend(self, key: selectors.SelectorKey, events: int) -> list[_Item]:
-        if key.fileobj is self._listener:
-            self._accept()
-        elif isinstance(key.data, _Front):
-            if events & selectors.EVENT_WRITE:
-                self._send(key.data)
-            if events & selectors.EVENT_READ:
-                return self._read(key.data)
-        return []
+    def _wait(self, seconds: float) -> list[tuple[_Front, _Asked]]:
+        """Give what came, from whom; nothing when nothing did in so many seconds."""
+        found = []
+        for key, events in self._selector.select(seconds):
+            front = key.data
+            if key.fileobj is self._listener:
+                self._accept()
+            elif front is not None:
+                if events & selectors.EVENT_WRITE:
+                    self._send(front)
+                if events & selectors.EVENT_READ and (asked := self._read(front)):
+                    found.append((front, asked))
+        return found
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -208,19 +205,19 @@ class _Loop:
             self._fronts.add(front)
             self._selector.register(sock, selectors.EVENT_READ, front)
 
-    def _read(self, front: _Front) -> list[_Item]:
+    def _read(self, front: _Front) -> _Asked:
         try:
             data = front.sock.recv(_CHUNK)
             frames = front.frames.feed(data)
-            items = [_Item(front, *pair) for frame in frames for pair in link.decode_requests(frame)]
+            asked = [pair for frame in frames for pair in link.decode_requests(frame)]
         except BlockingIOError:
             return []
         except (OSError, link.FrameError) as error:
             _log.warning("a front was dropped: %s", error)
-            data, items = b"", []
+            data, asked = b"", []
         if not data:
             self._drop(front)
-        return items
+        return asked
 
     def _drop(self, front: _Front) -> None:
         if front in self._fronts:
@@ -228,14 +225,14 @@ class _Loop:
             self._selector.unregister(front.sock)
             front.sock.close()
 
-    def _answer(self, items: list[_Item]) -> None:
-        answers = self._respond([item.request for item in items])
-        by_front: dict[int, tuple[_Front, list[tuple[int, Response]]]] = {}
-        for item, answer in zip(items, answers, strict=True):
-            by_front.setdefault(id(item.front), (item.front, []))[1].append((item.number, answer))
-        for front, pairs in by_front.values():
+    def _answer(self, asked: list[tuple[_Front, _Asked]]) -> None:
+        """Answer what came from every front, together."""
+        if not asked:
+            return
+        answers = iter(self._respond([request for _front, pairs in asked for _number, request in pairs]))
+        for front, pairs in asked:
             front.since = front.since if front.unsent else time.monotonic()
-            front.unsent += link.encode_responses(pairs)
+            front.unsent += link.encode_responses([(number, next(answers)) for number, _request in pairs])
             self._send(front)
 
     def _send(self, front: _Front) -> None:

@@ -108,5 +108,5 @@ def test_a_model_may_say_that_the_request_is_wrong(stub):
 
 def test_an_answer_that_cannot_be_written_fails_alone(stub):
     broken = call(2)
-    broken.encode = lambda outputs: json.dumps(outputs["sum"])
+    broken.write = lambda outputs: json.dumps(outputs["sum"])
     assert [each.status for each in Batcher(stub()).answer([call(1), broken])] == [200, 500]

@@ -92,7 +92,7 @@ def test_predictions_in_json(first, second, alike):
 @pytest.mark.parametrize("kind", ["text/csv", "application/jsonlines"])
 def test_predictions_in_lines(kind):
     def written(*values: float) -> Response:
-        return payloads.encode({"x": np.array(values)}, kind)
+        return Response(200, payloads.write({"x": np.array(values)}, kind), {"content-type": payloads.WRITTEN[kind]})
 
     assert same(written(1.0, 2.0), written(1.00001, 2.0))
     assert not same(written(1.0, 2.0), written(1.01, 2.0))

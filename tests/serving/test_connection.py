@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -20,9 +21,9 @@ LIMITS = Limits(max_body=1000, max_head=2000, max_headers=20)
 class Client(asyncio.Transport):
     """Feeds a connection in pieces of its choice, which a socket would not keep apart."""
 
-    def __init__(self, loop, handler, *, gate=None, limits=LIMITS):
+    def __init__(self, loop, handler, *, gate=None, limits=LIMITS, server=None):
         super().__init__()
-        self.server = HttpServer(handler, limits, gate=gate)
+        self.server = server or HttpServer(handler, limits, gate=gate)
         self.connection = Connection(self.server, loop)
         self.written = b""
         self.connection.connection_made(self)
@@ -130,15 +131,59 @@ def test_the_gate_is_asked_about_each_request_and_what_it_changes_is_not_kept():
     assert seen == ["Bearer k"] * 3
 
 
-def test_what_a_handler_does_to_a_request_is_not_seen_by_the_next():
-    async def spoil(request):
-        known = str(sorted(request.headers)).encode()
-        request.headers["seen"] = "yes"
-        return Response(200, known)
+async def headers_of(request: Request) -> Response:
+    seen.append(request.headers)
+    return Response(200)
 
+
+seen: list[Any] = []
+
+
+def test_clients_with_the_same_head_share_its_headers_whatever_the_length_of_the_body():
     async def main():
-        client = Client(asyncio.get_running_loop(), spoil)
-        assert await client.send(post()) == await client.send(post())
+        loop = asyncio.get_running_loop()
+        server = HttpServer(headers_of, LIMITS)
+        clients = [Client(loop, headers_of, server=server) for _ in range(2)]
+        for body in (b"{}", b"[1, 2, 3]", b""):
+            for client in clients:
+                assert b"200 OK" in await client.send(post(body))
+        assert all(headers is seen[-1] for headers in seen[2:])
+        assert seen[-1] == {"host": "x"}
+
+    seen.clear()
+    run(main())
+
+
+def test_a_gate_that_may_change_its_mind_is_given_headers_of_its_own():
+    async def main():
+        client = Client(asyncio.get_running_loop(), headers_of, gate=lambda *_judged: None)
+        for _ in range(3):
+            await client.send(post())
+        assert seen[1] == seen[2]
+        assert seen[1] is not seen[2]
+
+    seen.clear()
+    run(main())
+
+
+def test_a_body_above_the_limit_is_refused_for_a_repeated_head_too():
+    async def main():
+        client = Client(asyncio.get_running_loop(), echo, limits=Limits(max_body=5))
+        await client.send(post(b"12345"))
+        assert remembers(client)
+        assert b"413" in await client.send(post(b"123456"))
+
+    run(main())
+
+
+@pytest.mark.parametrize("length", [b"1_0", b"+2", b"2 ", b"", b"-1", b"\xb2", b"9" * 5000])
+def test_a_length_that_is_no_number_is_left_to_the_reader(length):
+    async def main():
+        client = Client(asyncio.get_running_loop(), echo)
+        await client.send(post(b"[]"))
+        data = post(b"[]").replace(b"Content-Length: 2", b"Content-Length: " + length)
+        plain = Client(asyncio.get_running_loop(), echo)
+        assert await client.send(data) == await plain.send(data)
 
     run(main())
 

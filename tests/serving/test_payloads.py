@@ -43,7 +43,7 @@ FRAME_BODIES = {
 
 def read(body: object, signature: Signature, content_type: str = "application/json") -> dict[str, np.ndarray]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return check(signature, payloads.decode(data, content_type, signature))
+    return check(signature, payloads.decode(data, payloads.plain_type(content_type), signature))
 
 
 @pytest.mark.parametrize("body", FRAME_BODIES.values(), ids=FRAME_BODIES)
@@ -128,9 +128,9 @@ def test_a_header_alone_must_name_the_columns():
 def test_no_predictions_are_written_in_every_form():
     outputs = {"label": np.empty(0, dtype=object), "probability": np.empty((0, 3))}
     for form, body in (("application/json", b'{"predictions":[]}'), ("text/csv", b""), ("application/jsonlines", b"")):
-        assert payloads.encode(outputs, form).body == body
+        assert payloads.write(outputs, form) == body
         for name, array in outputs.items():
-            assert payloads.encode({name: array}, form).body == body
+            assert payloads.write({name: array}, form) == body
 
 
 def test_a_column_may_bear_the_name_of_an_envelope():
@@ -274,7 +274,7 @@ def test_json_lines_are_rows(kind):
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "image/png"])
 def test_another_content_type_is_415(kind):
     with pytest.raises(RefusedError) as caught:
-        payloads.decode(b"[]", kind, FRAME)
+        payloads.plain_type(kind)
     assert caught.value.status == 415
 
 
@@ -321,19 +321,19 @@ PAIR = {
     ],
 )
 def test_json_and_json_lines_hold_one_prediction_for_each_row(outputs, predictions):
-    assert json.loads(payloads.encode(outputs, "application/json").body) == {"predictions": predictions}
-    lines = payloads.encode(outputs, "application/jsonlines").body.splitlines()
+    assert json.loads(payloads.write(outputs, "application/json")) == {"predictions": predictions}
+    lines = payloads.write(outputs, "application/jsonlines").splitlines()
     assert [json.loads(line) for line in lines] == predictions
 
 
 def test_csv_answers_one_line_for_each_row():
-    assert payloads.encode(VECTOR, "text/csv").body == b"0.25,0.75\n1.0,0.0\n"
-    assert payloads.encode(PAIR, "text/csv").body == b"a,true,0.1\nb,false,\n"
+    assert payloads.write(VECTOR, "text/csv") == b"0.25,0.75\n1.0,0.0\n"
+    assert payloads.write(PAIR, "text/csv") == b"a,true,0.1\nb,false,\n"
 
 
 def test_a_slice_of_a_batch_is_written_like_a_whole():
     whole = np.arange(12.0).reshape(3, 4)
-    assert json.loads(payloads.encode({"x": whole[1:, ::2]}, "application/json").body)["predictions"] == [
+    assert json.loads(payloads.write({"x": whole[1:, ::2]}, "application/json"))["predictions"] == [
         [4, 6],
         [8, 10],
     ]
