@@ -39,6 +39,8 @@ from modeldeploy.values.model import Field
 MOST_ROWS = 500_000
 """Rows of one request: while a worker predicts them, nobody else is answered."""
 
+_FEW = 8
+"""Rows of so many at most are read together with those of other requests."""
 _TYPE = "content-type"
 _ECHOED = ("x-request-id", "x-ms-client-request-id")
 _MAX_ECHO = 256
@@ -110,6 +112,7 @@ class App:
         self.name, self.version, self.revision = name, version, revision
         self._signature = model.signature
         self._model = model
+        self._tensors = wire.Reader(model.signature)
         self.row_by_row = False
         """Whether each of several JSON Lines is answered by itself (``lines.py``), as batch services need it."""
         self._batcher = Batcher(model, max_rows=max_rows, batchable=batchable)
@@ -270,7 +273,11 @@ class App:
 
         def take(request: Request) -> _Taken:
             rows = matrix.rows_in(request.body, keys, width)
-            return otherwise(request) if rows is None or len(rows) > MOST_ROWS else _Unread(rows, write)
+            if rows is None or len(rows) > MOST_ROWS:
+                return otherwise(request)
+            # Many rows are read at once, while they are in the processor's cache, and their objects are gone before the next request.
+            block = matrix.of_rows(rows, self._signature) if len(rows) > _FEW else None
+            return _Unread(rows, write) if block is None else Call(block, len(rows), write)
 
         return take
 
@@ -298,7 +305,7 @@ class App:
         return Call(inputs, _bound(count_rows(inputs)), write)
 
     def _take_infer(self, request: Request) -> Call:
-        infer = wire.decode(request, self._signature)
+        infer = self._tensors.decode(request)
         columns = infer.columns
         inputs = columns if isinstance(columns, Block) else check(self._signature, columns)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modeldeploy.serving.messages import RefusedError
 from modeldeploy.values.model import DType, Field
@@ -35,9 +34,9 @@ def of_field(field: Field) -> str:
     return BYTES if field.dtype is DType.STRING else _NAMES[field.dtype.value]
 
 
-def of_array(array: NDArray[Any]) -> str:
-    """Name the datatype of an array of ours."""
-    return _NAMES.get(array.dtype.name, BYTES)
+def of_dtype(dtype: np.dtype[Any]) -> str:
+    """Name the datatype of arrays of ours."""
+    return _NAMES.get(dtype.name, BYTES)
 
 
 def wire_dtype(datatype: str, tensor: str) -> np.dtype[Any]:

@@ -124,7 +124,7 @@ def of_array(matrix: NDArray[Any], signature: Signature) -> Block | None:
     width = signature.width
     if not width or matrix.ndim != _RANK or matrix.shape[1] != width or not matrix.size:
         return None
-    fits = matrix.dtype.name == signature.inputs[0].dtype.value and np.isfinite(matrix).all()
+    fits = matrix.dtype == signature.inputs[0].dtype.value and np.isfinite(matrix).all()
     return _block(matrix, signature) if fits else None
 
 

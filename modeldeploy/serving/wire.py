@@ -6,9 +6,11 @@ The binary form: the header ``Inference-Header-Content-Length`` says how long th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from modeldeploy.serving import matrix
 from modeldeploy.serving.binary_type import HEADER
-from modeldeploy.serving.datatypes import BYTES, of_array, wire_dtype
+from modeldeploy.serving.datatypes import BYTES, of_dtype, wire_dtype
 from modeldeploy.serving.duplicates import check_keys
 from modeldeploy.serving.messages import JSON_TYPE, RefusedError, Request, Response
 from modeldeploy.values.model import Signature
@@ -27,6 +29,8 @@ from modeldeploy.values.model import Signature
 _MAX_RANK = 32
 _MAX_SIZE = 1 << 40
 _EXACT = 1 << 53
+_SHORT = 1_024
+_LITTLE = sys.byteorder == "little"
 _LENGTH = struct.Struct("<I")
 _NONE = type(None)
 _JSON_KINDS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float, _NONE}, "O": {str, _NONE}}
@@ -49,25 +53,62 @@ class Infer:
     id: str | None = None
 
 
-def decode(request: Request, signature: Signature) -> Infer:
-    """Read an infer request; RefusedError names the tensor that is wrong. What the columns hold is still to be checked."""
-    document, blobs = _split(request)
-    if not isinstance(document.get("inputs"), list) or not document["inputs"]:
-        raise RefusedError(400, "'inputs' must be a list of tensors", hint=f"send {example(signature)}")
-    tensors = _tensors(document["inputs"], blobs)
-    number = document.get("id")
-    if number is not None and not isinstance(number, str):
-        raise RefusedError(400, "'id' must be a string")
-    return Infer(_columns(tensors, signature), _wanted(document, signature), number)
+@attrs.frozen(eq=False)
+class _Entry:
+    """A tensor as its request describes it; ``size`` bytes of the tail, or ``data``."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int | None
+    data: Any
+
+    @functools.cached_property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+@attrs.frozen(eq=False)
+class _Asked:
+    """What the JSON of an infer request says."""
+
+    entries: list[_Entry]
+    wanted: tuple[Wanted, ...]
+    id: str | None
+
+
+class Reader:
+    """Reads infer requests for models of one signature."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        # What stands before binary tensors says little more than their shape, and callers send the same shapes again and again.
+        self._remembered = functools.lru_cache(maxsize=64)(self._read)
+
+    def decode(self, request: Request) -> Infer:
+        """Read one; RefusedError names the tensor that is wrong. What the columns hold is still to be checked."""
+        text, tail = _cut(request)
+        asked = self._remembered(text) if tail and len(text) <= _SHORT else self._read(text)
+        return Infer(_columns(_arrays(asked.entries, tail), self._signature), asked.wanted, asked.id)
+
+    def _read(self, text: bytes) -> _Asked:
+        document = _document(text)
+        if not isinstance(document.get("inputs"), list) or not document["inputs"]:
+            hint = f"send {example(self._signature)}"
+            raise RefusedError(400, "'inputs' must be a list of tensors", hint=hint)
+        number = document.get("id")
+        if number is not None and not isinstance(number, str):
+            raise RefusedError(400, "'id' must be a string")
+        return _Asked(_entries(document["inputs"]), _wanted(document, self._signature), number)
 
 
 def read_tensors(message: Request, key: str) -> dict[str, NDArray[Any]]:
     """Read the tensors under ``key`` ("inputs" or "outputs") of a body with its headers; RefusedError when they cannot be read."""
-    document, blobs = _split(message)
-    entries = document.get(key)
+    text, tail = _cut(message)
+    entries = _document(text).get(key)
     if not isinstance(entries, list):
         raise RefusedError(400, f"{key!r} must be a list of tensors")
-    return _tensors(entries, blobs)
+    return _arrays(_entries(entries), tail)
 
 
 def example(signature: Signature) -> str:
@@ -89,15 +130,21 @@ def example(signature: Signature) -> str:
 # Reading.
 
 
-def _tensors(entries: list[Any], blobs: _Blobs) -> dict[str, NDArray[Any]]:
-    tensors: dict[str, NDArray[Any]] = {}
+def _entries(described: list[Any]) -> list[_Entry]:
+    entries = [_entry(each) for each in described]
+    names: set[str] = set()
     for entry in entries:
-        name, array = _tensor(entry, blobs)
-        if name in tensors:
-            raise RefusedError(400, f"tensor {name!r} is given twice", field=name)
-        tensors[name] = array
+        if entry.name in names:
+            raise RefusedError(400, f"tensor {entry.name!r} is given twice", field=entry.name)
+        names.add(entry.name)
+    return entries
+
+
+def _arrays(entries: list[_Entry], tail: memoryview) -> dict[str, NDArray[Any]]:
+    blobs = _Blobs(tail)
+    arrays = {entry.name: _array(entry, blobs) for entry in entries}
     blobs.check_end()
-    return tensors
+    return arrays
 
 
 class _Blobs:
@@ -124,52 +171,60 @@ class _Blobs:
             )
 
 
-def _split(request: Request) -> tuple[dict[str, Any], _Blobs]:
-    length, body = request.headers.get(HEADER), memoryview(request.body)
+def _cut(request: Request) -> tuple[bytes, memoryview]:
+    """Give the JSON of a body, and the binary tensors that follow it."""
+    length, body = request.headers.get(HEADER), request.body
     if length is None:
-        end = len(body)
-    elif not length.isdecimal() or len(length) > 19 or int(length) > len(body):  # noqa: PLR2004 - digits of 64 bits
+        return body, memoryview(b"")
+    if not length.isdecimal() or len(length) > 19 or int(length) > len(body):  # noqa: PLR2004 - digits of 64 bits
         raise RefusedError(400, f"header {HEADER!r} is {length[:20]!r}, the body has {len(body)} bytes")
-    else:
-        end = int(length)
-    document = load_json(body[:end])
+    end = int(length)
+    return body[:end], memoryview(body)[end:]
+
+
+def _document(text: bytes) -> dict[str, Any]:
+    document = load_json(text)
     if not isinstance(document, dict):
         raise RefusedError(400, "the body must be a JSON object with 'inputs'")
-    return document, _Blobs(body[end:])
+    return document
 
 
-def load_json(data: bytes | memoryview) -> Any:
+def load_json(data: bytes) -> Any:
     """Read JSON; RefusedError says where it is wrong. Infinity and NaN are not JSON, and no key may be given twice."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # From None: the error quotes the whole body.
         raise RefusedError(400, f"the body is not JSON: {str(error)[:200]}") from None
-    check_keys(document, bytes(data))
+    check_keys(document, data)
     return document
 
 
-def _tensor(entry: Any, blobs: _Blobs) -> tuple[str, NDArray[Any]]:
-    if not isinstance(entry, dict):
+def _entry(described: Any) -> _Entry:
+    if not isinstance(described, dict):
         raise RefusedError(400, "each of 'inputs' must be an object with name, shape, datatype and data")
-    name, datatype = entry.get("name"), entry.get("datatype")
+    name, datatype = described.get("name"), described.get("datatype")
     if not isinstance(name, str):
         raise RefusedError(400, "a tensor has no 'name'")
     if not isinstance(datatype, str):
         raise RefusedError(400, f"tensor {name!r} has no 'datatype'", field=name)
-    shape = _shape(name, entry.get("shape"))
-    count = math.prod(shape)
-    size = _parameters(entry, name).get("binary_data_size")
-    if size is None:
-        array = _from_json(name, datatype, entry.get("data"), count, len(shape))
-    elif isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        array = _from_binary(name, datatype, blobs.take(size, name), count)
-    else:
+    shape = _shape(name, described.get("shape"))
+    size = _parameters(described, name).get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
         raise RefusedError(400, f"tensor {name!r} has 'binary_data_size' {size!r}", field=name)
-    return name, array.reshape(shape)
+    return _Entry(name, datatype, shape, size, described.get("data"))
 
 
-def _shape(name: str, shape: Any) -> list[int]:
+def _array(entry: _Entry, blobs: _Blobs) -> NDArray[Any]:
+    name, datatype, count = entry.name, entry.datatype, entry.count
+    if entry.size is None:
+        array = _from_json(name, datatype, entry.data, count, len(entry.shape))
+    else:
+        array = _from_binary(name, datatype, blobs.take(entry.size, name), count)
+    return array.reshape(entry.shape)
+
+
+def _shape(name: str, shape: Any) -> tuple[int, ...]:
     good = (
         isinstance(shape, list)
         and 0 < len(shape) <= _MAX_RANK
@@ -177,7 +232,7 @@ def _shape(name: str, shape: Any) -> list[int]:
     )
     if not good or math.prod(max(size, 1) for size in shape) > _MAX_SIZE:
         raise RefusedError(400, f"tensor {name!r} has no usable 'shape'", field=name, hint="the first axis is the rows")
-    return list(shape)
+    return tuple(shape)
 
 
 def _parameters(entry: dict[str, Any], name: str) -> dict[str, Any]:
@@ -339,33 +394,59 @@ def _flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
 
 def encode(infer: Infer, outputs: Mapping[str, NDArray[Any]], *, model: str, version: str) -> Response:
     """Write the outputs that were asked for, each in the form that was asked for."""
-    blobs: list[bytes] = []
-    entries = [_entry(wanted, outputs[wanted.name], blobs) for wanted in infer.wanted]
-    head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": entries}
-    if infer.id is not None:
-        head["id"] = infer.id
-    text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
+    arrays = [(wanted, outputs[wanted.name]) for wanted in infer.wanted]
+    blobs = [to_binary(array) for wanted, array in arrays if wanted.binary]
+    if len(blobs) == len(arrays) and infer.id is None:
+        looks = [
+            (wanted.name, array.dtype, array.shape, len(blob))
+            for (wanted, array), blob in zip(arrays, blobs, strict=True)
+        ]
+        text = _binary_head(model, version, tuple(looks))
+    else:
+        sizes = iter(map(len, blobs))
+        entries = [_told(*pair, size=next(sizes) if pair[0].binary else None) for pair in arrays]
+        text = _head(model, version, entries, infer.id)
     if not blobs:
         return Response(200, text, {"content-type": JSON_TYPE})
     headers = {"content-type": "application/octet-stream", HEADER: str(len(text))}
     return Response(200, b"".join((text, *blobs)), headers)
 
 
-def _entry(wanted: Wanted, array: NDArray[Any], blobs: list[bytes]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": wanted.name, "datatype": of_array(array), "shape": array.shape}
-    if wanted.binary:
-        blob = to_binary(array)
-        blobs.append(blob)
-        entry["parameters"] = {"binary_data_size": len(blob)}
-    else:
-        # NaN becomes null, which JSON has.
-        entry["data"] = np.ascontiguousarray(array).ravel() if array.dtype.kind in "biuf" else array.ravel().tolist()
-    return entry
+# As with requests: answers of one shape are headed alike.
+@functools.lru_cache(maxsize=64)
+def _binary_head(model: str, version: str, looks: tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...]) -> bytes:
+    entries = [
+        {**_look(name, dtype, shape), "parameters": {"binary_data_size": size}} for name, dtype, shape, size in looks
+    ]
+    return _head(model, version, entries, None)
+
+
+def _head(model: str, version: str, entries: list[dict[str, Any]], number: str | None) -> bytes:
+    head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": entries}
+    if number is not None:
+        head["id"] = number
+    return orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _told(wanted: Wanted, array: NDArray[Any], *, size: int | None) -> dict[str, Any]:
+    look = _look(wanted.name, array.dtype, array.shape)
+    if size is not None:
+        return {**look, "parameters": {"binary_data_size": size}}
+    # NaN becomes null, which JSON has.
+    return {
+        **look,
+        "data": np.ascontiguousarray(array).ravel() if array.dtype.kind in "biuf" else array.ravel().tolist(),
+    }
+
+
+def _look(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": name, "datatype": of_dtype(dtype), "shape": shape}
 
 
 def to_binary(array: NDArray[Any]) -> bytes:
     """Write one tensor as the binary extension does; a null text becomes an empty one, for BYTES has no null."""
     if array.dtype.kind in "biuf":
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+        ordered = array if array.dtype.isnative and _LITTLE else array.astype(array.dtype.newbyteorder("<"))
+        return ordered.tobytes()
     parts = [("" if text is None else str(text)).encode() for text in array.ravel().tolist()]
     return b"".join(piece for part in parts for piece in (_LENGTH.pack(len(part)), part))

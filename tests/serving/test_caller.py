@@ -20,7 +20,9 @@ def signature(dtype=DType.FLOAT64):
 def sent(given, wanted):
     payload = caller.encode(given, wanted, path="/v2/models/iris/infer")
     headers = {name: value for name, value in payload.headers.items() if name != "path"}
-    return wire.decode(Request("POST", "/v2/models/iris/infer", headers=headers, body=payload.body), wanted).columns
+    return (
+        wire.Reader(wanted).decode(Request("POST", "/v2/models/iris/infer", headers=headers, body=payload.body)).columns
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 5_000])

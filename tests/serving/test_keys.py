@@ -85,12 +85,12 @@ def test_a_field_is_found_behind_other_binary_tensors():
 
 @pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"])  # fmt: skip
 def test_a_number_is_the_same_key_in_every_form(kind):
-    from modeldeploy.serving.datatypes import of_array
+    from modeldeploy.serving.datatypes import of_dtype
 
     array = np.array([7], dtype=kind)
     read = reader("field:user")
     forms = [
-        binary(("user", of_array(array), array.tobytes())),
+        binary(("user", of_dtype(array.dtype), array.tobytes())),
         ask({"user": 7}),
         ask({"user": 7.0}),
         ask({"user": "7"}),

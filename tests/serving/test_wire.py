@@ -90,7 +90,7 @@ def test_binary_arrays_are_the_callers_own_to_write_to(array):
 def test_any_bytes_are_read_or_refused(body, length):
     for headers in ({}, {wire.HEADER: length}):
         with pytest.raises(RefusedError) as caught:
-            wire.decode(Request("POST", "/", "", headers, body), FLOATS)
+            wire.Reader(FLOATS).decode(Request("POST", "/", "", headers, body))
         assert 400 <= caught.value.status < 500
 
 
@@ -113,7 +113,7 @@ json_values = st.recursive(
 def test_any_json_in_a_tensor_is_read_or_refused(changes, extra):
     document = {"inputs": [tensor(**changes)], "outputs": extra}
     with contextlib.suppress(RefusedError):
-        wire.decode(sent(document), FLOATS)
+        wire.Reader(FLOATS).decode(sent(document))
 
 
 def test_binary_input_is_taken_in_the_order_of_the_tensors():
@@ -125,7 +125,7 @@ def test_binary_input_is_taken_in_the_order_of_the_tensors():
         ]
     }
     tail = struct.pack("<ii", 7, -8) + struct.pack("<I", 2) + "é".encode() + struct.pack("<I", 3) + b"abc"
-    columns = wire.decode(sent(document, tail), two).columns
+    columns = wire.Reader(two).decode(sent(document, tail)).columns
     assert columns["a"].tolist() == [7, -8]
     assert columns["b"].tolist() == ["é", "abc"]
 
@@ -133,18 +133,20 @@ def test_binary_input_is_taken_in_the_order_of_the_tensors():
 @pytest.mark.parametrize("nested", [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]])
 def test_json_data_may_be_flat_or_nested(nested):
     vector = Signature((Field("x", DType.FLOAT64, (3,)),), FLOATS.outputs)
-    columns = wire.decode(sent({"inputs": [tensor(shape=[2, 3], data=nested)]}), vector).columns
+    columns = wire.Reader(vector).decode(sent({"inputs": [tensor(shape=[2, 3], data=nested)]})).columns
     assert columns["x"].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
 
 
 def test_one_matrix_fills_scalar_columns_of_one_type():
     frame = Signature((Field("a", DType.FLOAT64), Field("b", DType.FLOAT64)), FLOATS.outputs)
-    columns = wire.decode(sent({"inputs": [tensor(name="any", shape=[3, 2], data=[1, 2, 3, 4, 5, 6])]}), frame).columns
+    columns = (
+        wire.Reader(frame).decode(sent({"inputs": [tensor(name="any", shape=[3, 2], data=[1, 2, 3, 4, 5, 6])]})).columns
+    )
     assert {name: column.tolist() for name, column in columns.items()} == {"a": [1, 3, 5], "b": [2, 4, 6]}
 
 
 def test_a_column_with_an_axis_of_one_is_a_scalar_column():
-    columns = wire.decode(sent({"inputs": [tensor(shape=[2, 1])]}), FLOATS).columns
+    columns = wire.Reader(FLOATS).decode(sent({"inputs": [tensor(shape=[2, 1])]})).columns
     assert columns["x"].tolist() == [1.0, 2.0]
 
 
@@ -156,7 +158,7 @@ def test_each_output_comes_in_the_form_that_was_asked_for():
         "parameters": {"binary_data_output": True},
         "outputs": [{"name": "z", "parameters": {"binary_data": False}}, {"name": "y"}],
     }
-    infer = wire.decode(sent(document), pair)
+    infer = wire.Reader(pair).decode(sent(document))
     outputs = {"y": np.array([1, 2]), "z": np.array(["a", None], dtype=object)}
     answer = wire.encode(infer, outputs, model="m", version="r")
     size = int(answer.headers[wire.HEADER])
@@ -265,6 +267,6 @@ BROKEN |= {
 @pytest.mark.parametrize(("request_", "status", "field"), BROKEN.values(), ids=BROKEN)
 def test_a_wrong_request_is_refused_with_its_status_and_field(request_, status, field):
     with pytest.raises(RefusedError) as caught:
-        wire.decode(request_, FLOATS)
+        wire.Reader(FLOATS).decode(request_)
     assert (caught.value.status, caught.value.field) == (status, field)
     assert len(str(caught.value)) < 600
