@@ -85,6 +85,8 @@ def _typed(field: Field, array: NDArray[Any]) -> NDArray[Any]:
         if array.dtype != object:
             _refuse(f"output {field.name!r} holds {array.dtype.name}, expected string")
         return array
+    if array.dtype == field.dtype.value:
+        return array
     if array.dtype == object or not np.can_cast(array.dtype, field.dtype.value, casting="same_kind"):
         _refuse(f"output {field.name!r} holds {array.dtype.name}, expected {field.dtype.value}")
     return array.astype(field.dtype.value, copy=False)

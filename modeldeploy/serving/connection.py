@@ -271,15 +271,19 @@ class Connection(asyncio.Protocol):
         self._phase = _Phase.REFUSED
 
     def _queue(self, turn: _Turn) -> None:
+        if self._turn is None and not self._turns and self._unread_deadline == inf:
+            self._start(turn)
+            return
         self._turns.append(turn)
         if len(self._turns) >= _PIPELINE and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        if self._turn is None and self._unread_deadline == inf:
-            self._next()
 
     def _next(self) -> None:
-        turn = self._turn = self._turns.popleft()
+        self._start(self._turns.popleft())
+
+    def _start(self, turn: _Turn) -> None:
+        self._turn = turn
         if turn.request is None:
             self._answer(turn, turn.answer or failure(500, "no answer"))
             return
@@ -294,13 +298,13 @@ class Connection(asyncio.Protocol):
 
     def _done(self, future: asyncio.Future[Response]) -> None:
         turn = cast("_Turn", self._turn)
-        if future.cancelled():
-            answer = unavailable("the server is stopping")
-        elif error := future.exception():
-            _log.error("handler failed", exc_info=error)
-            answer = failure(500, "the server failed")
-        else:
+        try:
             answer = future.result()
+        except asyncio.CancelledError:
+            answer = unavailable("the server is stopping")
+        except Exception:  # noqa: BLE001 - whatever a handler raises, the client gets an answer
+            _log.exception("handler failed")
+            answer = failure(500, "the server failed")
         self._answer(turn, answer)
 
     def _answer(self, turn: _Turn, answer: Response) -> None:

@@ -113,23 +113,24 @@ def feeder(data: bytes) -> Callable[[Any], dict[str, NDArray[Any]]]:
 
 
 def _feeder(session: Any) -> Callable[[Any], dict[str, NDArray[Any]]]:
-    inputs = session.get_inputs()
+    inputs = {each.name: (_TYPES.get(each.type), len(each.shape)) for each in session.get_inputs()}
+    first = next(iter(inputs))
 
     def feed(table: Any) -> dict[str, NDArray[Any]]:
-        columns = table if isinstance(table, Mapping) else {inputs[0].name: table}
-        missing = [each.name for each in inputs if each.name not in columns]
-        if missing or len(columns) != len(inputs):
-            message = f"the ONNX model takes {[each.name for each in inputs]}, the example has {list(columns)}"
+        columns = table if isinstance(table, Mapping) else {first: table}
+        if columns.keys() != inputs.keys():
+            message = f"the ONNX model takes {list(inputs)}, the example has {list(columns)}"
             raise ConfigurationError(message, hint="name the columns of the example as the model names its inputs")
-        return {each.name: _feed(each, columns[each.name]) for each in inputs}
+        return {name: _feed(columns[name], dtype, rank) for name, (dtype, rank) in inputs.items()}
 
     return feed
 
 
-def _feed(wanted: Any, array: NDArray[Any]) -> NDArray[Any]:
+def _feed(array: NDArray[Any], dtype: Any, rank: int) -> NDArray[Any]:
     """Give an input its own type, and a column of scalars its second axis where the model has one."""
-    array = array.astype(_TYPES.get(wanted.type, array.dtype), copy=False)
-    return array[:, None] if array.ndim == 1 and len(wanted.shape) == 2 else array  # noqa: PLR2004 - rows and columns
+    if dtype is not None:
+        array = array.astype(dtype, copy=False)
+    return array[:, None] if array.ndim == 1 and rank == 2 else array  # noqa: PLR2004 - rows and columns
 
 
 def _tensor(answer: Any) -> Any:
