@@ -12,14 +12,25 @@ _THREAD_LIMITS = (
 )  # fmt: skip
 
 
+# Bodies and batches are freed and wanted again with each frame. The C library of Linux would give back to the system what is larger than
+# 128 KiB each time, which then clears every page anew.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
+
 API_KEY = "MODELDEPLOY_LOCAL_API_KEY"
 """For whoever calls endpoints; no process that serves them, and no model in it, has any use for it."""
 
 
 def of_process(threads: int) -> dict[str, str]:
-    """Give the environment of a process of ours: bounded threads, unbuffered output, no telemetry, this very package."""
+    """Give the environment of a process of ours: bounded threads, unbuffered output, no telemetry, this very package, memory kept."""
     limits = dict.fromkeys(_THREAD_LIMITS, str(threads))
-    return {**inherited(), **checkout(), **limits, "PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    return {
+        **_KEEP_MEMORY,
+        **inherited(),
+        **checkout(),
+        **limits,
+        "PYTHONUNBUFFERED": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
 
 
 def inherited() -> dict[str, str]:
