@@ -33,6 +33,7 @@ _LIBRARIES = {
     "sklearn": (
         "modeldeploy.packaging.flavours.sklearn", "joblib", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing",
         "sklearn.linear_model", "sklearn.ensemble", "sklearn.tree", "sklearn.svm", "sklearn.neighbors", "sklearn.naive_bayes",
+        "sklearn.impute", "sklearn.calibration",
     ),
     "xgboost": ("modeldeploy.packaging.flavours.xgboost", "xgboost"),
     "lightgbm": ("modeldeploy.packaging.flavours.lightgbm", "lightgbm"),
@@ -44,15 +45,36 @@ _HARMLESS = frozenset({"jemalloc_bg_thd"})
 
 def preload(flavour: str) -> None:
     """Load what models of this flavour need; what is missing or broken shows when a worker loads its model."""
-    for name in (*_ALWAYS, *_LIBRARIES.get(flavour, ())):
+    # Of what is made while modules load next to nothing can be collected.
+    gc.disable()
+    _load(*_ALWAYS)
+    if flavour == "sklearn":
+        _load_sklearn()
+    else:
+        _load(*_LIBRARIES.get(flavour, ()))
+    _settle()
+
+
+def _load_sklearn() -> None:
+    from modeldeploy.packaging.flavours import lean, skops
+
+    with lean.imports():
+        _load(*_LIBRARIES["sklearn"])
+    with contextlib.suppress(Exception):
+        skops.preload(lean=True)
+
+
+def _load(*names: str) -> None:
+    for name in names:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    if flavour == "sklearn":
-        with contextlib.suppress(Exception):
-            importlib.import_module("modeldeploy.packaging.flavours.skops").preload(lean=True)
-    # What is here now stays: the collector need not look at it, so the pages stay shared with the workers.
+
+
+def _settle() -> None:
+    """Keep what is here now: the collector need not look at it, so the pages stay shared with the workers."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +123,7 @@ def _reap(control: socket.socket) -> None:
 
 def _obey(control: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
     number = order.pop("id")
+    _load_container(order["bundle"])
     threads = _threads()
     if threads > 1:
         answer: dict[str, Any] = {"id": number, "error": f"the fork server has {threads} threads"}
@@ -113,6 +136,18 @@ def _obey(control: socket.socket, order: dict[str, Any], descriptors: list[int])
     for descriptor in descriptors:
         os.close(descriptor)
     control.send(orjson.dumps(answer))
+
+
+def _load_container(bundle: str) -> None:
+    """Load pandas for a model that is given its tables, so that its workers share it; what is wrong with the bundle is theirs to tell."""
+    if "pandas" in sys.modules:
+        return
+    from modeldeploy.packaging.bundle import Bundle
+
+    with contextlib.suppress(Exception):
+        if Bundle.open(Path(bundle)).manifest.container == "pandas":
+            _load("pandas")
+            _settle()
 
 
 def _threads() -> int:

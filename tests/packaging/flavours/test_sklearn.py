@@ -290,3 +290,63 @@ def test_a_model_of_texts_wants_a_list_as_its_example(store):
         package(model, name="texts", version="1.0.0", example=texts, store=store)
     bundle = package(model, name="texts", version="1.0.0", example=texts.tolist(), store=store)
     assert bundle.manifest.signature.inputs[0].name == "input"
+
+
+def test_a_process_that_only_loads_imports_neither_pandas_nor_statistics(run_python):
+    code = (
+        "import sys\n"
+        "from modeldeploy.packaging.flavours import lean, skops\n"
+        "with lean.imports():\n"
+        "    import sklearn.calibration, sklearn.ensemble, sklearn.linear_model\n"
+        "skops.preload(lean=True)\n"
+        "names = ['pandas', 'scipy.stats', 'sklearn.cluster']\n"
+        "assert not [name for name in names if name in sys.modules]\n"
+        "import pandas, skops.io, sklearn.cluster\n"
+        "from sklearn.isotonic import spearmanr\n"
+        "from sklearn.utils.fixes import _mode\n"
+        "assert pandas.DataFrame and skops.io.loads and sklearn.cluster.KMeans().fit\n"
+        "assert spearmanr([1, 2, 3], [1, 2, 3]).statistic > 0.99 and _mode([[3], [3]], axis=0)[0] == [3]\n"
+        "import scipy.stats\n"
+        "assert scipy.stats.spearmanr is not spearmanr\n"
+    )
+    run_python(code)
+
+
+def test_a_process_that_only_loads_trusts_the_ufuncs_that_skops_does_and_no_other_function(run_python):
+    code = (
+        "import sys\n"
+        "from modeldeploy.packaging.flavours import skops\n"
+        "skops.preload(lean=bool(int(sys.argv[1])))\n"
+        "from skops.io import _trusted_types as lists\n"
+        "names = lists.NUMPY_UFUNC_TYPE_NAMES + lists.SCIPY_UFUNC_TYPE_NAMES\n"
+        "assert (len(names) > 300) is not bool(int(sys.argv[1]))\n"
+        "assert [name for name in names if not skops.is_safe(name)] == []\n"
+        "others = ['numpy.load', 'numpy.frompyfunc', 'numpy.vectorize', 'numpy.ufunc', 'numpyish.add', 'scipy.special.roots_legendre', 'scipy.io.loadmat']\n"
+        "sys.modules['numpyish'] = type(sys)('numpyish')\n"
+        "sys.modules['numpyish'].add = lambda *_: None\n"
+        "assert [name for name in others if skops.is_safe(name)] == []\n"
+    )
+    run_python(code, "0")
+    run_python(code, "1")
+
+
+def test_a_process_that_only_loads_loads_a_model_with_ufuncs(store, run_python):
+    from scipy.special import expit
+
+    model = make_pipeline(FunctionTransformer(np.tanh), FunctionTransformer(expit), LinearRegression())
+    made = package(model.fit(np.eye(3), [1, 2, 3]), name="ufuncs", version="1.0.0", example=np.eye(3), store=store)
+    assert not made.manifest.pickled
+    run_python(LEAN, made.path)
+
+
+def test_a_skops_that_has_other_lists_is_imported_whole(run_python):
+    code = (
+        "import sys\n"
+        "from modeldeploy.packaging.flavours import lean, skops\n"
+        "lean._LISTER = 'no_such_function'\n"
+        "module = skops.preload(lean=True)\n"
+        "assert module is sys.modules['skops.io']\n"
+        "from skops.io import _trusted_types as lists\n"
+        "assert lists.SKLEARN_ESTIMATOR_TYPE_NAMES and lists.NUMPY_UFUNC_TYPE_NAMES\n"
+    )
+    run_python(code)
