@@ -103,6 +103,15 @@ class Rollable(Backend, Protocol):
 
 
 @runtime_checkable
+class Expecting(Protocol):
+    """A backend that can use the moments in which a deployment is still being looked at."""
+
+    def expect(self, revision: Revision) -> None:
+        """Hear that this revision will probably be asked for; returns at once, and nothing that ``observe`` shows may change."""
+        ...
+
+
+@runtime_checkable
 class Serving(Rollable, Protocol):
     """A backend that serves endpoints."""
 

@@ -38,6 +38,7 @@ def roll_out(
         return None
     baseline = snapshot.state.traffic if snapshot.state else None
     support.refuse_unsupported(session.backend, attrs.evolve(cursor, baseline=baseline))
+    session.expect(revision)
     # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
     ticket = session.rollable.put_revision(cursor.endpoint, revision)
     record = session.begin(Kind.ROLLOUT, snapshot.name, to_json(attrs.evolve(cursor, ticket=ticket)))

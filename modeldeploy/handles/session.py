@@ -23,9 +23,10 @@ from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles import flows
 from modeldeploy.observe import log
 from modeldeploy.observe.sinks import Sinks
-from modeldeploy.spi import Backend, Batch, Edge, Logs, Meters, Rollable, Serving
+from modeldeploy.spi import Backend, Batch, Edge, Expecting, Logs, Meters, Rollable, Serving
 from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.names import operation_id
+from modeldeploy.values.serving import Revision
 
 JOURNAL = "journal.sqlite"
 
@@ -122,6 +123,11 @@ class Session:
         if not isinstance(self.backend, Logs):
             raise _undeclared(self.backend, "logs")
         return self.backend
+
+    def expect(self, revision: Revision) -> None:
+        """Let the backend know what is about to be asked for, if it cares."""
+        if isinstance(self.backend, Expecting):
+            self.backend.expect(revision)
 
     # Operations
 

@@ -550,3 +550,31 @@ def test_sinks_see_every_event(session, model):
     stop()
     assert {event.operation for event in seen} == {endpoint.operation.id}
     assert [event.name for event in seen] == [event.name for event in endpoint.operation.events()]
+
+
+class Eager(MemoryBackend):
+    """Notes what it is told to expect and what it is asked for."""
+
+    def __init__(self, **options):
+        super().__init__(steps=1, **options)
+        self.heard = []
+
+    def expect(self, revision):
+        self.heard.append(("expect", revision.model.version))
+
+    def put_revision(self, endpoint, revision):
+        self.heard.append(("put", revision.model.version))
+        return super().put_revision(endpoint, revision)
+
+
+def test_a_backend_hears_what_is_coming_when_something_is_deployed_and_not_when_it_is_planned(make_session, model):
+    session = make_session(provider=Eager)
+    first = model(1)
+    Endpoint.plan_deploy(first, "iris", backend=session)
+    assert ("expect", "1.1.0") not in session.backend.heard
+    session.backend.heard.clear()
+    Endpoint.deploy(first, "iris", backend=session, golden=False)
+    assert session.backend.heard[:2] == [("expect", "1.1.0"), ("put", "1.1.0")]
+    session.backend.heard.clear()
+    Endpoint.deploy(first, "iris", backend=session, golden=False)
+    assert session.backend.heard == []

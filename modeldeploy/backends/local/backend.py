@@ -129,7 +129,7 @@ class LocalBackend:
     def shutdown(self) -> None:
         """End the supervisor and all workers; the endpoints come back with the next call that needs them."""
         self._addresses.clear()
-        pid = self._control.ask_if_there("shutdown")
+        pid = self._control.shut_down()
         deadline = time.monotonic() + _ENDED_S
         while pid is not None and not gone(pid):
             if time.monotonic() > deadline:
@@ -148,6 +148,12 @@ class LocalBackend:
         """Start loading the libraries of a flavour now, so that a deploy that follows finds them loaded."""
         self.check()
         self._control.ask("warm", python=sys.executable, flavour=flavour)
+
+    def expect(self, revision: Revision) -> None:
+        """Begin to start what a deployment of this revision will need, while whoever asks for it still looks at the bundle."""
+        self.check()
+        forks = read(RevisionOptions, revision.options, "revision").forks
+        self._control.expect(revision.model.flavour if forks else "")
 
     def processes(self) -> dict[str, Any]:
         """Name the processes that run for this home; empty when there are none."""

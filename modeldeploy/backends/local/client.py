@@ -84,6 +84,20 @@ class Control:
         message = "the local supervisor does not answer"
         raise UnavailableError(message, hint=f"see {str(self.paths.supervisor_log)!r}")
 
+    def expect(self, flavour: str) -> None:
+        """Have a supervisor and, unless it is empty, the libraries of a flavour loaded soon; nothing is waited for."""
+        if knock(self.paths):
+            if flavour:
+                self.ask_if_there("warm", python=sys.executable, flavour=flavour)
+        elif _starting(self.paths) is None:
+            _spawn(self.paths, self.idle_exit, *([flavour] if flavour else []))
+
+    def shut_down(self) -> int | None:
+        """Tell the supervisor to end, also one that we have just started; give its pid, None when there is none."""
+        ask = self.ask if _starting(self.paths) is not None else self.ask_if_there
+        pid: int | None = ask("shutdown")
+        return pid
+
     def ask_if_there(self, do: str, **arguments: Any) -> Any:
         """Ask a supervisor that runs; None when there is none."""
         sock = connect(self.paths)
@@ -119,9 +133,8 @@ def _ask(sock: socket.socket, message: dict[str, Any]) -> Any:
 
 def start(paths: Paths, idle_exit: float) -> socket.socket:
     """Start a supervisor, detached from this process, and connect; whoever else does so at the same time reaches the same one."""
-    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + _START_S
-    child, since = _spawn(paths, idle_exit), time.monotonic()
+    child, since = _starting(paths) or _spawn(paths, idle_exit), time.monotonic()
     while True:
         sock = connect(paths)
         if sock is not None:
@@ -146,11 +159,16 @@ def _withdraw(paths: Paths, child: int) -> None:
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
-    _started.discard(child)
+    _started.pop(child, None)
 
 
-_started: set[int] = set()
-"""Supervisors that this process started; whoever starts a process must take note of its end."""
+_started: dict[int, Path] = {}
+"""Supervisors that this process started, and for which home; whoever starts a process must take note of its end."""
+
+
+def _starting(paths: Paths) -> int | None:
+    """Find a living supervisor of this home that we started ourselves."""
+    return next((pid for pid, home in list(_started.items()) if home == paths.home and not _reap(pid)), None)
 
 
 def gone(pid: int) -> bool:
@@ -163,18 +181,19 @@ def gone(pid: int) -> bool:
     return False
 
 
-def _spawn(paths: Paths, idle_exit: float) -> int:
+def _spawn(paths: Paths, idle_exit: float, *flavours: str) -> int:
     for pid in list(_started):
         _reap(pid)
-    pid = _spawn_detached(paths, idle_exit)
-    _started.add(pid)
+    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pid = _spawn_detached(paths, str(idle_exit), *flavours)
+    _started[pid] = paths.home
     return pid
 
 
-def _spawn_detached(paths: Paths, idle_exit: float) -> int:
+def _spawn_detached(paths: Paths, *rest: str) -> int:
     log = os.open(paths.supervisor_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
-    arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home), str(idle_exit)]
+    arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home), *rest]
     streams = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
     try:
         # Not subprocess: its object warns when it is collected while the process lives on, which is just what this one must do.
@@ -199,7 +218,7 @@ def _reap(pid: int) -> bool:
     except ChildProcessError:  # no child of ours, or not any more
         ended = True
     if ended:
-        _started.discard(pid)
+        _started.pop(pid, None)
     return ended
 
 

@@ -221,8 +221,7 @@ class Replicas:
             python=self.deployed.python,
             flavour=revision.model.flavour,
             threads=self.options.threads,
-            # Libraries fix their number of threads when they are loaded, which in a fork server has happened already.
-            fork=self.options.start == "fork" and self.options.threads == 1,
+            fork=self.options.forks,
         )
 
     def _hear(self, pid: int, text: str, ready: asyncio.Future[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ _RECONNECT_S = 0.1
 class Machine:
     """Every endpoint of one home, as wanted and as it runs."""
 
-    def __init__(self, paths: Paths, runtime: Path) -> None:
+    def __init__(self, paths: Paths, runtime: Path, *, expected: Iterable[str] = ()) -> None:
         self.paths = paths
         self.state = wanted.load(paths.state)
         self._runtime = runtime
@@ -51,6 +51,9 @@ class Machine:
         self._ending: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._launcher = Launcher(report)
+        # First of all, for nothing else takes so long.
+        for flavour in expected:
+            self.warm(sys.executable, flavour)
         for record in list(self.state.endpoints.values()):
             self._listen(record)
         self._front = FrontProcess(started=self._tell_all, hung=self._kill_hung, lost=self._reconnect, report=report)

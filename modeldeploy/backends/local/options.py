@@ -87,6 +87,11 @@ class RevisionOptions:
     trust: str = ""
     """Digest of a bundle with pickled content that may be loaded although it was not packaged here."""
 
+    @property
+    def forks(self) -> bool:
+        """Whether workers are forked: libraries fix their number of threads when they are loaded, which in a fork server has happened already."""
+        return self.start == "fork" and self.threads == 1
+
     def __attrs_post_init__(self) -> None:
         for name in ("threads", "queue", "max_batch"):
             check_range(name, getattr(self, name), 1, 1_000_000)

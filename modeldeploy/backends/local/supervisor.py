@@ -1,7 +1,7 @@
-"""The process that keeps this machine's endpoints serving: ``python -m modeldeploy.backends.local.supervisor HOME SECONDS``.
+"""The process that keeps this machine's endpoints serving: ``python -m modeldeploy.backends.local.supervisor HOME SECONDS [FLAVOUR]``.
 
 It is started by whoever needs it first, outlives them all, answers on a private Unix socket, and ends when there has been nothing to serve
-for so many seconds.
+for so many seconds. It loads the libraries of the flavour at once, for whoever starts it is about to deploy such a model.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _soon(answer: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]],
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the supervisor of one home; end at once when another one serves it."""
-    home, idle_exit = sys.argv[1:] if argv is None else argv
+    home, idle_exit, *flavours = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     paths = Paths(Path(home))
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lock is None:
         return 0
     with lock:
-        asyncio.run(_run(paths, float(idle_exit), lock))
+        asyncio.run(_run(paths, float(idle_exit), lock, flavours))
     return 0
 
 
@@ -160,11 +160,11 @@ def _is_ours(paths: Paths, lock: IO[bytes]) -> bool:
         return False
 
 
-async def _run(paths: Paths, idle_exit: float, lock: IO[bytes]) -> None:
+async def _run(paths: Paths, idle_exit: float, lock: IO[bytes], flavours: Sequence[str]) -> None:
     runtime = make_private(paths.runtime())
     for stale in runtime.iterdir():
         stale.unlink()
-    machine = Machine(paths, runtime)
+    machine = Machine(paths, runtime, expected=flavours)
     server = Server(machine)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stopping.set)

@@ -14,6 +14,7 @@ import textwrap
 import psutil
 import pytest
 
+from modeldeploy.backends.local import client
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.local.client import gone
 from modeldeploy.errors import PredictionError
@@ -219,6 +220,39 @@ def test_a_supervisor_with_nothing_to_serve_ends_by_itself(modeldeploy_home, wai
     pid = backend.processes()["supervisor"]
     wait_until(lambda: gone(pid), timeout=20)
     assert backend.processes() == {}
+
+
+def test_what_is_expected_is_being_started_while_the_caller_goes_on(local, wait_until):
+    revision = local.revision(1)
+    local.backend.expect(revision)
+    local.backend.expect(revision)
+    assert not local.backend.endpoints()
+    processes = wait_until(local.backend.processes, timeout=20)
+    local.deploy(revision)
+    after = local.backend.processes()
+    assert after["supervisor"] == processes["supervisor"]
+    assert len(after["forkservers"]) == 1
+
+
+@pytest.mark.parametrize("options", [{"start": "spawn"}, {"threads": "2"}], ids=str)
+def test_no_libraries_are_loaded_for_workers_that_are_not_forked(local, wait_until, options):
+    local.backend.expect(local.revision(1, **options))
+    wait_until(local.backend.processes, timeout=20)
+    assert local.backend.processes()["forkservers"] == []
+
+
+def test_libraries_are_loaded_by_a_supervisor_that_runs_already(local, wait_until):
+    local.backend.warm("")
+    local.backend.expect(local.revision(1))
+    wait_until(lambda: len(local.backend.processes()["forkservers"]) == 2, timeout=20)
+
+
+def test_a_supervisor_that_is_only_just_starting_is_shut_down(local):
+    local.backend.expect(local.revision(1))
+    (pid,) = client._started
+    local.backend.shutdown()
+    assert gone(pid)
+    assert local.backend.processes() == {}
 
 
 def _ready_workers(local, revision):
