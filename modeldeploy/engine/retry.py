@@ -54,22 +54,23 @@ def _performed(effect: Effect, policy: RetryPolicy, rng: random.Random) -> Flow[
 
 
 def _attempts(effect: Call[Any], policy: RetryPolicy, rng: random.Random) -> Flow[Any]:
-    """Perform one call as often as tenacity says; the driver does the sleeping."""
+    """Perform one call as often as tenacity says; the driver does the sleeping.
+
+    It is asked, and imported, only after a failure: its import takes longer than most operations that have none.
+    """
     began = yield from now()
-    state, decide = _tenacity(policy, rng)
+    advice: tuple[Any, Any] | None = None
     while True:
-        step = decide(state)
-        if not _is_wait(step):
-            try:
-                answer = yield effect
-            except ModelDeployError as error:
-                if not error.transient:
-                    raise
-                state.set_exception((type(error), error, error.__traceback__))
-                state.spent = (yield from now()) - began
-                continue
-            return answer
-        yield from _pause(effect, float(step), state.outcome.exception(), state.attempt_number)
+        try:
+            return (yield effect)
+        except ModelDeployError as error:
+            if not error.transient:
+                raise
+            advice = advice or _tenacity(policy, rng)
+            state, decide = advice
+            state.set_exception((type(error), error, error.__traceback__))
+            state.spent = (yield from now()) - began
+        yield from _pause(effect, float(decide(state)), state.outcome.exception(), state.attempt_number)
         state.prepare_for_next_attempt()
 
 
@@ -80,12 +81,6 @@ def _pause(effect: Call[Any], seconds: float, error: BaseException, attempt: int
     # A command may wake the driver early; the provider asked for all of the time.
     while (left := until - (yield from now())) > _CLOCK_S:
         yield Sleep(left)
-
-
-def _is_wait(step: Effect | Any) -> bool:
-    import tenacity
-
-    return isinstance(step, tenacity.DoSleep)
 
 
 def _tenacity(policy: RetryPolicy, rng: random.Random) -> tuple[Any, Any]:

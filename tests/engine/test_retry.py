@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -179,3 +181,20 @@ def test_the_jitter_is_full():
     assert min(waits) < 0.1
     assert max(waits) > 0.9
     assert 0.4 < sum(waits) / len(waits) < 0.6
+
+
+def test_an_operation_without_a_failure_does_not_import_tenacity():
+    code = (
+        "import random, sys\n"
+        "from modeldeploy.engine.effects import Now, call\n"
+        "from modeldeploy.engine.retry import RetryPolicy, retrying\n"
+        "flow = retrying(call('ask', lambda: 1), RetryPolicy())\n"
+        "assert isinstance(next(flow), Now)\n"
+        "effect = flow.send(0.0)\n"
+        "try:\n"
+        "    flow.send(effect.fn())\n"
+        "except StopIteration as end:\n"
+        "    assert end.value == 1\n"
+        "assert not {'tenacity', 'asyncio'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
