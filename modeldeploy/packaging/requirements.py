@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
+import re
 from collections.abc import Collection, Mapping
 
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.packaging.manifest import Manifest
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # These modules are brought by more than one distribution, or by one whose metadata does not name them.
 _KNOWN = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
@@ -36,18 +38,28 @@ def mismatches(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _mismatch(text: str) -> str | None:
+    name, pinned, version = text.partition("==")
+    # What packaging writes, in an environment like its own: nothing to parse, whose import takes longer than all the rest.
+    if pinned and _PLAIN.fullmatch(name) and _installed(name) == version:
+        return None
     from packaging.requirements import Requirement
 
     requirement = Requirement(text)
     if requirement.marker is not None and not requirement.marker.evaluate():
         return None
-    try:
-        installed = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
+    installed = _installed(requirement.name)
+    if installed is None:
         return f"{text} is required, {requirement.name} is not installed"
     if requirement.specifier.contains(installed, prereleases=True):
         return None
     return f"{text} is required, {installed} is installed"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _name(text: str) -> str:

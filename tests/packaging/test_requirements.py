@@ -26,6 +26,29 @@ def test_each_difference_of_the_environment_is_named(bundle):
     assert found[2].startswith("python 2.7.18 is required")
 
 
+def test_an_environment_that_is_the_same_is_found_so_without_parsing_requirements(bundle, run_python):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from modeldeploy.packaging.bundle import Bundle\n"
+        "from modeldeploy.packaging.requirements import mismatches\n"
+        "assert mismatches(Bundle.open(Path(sys.argv[1])).manifest) == ()\n"
+        "assert 'packaging.requirements' not in sys.modules\n"
+    )
+    run_python(code, bundle.path)
+
+
+def test_a_requirement_that_is_written_otherwise_is_still_compared(bundle):
+    version = next(text for text in bundle.manifest.requirements if text.startswith("numpy")).partition("==")[2]
+    same = (
+        f"numpy=={version}.0",
+        f"numpy == {version}",
+        "numpy>=1.0; python_version > '3'",
+        "no-such-thing; python_version < '3'",
+    )
+    assert mismatches(attrs.evolve(bundle.manifest, requirements=same)) == ()
+
+
 def test_a_requirement_of_the_user_wins(classifier, iris, store):
     made = package(
         classifier, name="iris", version="1.0.0", example=iris[0].head(), requires=["NumPy>=1.26", "rich"], store=store
