@@ -12,19 +12,21 @@ answers what it was sent, and the front then closes the connection.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import socket
 import struct
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from modeldeploy.errors import ConfigurationError, ModelDeployError
 from modeldeploy.serving.messages import Request, Response
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_FRAME = (1 << 32) - 1
 _LENGTH = struct.Struct("<I")
@@ -158,6 +160,8 @@ class Frames:
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
     """Read one frame; None when the other side closed between frames, FrameError when it closed within one."""
+    import asyncio  # which a worker, that has no loop, need not load
+
     try:
         (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         return await reader.readexactly(size)

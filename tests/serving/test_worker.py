@@ -249,3 +249,9 @@ def test_sigterm_answers_also_what_had_arrived_and_was_not_yet_read(doubler, gat
             assert json.loads(receive(first, 1)[0].body) == {"predictions": [-6]}
             assert json.loads(receive(second, 1)[0].body) == {"predictions": [10]}
         assert process.wait(TIMEOUT) == 0
+
+
+def test_a_worker_loads_no_event_loop():
+    """It has none, and its start waits for whatever it imports."""
+    code = "import sys, modeldeploy.serving.boot, modeldeploy.serving.worker; sys.exit('asyncio' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
