@@ -90,7 +90,8 @@ class Control:
             if flavour:
                 self.ask_if_there("warm", python=sys.executable, flavour=flavour)
         elif _starting(self.paths) is None:
-            _spawn(self.paths, self.idle_exit, *([flavour] if flavour else []))
+            begun = [flavour] if flavour and sys.platform == "linux" else []
+            _spawn(self.paths, self.idle_exit, *begun)
 
     def shut_down(self) -> int | None:
         """Tell the supervisor to end, also one that we have just started; give its pid, None when there is none."""

@@ -9,12 +9,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import orjson
 
+from modeldeploy.backends.local.begun import Begun, begin
 from modeldeploy.backends.local.environment import of_process
 from modeldeploy.backends.local.forkserver import MESSAGE_LIMIT
 
@@ -81,9 +82,9 @@ class Process:
 class Launcher:
     """Starts workers, and keeps one fork server for each interpreter and flavour."""
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None], begun: Mapping[tuple[str, str], Begun] | None = None) -> None:
         self._report = report
-        self._servers: dict[tuple[str, str], _ForkServer] = {}
+        self._servers = {library: _ForkServer(each) for library, each in (begun or {}).items()}
         self._closing: list[_ForkServer] = []
 
     async def start(self, order: Order, *, ready: int, log: int) -> Process:
@@ -109,7 +110,7 @@ class Launcher:
         """Find or start the fork server of an interpreter and a flavour."""
         server = self._servers.get((python, flavour))
         if server is None or server.gone:
-            server = self._servers[python, flavour] = _ForkServer(python, flavour)
+            server = self._servers[python, flavour] = _ForkServer(begin(python, flavour))
         return server
 
     def keep_only(self, wanted: set[tuple[str, str]]) -> None:
@@ -123,7 +124,7 @@ class Launcher:
 
     def pids(self) -> list[int]:
         """Name the fork servers."""
-        return [server.pid for server in self._servers.values() if not server.gone and server.pid]
+        return [server.pid for server in self._servers.values() if not server.gone]
 
     async def close(self) -> None:
         """End all fork servers."""
@@ -134,32 +135,20 @@ class Launcher:
 class _ForkServer:
     """Our side of one fork server."""
 
-    def __init__(self, python: str, flavour: str) -> None:
+    def __init__(self, begun: Begun) -> None:
         self.gone = False
-        self.pid = 0
+        self.pid, self._control = begun
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[int]] = {}
         self._children: dict[int, Process] = {}
         self._early: dict[int, int] = {}
         self._loop = asyncio.get_running_loop()
-        # Whole messages: a descriptor belongs to one order.
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)  # noqa: FBT003 - the signature of the standard library
-        self._started = self._loop.create_task(self._run(python, flavour, theirs))
+        self._life = self._loop.create_task(self._live())
         self._loop.add_reader(self._control, self._readable)
 
-    async def _run(self, python: str, flavour: str, theirs: socket.socket) -> None:
-        arguments = ["--control", str(theirs.fileno()), "--parent", str(os.getpid()), "--flavour", flavour]
-        try:
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    python, "-P", "-m", "modeldeploy.backends.local.forkserver", *arguments,
-                    pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env=of_process(1),
-                )  # fmt: skip
-            self.pid = process.pid
-            await process.wait()
-        finally:
-            self._fail("it ended")
+    async def _live(self) -> None:
+        await _end_of(self.pid)
+        self._fail("it ended")
 
     async def start(self, order: Order, descriptors: list[int], life: int) -> Process:
         number = next(self._numbers)
@@ -230,18 +219,34 @@ class _ForkServer:
             self._loop.remove_reader(self._control)
             self._control.close()
             self.gone = True
-            if self.pid and not self.ended:
+            if not self.ended:
                 os.kill(self.pid, signal.SIGKILL)
 
     @property
     def ended(self) -> bool:
         """Whether its process has ended."""
-        return self._started.done()
+        return self._life.done()
 
     async def wait(self) -> None:
         """Wait for its end."""
-        with contextlib.suppress(OSError):
-            await self._started
+        await self._life
+
+
+async def _end_of(pid: int) -> None:
+    """Wait for the end of a child of ours, and take note of it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # an old kernel
+        await asyncio.to_thread(os.waitpid, pid, 0)
+        return
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
 
 
 _WORKER_FIELDS = frozenset({"bundle", "socket", "name", "revision", "trust"})

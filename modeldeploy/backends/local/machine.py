@@ -13,13 +13,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from modeldeploy.backends.local import state as wanted
+from modeldeploy.backends.local.begun import Begun
 from modeldeploy.backends.local.fleet import Replicas, prove
 from modeldeploy.backends.local.fronts import FrontProcess
 from modeldeploy.backends.local.launcher import Launcher
@@ -40,7 +41,7 @@ _RECONNECT_S = 0.1
 class Machine:
     """Every endpoint of one home, as wanted and as it runs."""
 
-    def __init__(self, paths: Paths, runtime: Path, *, expected: Iterable[str] = ()) -> None:
+    def __init__(self, paths: Paths, runtime: Path, *, begun: Mapping[tuple[str, str], Begun] | None = None) -> None:
         self.paths = paths
         self.state = wanted.load(paths.state)
         self._runtime = runtime
@@ -50,10 +51,7 @@ class Machine:
         self._told: dict[str, int] = {}
         self._ending: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._launcher = Launcher(report)
-        # First of all, for nothing else takes so long.
-        for flavour in expected:
-            self.warm(sys.executable, flavour)
+        self._launcher = Launcher(report, begun)
         for record in list(self.state.endpoints.values()):
             self._listen(record)
         self._front = FrontProcess(started=self._tell_all, hung=self._kill_hung, lost=self._reconnect, report=report)
@@ -236,7 +234,8 @@ class Machine:
     def warm(self, python: str, flavour: str) -> None:
         """Start loading what a revision will need."""
         if sys.platform == "linux":
-            self._launcher.warm(python, flavour)
+            with contextlib.suppress(OSError):  # whoever needs it is told
+                self._launcher.warm(python, flavour)
 
     @property
     def idle(self) -> bool:
