@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from modeldeploy.serving.keyring import Keyring
 
 _SETTINGS = ("host", "idle_exit", "api_key")
-# A worker forked from a warm process is ready in tens of milliseconds, a spawned one in a second: look often, then less so.
 _POLL_S = 0.02
+# A look at a revision that loads is answered as soon as there is something to see, or after this; meanwhile nobody heeds an abort.
+_OUTCOME_S = 0.2
 _ENDED_S = 30.0
 # What a request is given at least, when finding its endpoint took all of its time.
 _LEAST_S = 0.001
@@ -247,7 +248,7 @@ class LocalBackend:
         if ticket.step == "start":
             self._put(endpoint, revision)
             return attrs.evolve(ticket, step="loading", poll_after=_POLL_S)
-        seen = self._control.ask("observe", endpoint=endpoint.name)
+        seen = self._control.ask("observe", endpoint=endpoint.name, revision=revision.id, within=_OUTCOME_S)
         state = from_json(EndpointState, seen["state"]) if seen else None
         found = state.revision(revision.id) if state else None
         if state is None or found is None or found.revision != revision:

@@ -46,7 +46,7 @@ class Server:
             "traffic": self._traffic,
             "drop": lambda ask: machine.drop(ask["endpoint"], ask["revision"]),
             "drop_endpoint": lambda ask: machine.drop_endpoint(ask["endpoint"]),
-            "observe": _soon(lambda ask: machine.observe(ask["endpoint"])),
+            "observe": self._observe,
             "window": lambda ask: machine.window(
                 ask["endpoint"], ask["revision"], ask["since"], ask["until"], ask["share"]
             ),
@@ -58,6 +58,11 @@ class Server:
 
     async def _put(self, ask: dict[str, Any]) -> None:
         await self._machine.put(ask["endpoint"], ask["options"], from_json(Deployed, ask["deployed"]))
+
+    async def _observe(self, ask: dict[str, Any]) -> dict[str, Any] | None:
+        if "within" in ask:
+            await self._machine.outcome(ask["endpoint"], ask["revision"], ask["within"])
+        return self._machine.observe(ask["endpoint"])
 
     async def _traffic(self, ask: dict[str, Any]) -> dict[str, Any] | None:
         await self._machine.traffic(ask["endpoint"], from_json(Traffic, ask["traffic"]), ask["expect"])

@@ -51,6 +51,7 @@ class Machine:
         self._told: dict[str, int] = {}
         self._ending: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
         self._launcher = Launcher(report, begun)
         for record in list(self.state.endpoints.values()):
             self._listen(record)
@@ -212,6 +213,25 @@ class Machine:
         keyed = read(EndpointOptions, record.options, "endpoint").access(None).keyed
         return {"state": to_json(seen), "failed": failed, "told": told, "keyed": keyed}
 
+    async def outcome(self, endpoint: str, revision: str, within: float) -> None:
+        """Wait until it is known what became of a revision, or for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._is_open(endpoint, revision):
+                    await self._news.wait()
+
+    def _is_open(self, endpoint: str, revision: str) -> bool:
+        """Whether a revision is yet to become ready and be told to the front."""
+        record, replicas = self.state.endpoints.get(endpoint), self._replicas.get((endpoint, revision))
+        if record is None or record.find(revision) is None or (replicas and replicas.failed):
+            return False
+        return not (replicas and replicas.ready and self._told.get(endpoint) == record.version)
+
+    def _tell_news(self) -> None:
+        """Wake who waits for an outcome."""
+        self._news.set()
+        self._news = asyncio.Event()
+
     async def window(self, endpoint: str, revision: str, since: float, until: float, share: int | None) -> Any:
         """Read a meter of the front."""
         self._find(endpoint)
@@ -270,6 +290,7 @@ class Machine:
 
         def changed() -> asyncio.Task[None]:
             self._note_proven(endpoint, revision.id)
+            self._tell_news()
             return self._spawn(self._tell(endpoint))
 
         replicas = Replicas(
@@ -329,6 +350,7 @@ class Machine:
         with contextlib.suppress(ModelDeployError, TimeoutError):
             await self._front.call("configure", **self._view(record))
             self._told[endpoint] = max(record.version, self._told.get(endpoint, 0))
+            self._tell_news()
 
     def _view(self, record: Record) -> dict[str, Any]:
         mine = {key[1]: each for key, each in self._replicas.items() if key[0] == record.name}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import psutil
 import pytest
 import urllib3
 
+from modeldeploy.backends.local import backend
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.errors import (
     ConfigurationError,
@@ -109,6 +111,33 @@ def test_a_port_that_is_asked_for_and_taken_is_a_conflict(local):
     with pytest.raises(ConflictError, match=port):
         local.deploy(local.revision(1), endpoint="other", port=port)
     assert local.backend.observe("other") is None
+
+
+@pytest.mark.parametrize("refuse", [False, True], ids=["ready", "failed"])
+def test_who_looks_at_a_revision_that_loads_is_answered_when_it_is_known_what_became_of_it(
+    local, monkeypatch, unloadable, refuse
+):
+    if refuse:
+        monkeypatch.setenv("REFUSE_TO_LOAD", "1")
+    ticket = local.backend.put_revision(EndpointSpec("iris"), local.revision(1, model=unloadable, start="spawn"))
+    ticket = local.backend.advance(ticket)
+    looks, began = 0, time.monotonic()
+    while not ticket.phase.ended:
+        ticket = local.backend.advance(ticket)
+        looks += 1
+    assert ticket.phase is (Phase.FAILED if refuse else Phase.SUCCEEDED)
+    # Each look but the last lasts its whole time; one that did not wait would be one of hundreds.
+    assert looks <= 2 + (time.monotonic() - began) / backend._OUTCOME_S
+
+
+def test_who_looks_at_a_revision_that_is_gone_is_answered_at_once(local):
+    first, second = local.revision(1), local.revision(2)
+    local.deploy(first)
+    ticket = local.backend.advance(local.backend.put_revision(EndpointSpec("iris"), second))
+    local.carry(local.backend.drop_revision("iris", second.id))
+    ticket = local.backend.advance(ticket)
+    assert ticket.phase is Phase.FAILED
+    assert "somebody else dropped it" in ticket.note
 
 
 @pytest.mark.row(7)
