@@ -1,7 +1,8 @@
 """Importing scikit-learn and skops without what no model needs to predict, for processes that load models and do nothing else.
 
 Counted with scikit-learn 1.9 and skops 0.16: three fifths of the processor time that their imports take go into pandas, which scikit-learn binds
-to a name and never uses, into ``scipy.stats``, whose functions it calls while it fits, and into skops's lists of all that it trusts.
+to a name and never uses, into ``scipy.stats``, whose functions it calls while it fits, into docstrings, and into skops's lists of all that
+it trusts.
 """
 
 from __future__ import annotations
@@ -53,8 +54,11 @@ class _Deferred(ModuleType):
 
 @contextlib.contextmanager
 def imports() -> Iterator[None]:
-    """Let scikit-learn be imported without pandas and ``scipy.stats``; whoever wants them afterwards gets the real ones."""
-    with _standing_in({"pandas": None, DEFERRED: _Deferred(DEFERRED)}):
+    """Let scikit-learn be imported without pandas, ``scipy.stats`` and SciPy's care for its docstrings.
+
+    Whoever wants the modules afterwards gets the real ones.
+    """
+    with _standing_in({"pandas": None, DEFERRED: _Deferred(DEFERRED)}), _undocumented():
         yield
 
 
@@ -69,6 +73,33 @@ def skops() -> Any:
             package.__spec__.loader.exec_module(package)
     need("skops").io = package
     return package
+
+
+class _Blank(dict[str, list[Any]]):
+    """A description without sections."""
+
+    def __missing__(self, _section: str) -> list[Any]:
+        return []
+
+    def __str__(self) -> str:
+        return "\n"
+
+
+@contextlib.contextmanager
+def _undocumented() -> Iterator[None]:
+    """Let SciPy not parse and rewrite the docstrings of hundreds of functions, as it does while it is imported."""
+    place = need("scipy._lib._docscrape")
+    parse, over = place.FunctionDoc, False
+
+    def describe(*arguments: Any, **options: Any) -> Any:
+        # Modules keep this function; what they do with it later is none of our business.
+        return parse(*arguments, **options) if over else _Blank()
+
+    place.FunctionDoc = describe
+    try:
+        yield
+    finally:
+        place.FunctionDoc, over = parse, True
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def _lean() -> Any:
     try:
         with lean.imports():
             return lean.skops()
-    except (ImportError, AttributeError):  # other versions, which need more
+    except Exception:  # noqa: BLE001 - other versions, which want more than they are given; whatever else is wrong shows again
         for name in [name for name in sys.modules if name.partition(".")[0] == "skops"]:
             del sys.modules[name]
         return need("skops.io")

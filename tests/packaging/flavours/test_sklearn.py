@@ -306,8 +306,9 @@ def test_a_process_that_only_loads_imports_neither_pandas_nor_statistics(run_pyt
         "from sklearn.utils.fixes import _mode\n"
         "assert pandas.DataFrame and skops.io.loads and sklearn.cluster.KMeans().fit\n"
         "assert spearmanr([1, 2, 3], [1, 2, 3]).statistic > 0.99 and _mode([[3], [3]], axis=0)[0] == [3]\n"
-        "import scipy.stats\n"
+        "import scipy.signal, scipy.stats\n"
         "assert scipy.stats.spearmanr is not spearmanr\n"
+        "assert 'Parameters' in scipy.stats.spearmanr.__doc__ and 'Array API' in scipy.signal.lfilter.__doc__\n"
     )
     run_python(code)
 
