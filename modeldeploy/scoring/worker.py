@@ -7,6 +7,7 @@ It ends when stdin does, so it never outlives its runner.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import queue
 import signal
@@ -41,11 +42,15 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job, seats = Job(Path(sys.argv[1])), int(sys.argv[2])
+    # All that is made until the model is loaded stays: looking through it for garbage again and again is a twentieth of that time.
+    gc.disable()
     try:
         model = prepare(job)
     except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
         say({"failed": failure(error)})
         return 1
+    gc.freeze()
+    gc.enable()
     _serve([PartWork(model, job) for _seat in range(seats)], say)
     return 0
 

@@ -265,6 +265,25 @@ def test_a_process_that_only_loads_does_so_without_all_of_scikit_learn(iris, sto
     run_python(LEAN, *paths)
 
 
+def test_a_process_that_only_loads_does_so_without_pandas_until_a_model_wants_it(iris, store, run_python):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from modeldeploy.packaging.bundle import Bundle\n"
+        "from modeldeploy.packaging.flavours import skops\n"
+        "from modeldeploy.packaging.loading import load\n"
+        "skops.preload(lean=True)\n"
+        "assert not {'pandas', 'sklearn.ensemble._hist_gradient_boosting.binning'} & set(sys.modules)\n"
+        "model = load(Bundle.open(Path(sys.argv[1])))\n"
+        "assert not model.golden.differences(model.predict(model.golden.inputs))\n"
+        "sys.stdout.write(str('pandas' in sys.modules))\n"
+    )
+    table, target = iris
+    fitted = HistGradientBoostingClassifier(max_iter=5).fit(table, target)
+    made = package(fitted, name="boosted", version="1.0.0", example=table.head(), store=store)
+    assert run_python(code, made.path) == "True"
+
+
 def test_a_process_that_only_loads_knows_what_needs_trust(run_python):
     code = (
         "import json, sys, numpy as np\n"
