@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.handles.model import Model
 from modeldeploy.handles.session import Session
-from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.spi import Backend
 from modeldeploy.values.rollout import RolloutPolicy
 from modeldeploy.values.serving import EndpointSpec, Hardware, Revision, Scale
 from modeldeploy.values.tolerance import Tolerance, ToleranceLike
+
+if TYPE_CHECKING:
+    from modeldeploy.engine.rollout import RolloutCursor
+    from modeldeploy.handles.snapshot import Snapshot
 
 _SCHEME = "models:/"
 

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from modeldeploy.engine.effects import Flow
 from modeldeploy.engine.record import Kind, Record
-from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
-from modeldeploy.engine.rollout import Check, RolloutCursor, RolloutFlow, StagedCheck
 from modeldeploy.engine.single import SingleCursor, SingleFlow
 from modeldeploy.spi import Backend, Rollable, Serving
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import Revision
 
+if TYPE_CHECKING:
+    from modeldeploy.engine.rollout import Check, RolloutCursor, StagedCheck
+
 
 def of_record(record: Record, backend: Backend) -> Flow[Any]:
     """Make the flow that goes on where the record stands."""
     if record.kind is Kind.ROLLOUT:
-        cursor = from_json(RolloutCursor, record.cursor)
-        rollable = cast("Rollable", backend)
-        return RolloutFlow(rollable, cursor, golden_check(rollable, cursor), staged_check(rollable, cursor)).run()
+        return _rollout(record, cast("Rollable", backend))
     if record.kind is Kind.ROLLBACK:
-        return RollbackFlow(cast("Rollable", backend), from_json(RollbackCursor, record.cursor)).run()
+        return _rollback(record, cast("Rollable", backend))
     return SingleFlow(backend, from_json(SingleCursor, record.cursor)).run()
+
+
+# Who scores a table waits for no engine of rollouts.
+
+
+def _rollout(record: Record, backend: Rollable) -> Flow[Any]:
+    from modeldeploy.engine.rollout import RolloutCursor, RolloutFlow
+
+    cursor = from_json(RolloutCursor, record.cursor)
+    return RolloutFlow(backend, cursor, golden_check(backend, cursor), staged_check(backend, cursor)).run()
+
+
+def _rollback(record: Record, backend: Rollable) -> Flow[Any]:
+    from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
+
+    return RollbackFlow(backend, from_json(RollbackCursor, record.cursor)).run()
 
 
 def golden_check(backend: Rollable, cursor: RolloutCursor) -> Check | None:

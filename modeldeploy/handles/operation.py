@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from modeldeploy.engine.record import Kind, Record, Verb
-from modeldeploy.engine.rollout import RolloutCursor, Stage
 from modeldeploy.errors import (
     ConflictError,
     FencedError,
@@ -294,6 +293,8 @@ async def _until_done(drive: Drive) -> None:
 def _failure(record: Record) -> ModelDeployError:
     context = {"operation": record.id}
     if record.kind is Kind.ROLLOUT:
+        from modeldeploy.engine.rollout import RolloutCursor, Stage
+
         cursor = from_json(RolloutCursor, record.cursor)
         if cursor.stage is Stage.BACK:
             live = cursor.baseline.live if cursor.baseline else {}
