@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -15,8 +15,9 @@ from modeldeploy.scoring.plan import Part, Plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 18
 
 
 class Reader:
@@ -26,6 +27,7 @@ class Reader:
         self._plan = plan
         self._schema = schema
         self._open: _Run | None = None
+        self._file: tuple[int, Any] = (-1, None)
 
     def chunks(self, part: Part) -> Iterator[Chunk]:
         """Give the rows of a part in order, at most ``chunk_rows`` at a time."""
@@ -38,7 +40,7 @@ class Reader:
     def _of_groups(self, part: Part) -> Iterator[Chunk]:
         run, self._open = self._open, None
         if run is None or run.place != (part.file, part.groups, part.skip):
-            run = _Run.start(self._plan, self._schema, part)
+            run = self._start(part)
         taken = 0
         while taken < part.size and (table := run.take(min(self._plan.chunk_rows, part.size - taken))) is not None:
             yield Chunk(
@@ -49,6 +51,17 @@ class Reader:
             taken += table.num_rows
         run.place = (part.file, part.groups, part.skip + taken)
         self._open = run
+
+    def _start(self, part: Part) -> _Run:
+        """Begin with a part's row groups; its file stays open, for the next part is most likely of the same one."""
+        import pyarrow.parquet as pq
+
+        number, file = self._file
+        if number != part.file:
+            # A buffered stream: without it pyarrow holds each column of a row group whole, however large that is.
+            file = pq.ParquetFile(self._plan.files[part.file].path, pre_buffer=False, buffer_size=_BUFFER)
+            self._file = part.file, file
+        return _Run.start(file, self._plan.chunk_rows, self._schema, part)
 
     def _of_text(self, part: Part) -> Iterator[Chunk]:
         path, form = self._plan.files[part.file].path, self._plan.source
@@ -81,18 +94,12 @@ class _Run:
     rest: pa.Table
 
     @classmethod
-    def start(cls, plan: Plan, schema: pa.Schema, part: Part) -> _Run:
-        import pyarrow.parquet as pq
-
-        # A buffered stream: without it pyarrow holds each column of a row group whole, however large that is.
-        file = pq.ParquetFile(plan.files[part.file].path, pre_buffer=False, buffer_size=_BUFFER)
+    def start(cls, file: pq.ParquetFile, rows: int, schema: pa.Schema, part: Part) -> _Run:
         order = [name for name in file.schema_arrow.names if name in schema.names]
-        batches = file.iter_batches(
-            plan.chunk_rows, row_groups=list(range(*part.groups)), columns=order, use_threads=False
-        )
+        batches = file.iter_batches(rows, row_groups=list(range(*part.groups)), columns=order, use_threads=False)
         run = cls(batches, (part.file, part.groups, 0), schema.empty_table())
         left = part.skip
-        while left and (skipped := run.take(min(left, plan.chunk_rows))) is not None:
+        while left and (skipped := run.take(min(left, rows))) is not None:
             left -= skipped.num_rows
         return run
 
