@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from modeldeploy.errors import ConflictError
 from modeldeploy.scoring.durable import Lease
 from modeldeploy.scoring.job import Job
+from modeldeploy.scoring.launch import Launched
 from modeldeploy.scoring.processes import ProcessPool
 from modeldeploy.scoring.runner import run
 from modeldeploy.scoring.sharing import threads
@@ -23,16 +25,21 @@ def main(arguments: list[str]) -> int:
     except ConflictError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    return carry_out(job, lease)
+
+
+def carry_out(job: Job, lease: Lease, early: Launched | None = None) -> int:
+    """Run the job, with a worker that was started for it already, if there is one."""
     lease.sign()
     signal.signal(signal.SIGTERM, lambda _number, _frame: _stop(job))
     try:
-        return 0 if run(job, _pool) is Phase.SUCCEEDED else 1
+        return 0 if run(job, functools.partial(_pool, early=early)) is Phase.SUCCEEDED else 1
     finally:
         lease.release()
 
 
-def _pool(job: Job, seats: int) -> ProcessPool:
-    return ProcessPool(job.home, seats, threads=threads(job.request().spec, seats))
+def _pool(job: Job, seats: int, *, early: Launched | None) -> ProcessPool:
+    return ProcessPool(job.home, seats, threads=threads(job.request().spec, seats), early=early)
 
 
 def _stop(job: Job) -> None:

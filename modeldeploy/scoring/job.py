@@ -38,6 +38,11 @@ class Request:
     """Digests of models with pickled content that may be loaded."""
     overwrite: bool = False
 
+    def charge(self) -> str:
+        """Say to a process that scores which model it is to load."""
+        model = self.spec.model
+        return orjson.dumps({"uri": model.uri, "digest": model.digest, "trust": self.trust}).decode()
+
 
 @attrs.frozen
 class Progress:
@@ -71,6 +76,14 @@ def content(spec: BatchSpec) -> str:
 def data_name(plan: Plan, part: int) -> str:
     """Name the file of a part's result: final in a directory, else in the form that the assembly reads."""
     return f"part-{part:05}{plan.target.suffix if part_format(plan) else '.arrow'}"
+
+
+def temporary(folder: Path, name: str, run: str) -> Path:
+    """Give the path that a file of a part has until it is checked in.
+
+    ``run`` keeps a worker that outlives its killed runner by a moment away from the files of the next run.
+    """
+    return folder / f".{name}.{run}.tmp"
 
 
 def bad_name(part: int) -> str:

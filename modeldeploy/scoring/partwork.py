@@ -12,7 +12,7 @@ import orjson
 
 from modeldeploy.scoring import durable
 from modeldeploy.scoring.chunks import Bad
-from modeldeploy.scoring.job import Job, bad_name, data_name, part_format
+from modeldeploy.scoring.job import Job, bad_name, data_name, part_format, temporary
 from modeldeploy.scoring.layout import Layout
 from modeldeploy.scoring.plan import Part, Plan
 from modeldeploy.scoring.predict import Caution, Predictor, Scorer, TooManyBadError
@@ -52,14 +52,6 @@ class Done:
     bad_sha256: str = ""
     too_many: bool = False
     """The limit was passed: there is no result, only the bad rows so far."""
-
-
-def temporary(folder: Path, name: str, run: str) -> Path:
-    """Give the path that a file of a part has until it is checked in.
-
-    ``run`` keeps a worker that outlives its killed runner by a moment away from the files of the next run.
-    """
-    return folder / f".{name}.{run}.tmp"
 
 
 class PartWork:

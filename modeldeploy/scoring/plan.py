@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from modeldeploy.errors import ConfigurationError, ConflictError
-from modeldeploy.scoring import csvtext, jsontext, schemas
 from modeldeploy.scoring.formats import Format
-from modeldeploy.scoring.layout import Layout
 from modeldeploy.values.batch import BatchSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from modeldeploy.scoring.layout import Layout
 
 PART_CHUNKS = 4
 """Chunks in a part: enough that flushing it to the disk costs little, few enough that a kill loses little."""
@@ -80,6 +80,8 @@ class Plan:
         """Give the plan of the columns."""
         import pyarrow as pa
 
+        from modeldeploy.scoring.layout import Layout
+
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
         return Layout.of(spec, schema, source=self.source, target=self.target)
 
@@ -119,6 +121,9 @@ def source_of(spec: BatchSpec) -> Format:
 
 def inspect(spec: BatchSpec) -> tuple[pa.Schema, Layout]:
     """Check the whole job against its files without reading them through; every mistake of the caller is raised here."""
+    from modeldeploy.scoring import schemas
+    from modeldeploy.scoring.layout import Layout
+
     schemas.need_pyarrow()
     source, (target, _directory) = source_of(spec), target_of(spec)
     for path in spec.source:
@@ -151,6 +156,8 @@ def _parts(spec: BatchSpec, at: int, form: Format, *, first: int) -> list[Part]:
     path = spec.source[at]
     if form.kind == "parquet":
         return _of_groups(path, at, spec.chunk_rows * PART_CHUNKS, first)
+    from modeldeploy.scoring import csvtext, jsontext
+
     spans: list[tuple[int, int]] | None = None
     if form.kind == "csv" and not form.gzip:
         spans = csvtext.cuts(path, csvtext.header(path, form).start, _part_bytes(spec), form.delimiter)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,20 +15,12 @@ from typing import IO, Any
 import attrs
 import orjson
 
+from modeldeploy.scoring.job import Job
+from modeldeploy.scoring.launch import Launched, Shape, launch
 from modeldeploy.scoring.partwork import Done, Order
 from modeldeploy.scoring.pool import Died, Failed, Finished, Hand, Happening, Ready
-from modeldeploy.scoring.sharing import cores
+from modeldeploy.scoring.sharing import share
 from modeldeploy.values.codec import from_json, to_json
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# A chunk's arrays are freed and wanted again for each chunk. The C library of Linux would give them back to the system each time,
-# which then clears every page anew: half of the processor time of a cheap model.
-# One arena for all threads, since those of other threads have other limits.
-_KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-}
 
 
 @attrs.define(eq=False)
@@ -54,10 +44,14 @@ class _Worker:
 
 
 class ProcessPool:
-    """Workers in processes of their own, with ``threads`` seats each and ``most`` of these in all, among which the cores are shared."""
+    """Workers in processes of their own, with ``threads`` seats each and ``most`` of these in all, among which the cores are shared.
 
-    def __init__(self, job: Path, most: int, *, threads: int = 1) -> None:
+    ``early`` is one that loads the model already; it is taken if it is like the first one would be.
+    """
+
+    def __init__(self, job: Path, most: int, *, threads: int = 1, early: Launched | None = None) -> None:
         self._job = job
+        self._early = early
         self._most = most
         self._threads = threads
         self._queue: queue.SimpleQueue[tuple[_Worker, Any]] = queue.SimpleQueue()
@@ -70,12 +64,8 @@ class ProcessPool:
         return self._start(self._threads)
 
     def _start(self, seats: int) -> int:
-        share = str(max(1, cores() // self._most))
-        environ = {**_KEEP_MEMORY, **dict.fromkeys(_THREADS, share), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "modeldeploy.scoring.worker", str(self._job), str(seats)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ,
-        )  # fmt: skip
+        process = self._launched(Job(self._job).request().charge(), Shape(seats, share(self._most))).process
+        _write(process, {"job": str(self._job)})
         worker = _Worker(process)
         worker.seats = [_Seat(next(self._numbers), worker) for _seat in range(seats)]
         self._workers.append(worker)
@@ -86,6 +76,14 @@ class ProcessPool:
         ).start()
         return seats
 
+    def _launched(self, charge: str, shape: Shape) -> Launched:
+        early, self._early = self._early, None
+        if early is not None:
+            if early.fits(charge, shape):
+                return early
+            early.end()
+        return launch(charge, shape)
+
     def idle(self) -> list[int]:
         """Name the seats that wait for an order."""
         return [number for number, seat in self._seats.items() if seat.worker.ready and seat.order is None]
@@ -94,12 +92,7 @@ class ProcessPool:
         """Give a part to an idle seat; a process that is dead by now is noticed by ``wait``."""
         found = self._seats[seat]
         found.order, found.at = order, None
-        message = {"seat": found.worker.seats.index(found), "order": to_json(order)}
-        stdin = found.worker.process.stdin
-        assert stdin is not None  # noqa: S101 - asked for when it was started
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(orjson.dumps(message) + b"\n")
-            stdin.flush()
+        _write(found.worker.process, {"seat": found.worker.seats.index(found), "order": to_json(order)})
 
     def wait(self, timeout: float) -> Happening | None:
         """Give what happened next. A dead process is replaced when its death was no answer to an order to load the model."""
@@ -128,6 +121,13 @@ class ProcessPool:
             worker.process.kill()
         for worker in self._workers:
             _end(worker.process)
+
+
+def _write(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
+    assert process.stdin is not None  # noqa: S101 - asked for when it was started
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(orjson.dumps(message) + b"\n")
+        process.stdin.flush()
 
 
 def _listen(out: IO[bytes], put: Callable[[Any], None]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from modeldeploy.scoring import durable
-from modeldeploy.scoring.job import Job, bad_name
-from modeldeploy.scoring.partwork import Done, temporary
+from modeldeploy.scoring.job import Job, bad_name, temporary
 from modeldeploy.scoring.plan import Plan
+
+if TYPE_CHECKING:
+    from modeldeploy.scoring.partwork import Done
 
 
 class Quarantine:

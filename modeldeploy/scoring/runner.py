@@ -15,10 +15,10 @@ from modeldeploy.scoring import durable, publish
 from modeldeploy.scoring import plan as planning
 from modeldeploy.scoring.assemble import Assembly
 from modeldeploy.scoring.blame import Blame
-from modeldeploy.scoring.job import RESULT, Job, Request, bad_name, data_name
+from modeldeploy.scoring.job import RESULT, Job, Request, bad_name, data_name, temporary
 from modeldeploy.scoring.layout import Layout
 from modeldeploy.scoring.meter import Meter
-from modeldeploy.scoring.partwork import Done, temporary
+from modeldeploy.scoring.partwork import Done
 from modeldeploy.scoring.plan import Plan
 from modeldeploy.scoring.pool import Died, Failed, Finished, Happening, Pool, Ready
 from modeldeploy.scoring.quarantine import Quarantine

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
+from modeldeploy.scoring import sharing
 from modeldeploy.scoring.growth import Growth
 from modeldeploy.scoring.job import Job, Request
 from modeldeploy.scoring.pool import Pool
-from modeldeploy.scoring.sharing import cores
-
-LARGE = 16 << 20
-"""Bytes of input for each seat from which on there will most likely be a part for it."""
 
 PoolOf = Callable[[Job, int], Pool]
 
@@ -26,10 +22,9 @@ class Staff:
         self._pool_of = pool_of
         self._seats = 0
         self._pool: Pool | None = None
-        most = self._asked or cores()
-        if _size(request.spec.source) >= most * LARGE:
+        if sharing.is_large(request.spec):
             # A model takes seconds to load, and planning does not need it.
-            self._open(most)
+            self._open(sharing.most(request.spec))
 
     def _open(self, most: int) -> Pool:
         self._most, self._growth = most, Growth(most)
@@ -40,7 +35,7 @@ class Staff:
 
     def settle(self, parts: int) -> Pool:
         """Give the pool for so many parts: as many workers as were asked for; one, to begin with, where that is left to us."""
-        most = max(1, min(self._asked or cores(), parts))
+        most = max(1, min(self._asked or sharing.cores(), parts))
         pool = self._pool
         if pool is None or self._most != most:
             # The first guess would share the cores among seats that have nothing to do.
@@ -75,8 +70,3 @@ class Staff:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _size(files: tuple[str, ...]) -> int:
-    """Add up the sizes of the files that are there; the plan names those that are not."""
-    return sum(path.stat().st_size for path in map(Path, files) if path.exists())

@@ -1,6 +1,7 @@
-"""A process that keeps the model loaded and scores the parts it is told to: ``python -m modeldeploy.scoring.worker JOB SEATS``.
+"""A process that keeps a model loaded and scores the parts it is told to: ``python -m modeldeploy.scoring.worker CHARGE SEATS``.
 
-Orders come as JSON lines on stdin, answers go as JSON lines to what was stdout. Each order names the seat, which is a thread, that scores it.
+The job, which may not be known yet when it is started, and then orders come as JSON lines on stdin, answers go as JSON lines to what was stdout.
+Each order names the seat, which is a thread, that scores it.
 It ends when stdin does, so it never outlives its runner.
 """
 
@@ -13,9 +14,9 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import orjson
 
@@ -23,7 +24,9 @@ from modeldeploy.errors import ModelDeployError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.packaging.flavours import skops
 from modeldeploy.packaging.loading import load
+from modeldeploy.scoring import schemas
 from modeldeploy.scoring.job import Job
+from modeldeploy.scoring.launch import go_on_in
 from modeldeploy.scoring.partwork import Order, PartWork
 from modeldeploy.scoring.predict import Predictor
 from modeldeploy.values.codec import from_json, to_json
@@ -41,28 +44,35 @@ def main() -> int:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    job, seats = Job(Path(sys.argv[1])), int(sys.argv[2])
+    charge, seats = orjson.loads(sys.argv[1]), int(sys.argv[2])
     # All that is made until the model is loaded stays: looking through it for garbage again and again is a twentieth of that time.
     gc.disable()
     try:
-        model = prepare(job)
+        model = prepare(**charge)
     except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
         say({"failed": failure(error)})
         return 1
     gc.freeze()
     gc.enable()
-    _serve([PartWork(model, job) for _seat in range(seats)], say)
+    # Not sys.stdin: the interpreter would wait for its lock when it ends.
+    with os.fdopen(os.dup(0), "rb", buffering=0) as source:
+        told = source.readline()
+        if told:
+            job = Job(Path(orjson.loads(told)["job"]))
+            go_on_in(job.log, stdout=False)
+            _serve([PartWork(model, job) for _seat in range(seats)], source, say)
     return 0
 
 
-def prepare(job: Job) -> Predictor:
-    """Load the model of a job."""
+def prepare(*, uri: str, digest: str, trust: Sequence[str]) -> Predictor:
+    """Load the model that a job was charged with, and what reads tables."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    request = job.request()
-    bundle = Bundle.open(Path(request.spec.model.uri), expect=request.spec.model.digest)
+    bundle = Bundle.open(Path(uri), expect=digest)
     if bundle.manifest.flavour == "sklearn" and not bundle.manifest.pickled:
         skops.preload(lean=True)
-    return load(bundle, trust=request.trust)
+    model = load(bundle, trust=trust)
+    schemas.need_pyarrow()
+    return model
 
 
 def failure(error: Exception) -> dict[str, Any]:
@@ -97,22 +107,20 @@ class _Seat:
         self._tell({"seat": self._number, **message})
 
 
-def _serve(works: list[PartWork], say: Say) -> None:
+def _serve(works: list[PartWork], source: IO[bytes], say: Say) -> None:
     """Let each seat score what it is ordered to; the first one in the main thread, which some models want to be called from."""
     first, *others = seats = [_Seat(number, work, say) for number, work in enumerate(works)]
-    for target in (lambda: _listen(seats), *(seat.serve for seat in others)):
+    for target in (lambda: _listen(source, seats), *(seat.serve for seat in others)):
         threading.Thread(target=target, daemon=True).start()
     say({"ready": os.getpid()})
     first.serve()
 
 
-def _listen(seats: list[_Seat]) -> None:
+def _listen(source: IO[bytes], seats: list[_Seat]) -> None:
     """Hand the orders to the seats; the end of stdin is noticed in the middle of a part too."""
-    # Not sys.stdin: the interpreter would wait for its lock when it ends.
-    with os.fdopen(os.dup(0), "rb", buffering=0) as source:
-        for line in source:
-            message = orjson.loads(line)
-            seats[message["seat"]].orders.put(from_json(Order, message["order"]))
+    for line in source:
+        message = orjson.loads(line)
+        seats[message["seat"]].orders.put(from_json(Order, message["order"]))
     os._exit(0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from modeldeploy.scoring import staff as staffing
+from modeldeploy.scoring import sharing
 from modeldeploy.scoring.partwork import PartWork
 from modeldeploy.scoring.pool import InlinePool
 from modeldeploy.scoring.runner import run
@@ -48,7 +48,7 @@ def agency(doubler):
 
 @pytest.fixture
 def small_is_large(monkeypatch):
-    monkeypatch.setattr(staffing, "LARGE", 1)
+    monkeypatch.setattr(sharing, "LARGE", 1)
 
 
 @pytest.mark.usefixtures("small_is_large")

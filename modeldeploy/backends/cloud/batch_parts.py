@@ -17,8 +17,8 @@ from modeldeploy.errors import ConflictError, OperationFailed
 from modeldeploy.scoring import durable, publish
 from modeldeploy.scoring import plan as planning
 from modeldeploy.scoring.assemble import Assembly
-from modeldeploy.scoring.job import RESULT, Job, Request, bad_name, data_name
-from modeldeploy.scoring.partwork import Done, Order, PartWork, temporary
+from modeldeploy.scoring.job import RESULT, Job, Request, bad_name, data_name, temporary
+from modeldeploy.scoring.partwork import Done, Order, PartWork
 from modeldeploy.scoring.plan import Part, Plan
 from modeldeploy.scoring.predict import Predictor
 from modeldeploy.scoring.quarantine import Quarantine

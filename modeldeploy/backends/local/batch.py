@@ -6,18 +6,13 @@ started again by whoever looks next, and goes on where it was.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import attrs
 
+from modeldeploy.backends.local import runners
 from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError, UnsupportedError
 from modeldeploy.packaging.store import Store
 from modeldeploy.scoring import asking, publish
@@ -46,6 +41,7 @@ class LocalBatch:
     def __init__(self, home: Path, *, trust: Collection[str] = ()) -> None:
         self._home = home
         self._trust = tuple(trust)
+        self._early: dict[str, runners.Early] = {}
 
     @classmethod
     def configure(cls, home: Path, settings: Mapping[str, str]) -> Self:
@@ -62,17 +58,30 @@ class LocalBatch:
         return Identity(self.name, getpass.getuser(), str(self._home))
 
     def close(self) -> None:
-        """Runners go on."""
+        """Runners go on, but for those whose job was never begun."""
+        for name in list(self._early):
+            self._dismiss(name)
 
     # Asking
 
     def put_job(self, job: BatchSpec) -> Ticket:
         """Check everything that can be checked without reading the input through; nothing is written."""
         request = self._request(job)
-        planning.inspect(job)
         asking.check_output(job)
-        asking.begins_anew(self._job(job.name), request)
+        self._dismiss(job.name)
+        if asking.begins_anew(self._job(job.name), request) and (early := runners.Early.of(request)):
+            self._early[job.name] = early
+        try:
+            planning.inspect(job)
+        except BaseException:
+            self._dismiss(job.name)
+            raise
         return Ticket(Action.PUT_JOB, job.name, {"job": to_json(job)}, poll_after=_LOOK_S)
+
+    def _dismiss(self, name: str) -> None:
+        early = self._early.pop(name, None)
+        if early is not None:
+            early.dismiss()
 
     def _job(self, name: str) -> Job:
         return Job(self._home / "batch" / check_name(name, "job name"))
@@ -88,7 +97,10 @@ class LocalBatch:
             return ticket
         job = self._job(ticket.target)
         if ticket.step == "start":
-            return self._begin(ticket, job)
+            try:
+                return self._begin(ticket, job)
+            finally:
+                self._dismiss(job.name)
         running = Lease.held(job.lease)
         progress = job.progress()
         if running and not progress.phase.ended:
@@ -116,7 +128,7 @@ class LocalBatch:
         job.put(request)
         job.allow()
         job.show(Progress(note="starting"))
-        _spawn(job, lease)
+        runners.spawn(job, lease, self._early.pop(job.name, None))
         return attrs.evolve(ticket, step=_step(1, 0), fraction=0.0, note="starting")
 
     def _revive(self, ticket: Ticket, job: Job, progress: Progress) -> Ticket:
@@ -130,7 +142,7 @@ class LocalBatch:
             job.show(attrs.evolve(progress, phase=Phase.FAILED, note=note))
             return attrs.evolve(ticket, phase=Phase.FAILED, note=note)
         try:
-            _spawn(job, Lease.take(job.lease))
+            runners.spawn(job, Lease.take(job.lease))
         except ConflictError:
             return _report(ticket, progress)
         return attrs.evolve(
@@ -149,7 +161,7 @@ class LocalBatch:
         job.ask_to_stop()
         if Lease.held(job.lease):
             # Asked twice, it stops at once: a model may hang.
-            _terminate(job) if insist else None
+            runners.terminate(job) if insist else None
             return attrs.evolve(ticket, note="stopping" if insist else "stopping after the parts in hand")
         progress = job.progress()
         if not progress.phase.ended:
@@ -191,39 +203,6 @@ class LocalBatch:
             message = f"there is no batch job {name!r}"
             raise NotFoundError(message, hint=f"jobs are {list(self.jobs())}")
         return job.log
-
-
-def _spawn(job: Job, lease: Lease) -> None:
-    """Start a runner that holds the lease from its first moment, in a session of its own."""
-    inherits = os.name != "nt"
-    command = [sys.executable, "-m", "modeldeploy.scoring", str(job.home)]
-    try:
-        with job.log.open("ab") as log:
-            process = (
-                _start([*command, str(lease.handle)], log, lease.handle) if inherits else _start(command, log, None)
-            )
-    finally:
-        lease.release()
-    # Somebody must take note of its end, or it stays a zombie as long as this process lives.
-    threading.Thread(target=process.wait, name=f"batch job {job.name}", daemon=True).start()
-
-
-def _start(command: list[str], log: IO[bytes], handle: int | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        pass_fds=() if handle is None else (handle,),
-        start_new_session=True,
-    )
-
-
-def _terminate(job: Job) -> None:
-    runner = Lease.holder(job.lease)
-    if runner is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(runner, signal.SIGTERM)
 
 
 def _step(starts: int, rows: int) -> str:

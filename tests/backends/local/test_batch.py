@@ -17,6 +17,7 @@ from modeldeploy.backends.local.batch import LocalBatch
 from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, InvalidRequestError, NotFoundError
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
+from modeldeploy.scoring import sharing
 from modeldeploy.scoring.durable import Lease
 from modeldeploy.spi import Batch
 from modeldeploy.values.batch import BatchSpec
@@ -157,9 +158,67 @@ def test_a_runner_leads_its_own_session_and_leaves_no_zombie(backend, spec, fini
     wait_until(lambda: not psutil.pid_exists(runner.pid))
 
 
-def test_a_runner_that_cannot_start_fails_the_job_with_what_it_said(backend, spec, finish, monkeypatch):
+def _children():
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_the_runner_that_began_while_the_job_was_checked_runs_it(backend, spec, finish, wait_until):
     ticket = backend.put_job(spec)
+    (early,) = _children()
+    ticket = backend.advance(ticket)
+    wait_until(lambda: backend._job("the-job").lease.read_text().isdigit(), 30)
+    assert _runner(backend).pid == early
+    assert finish(ticket).phase is Phase.SUCCEEDED
+
+
+def test_the_worker_of_a_large_job_loads_the_model_meanwhile(backend, spec, finish, wait_until, monkeypatch):
+    monkeypatch.setattr(sharing, "LARGE", 1)
+    ticket = backend.put_job(spec)
+    wait_until(lambda: len(_children()) == 2, 30)
+    early = _children()
+    ticket = backend.advance(ticket)
+    wait_until(lambda: len(backend._job("the-job").entries()) >= 2, 30)
+    assert _children() == early
+    assert finish(ticket).phase is Phase.SUCCEEDED
+    assert pq.read_table(spec.output).column("prediction").to_pylist() == [2.0 * n for n in range(4000)]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_began_for_a_job_that_is_refused_or_never_run_ends(backend, spec, wait_until, monkeypatch, large):
+    monkeypatch.setattr(sharing, "LARGE", 1 if large else 1 << 40)
+    with pytest.raises(InvalidRequestError):
+        backend.put_job(attrs.evolve(spec, columns={"x": "not there"}))
+    wait_until(lambda: not _children(), 30)
+    backend.put_job(spec)
+    backend.put_job(spec)
+    assert _children()
+    backend.close()
+    wait_until(lambda: not _children(), 30)
+
+
+def test_a_runner_that_died_while_the_job_was_checked_is_replaced(backend, spec, finish, wait_until):
+    ticket = backend.put_job(spec)
+    (early,) = _children()
+    os.kill(early, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(early))
+    assert finish(ticket).phase is Phase.SUCCEEDED
+
+
+def test_what_a_model_says_while_it_loads_is_in_the_log_of_the_job(backend, spec, finish, wait_until, monkeypatch):
+    monkeypatch.setattr(sharing, "LARGE", 1)
+    monkeypatch.setenv("PYTHONVERBOSE", "1")
+    ticket = backend.put_job(spec)
+    monkeypatch.delenv("PYTHONVERBOSE")
+    wait_until(lambda: len(_children()) == 2, 30)
+    assert finish(ticket).phase is Phase.SUCCEEDED
+    said = backend.log("the-job").read_text()
+    assert "import 'modeldeploy.scoring.early'" in said or "modeldeploy/scoring/early.py" in said
+    assert "modeldeploy/scoring/worker.py" in said
+
+
+def test_a_runner_that_cannot_start_fails_the_job_with_what_it_said(backend, spec, finish, monkeypatch):
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    ticket = backend.put_job(spec)
     ended = finish(ticket)
     assert ended.phase is Phase.FAILED
     assert "died 3 times" in ended.note
