@@ -27,6 +27,8 @@ from modeldeploy.values.names import check_name
 from modeldeploy.values.ticket import Action, Phase, Ticket
 
 _LOOK_S = 0.1
+_LAST_LOOK_S = 0.01
+"""The end is looked for more often the nearer it is."""
 _STARTS = 3
 """Runners that may die one after another without a part done before the job fails."""
 _TAIL = 2_000
@@ -215,7 +217,9 @@ def _read_step(step: str) -> tuple[int, int]:
 
 
 def _report(ticket: Ticket, progress: Progress) -> Ticket:
-    return attrs.evolve(ticket, fraction=progress.fraction, note=asking.describe(progress))
+    left = _LOOK_S if progress.seconds_left is None else progress.seconds_left / 10
+    look = min(max(left, _LAST_LOOK_S), _LOOK_S)
+    return attrs.evolve(ticket, fraction=progress.fraction, note=asking.describe(progress), poll_after=look)
 
 
 def _ended(ticket: Ticket, progress: Progress) -> Ticket:
