@@ -154,7 +154,7 @@ class _Run:
             self._hand_out(pool)
             happening = pool.wait(_LOOK)
             if happening is not None:
-                self._heed(happening, assembly)
+                self._heed(happening, assembly, pool)
             self._grow()
             if assembly is not None:
                 assembly.check()
@@ -181,7 +181,7 @@ class _Run:
         limit = self._request.spec.max_bad_rows
         return None if limit is None else max(0, limit - self._bad)
 
-    def _heed(self, happening: Happening, assembly: Assembly | None) -> None:
+    def _heed(self, happening: Happening, assembly: Assembly | None, pool: Pool) -> None:
         match happening:
             case Ready():
                 self._meter.ready()
@@ -190,6 +190,9 @@ class _Run:
                 self._refuse(done)
             case Finished(done=done):
                 self._blame.finished()
+                self._bad += done.bad_rows
+                # Its seat has the next part by the time that this one is on the disk.
+                self._hand_out(pool)
                 self._check_in(done)
                 self._offer(assembly, done.part)
                 self._check_limit()
@@ -211,7 +214,6 @@ class _Run:
         )
         self._ledger.append({"kind": "part", "done": to_json(done)})
         self._done[done.part] = done
-        self._bad += done.bad_rows
         self._in_hand.discard(done.part)
         self._meter.count(done)
 
