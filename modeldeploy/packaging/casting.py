@@ -102,6 +102,8 @@ def _to_float(field: Field, array: NDArray[Any], wanted: np.dtype[Any]) -> NDArr
     """Round to the nearest value of a narrower float, as decimal text would be; only an overflow is a loss."""
     with np.errstate(over="ignore"):
         narrow = array.astype(wanted)
+    if np.isfinite(narrow).all():
+        return narrow
     lost = np.isinf(narrow) & np.isfinite(array)
     if lost.any():
         _refuse(field, f"holds {_first(array, lost)} in row {_first_row(lost)}, too large for {field.dtype.value}")

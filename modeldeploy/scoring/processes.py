@@ -72,9 +72,17 @@ class ProcessPool:
         self._seats.update({seat.number: seat for seat in worker.seats})
         assert process.stdout is not None  # noqa: S101 - asked for above
         threading.Thread(
-            target=_listen, args=(process.stdout, lambda each: self._queue.put((worker, each))), daemon=True
+            target=_listen, args=(process.stdout, lambda each: self._hear(worker, each)), daemon=True
         ).start()
         return seats
+
+    def _hear(self, worker: _Worker, message: Any) -> None:
+        """Note at once where a seat is, which wakes nobody; all else is for ``wait``."""
+        if message is not None and "at" in message:
+            first, last = message["at"]
+            worker.seats[message["seat"]].at = (first, last) if last > first else None
+        else:
+            self._queue.put((worker, message))
 
     def _launched(self, charge: str, shape: Shape) -> Launched:
         early, self._early = self._early, None
@@ -139,7 +147,7 @@ def _listen(out: IO[bytes], put: Callable[[Any], None]) -> None:
     put(None)
 
 
-def _heard(worker: _Worker, message: dict[str, Any]) -> Happening | None:
+def _heard(worker: _Worker, message: dict[str, Any]) -> Happening:
     if "ready" in message:
         worker.ready = True
         return Ready()
@@ -149,11 +157,7 @@ def _heard(worker: _Worker, message: dict[str, Any]) -> Happening | None:
     return _heard_of_part(worker.seats[message["seat"]], message)
 
 
-def _heard_of_part(seat: _Seat, message: dict[str, Any]) -> Happening | None:
-    if "at" in message:
-        first, last = message["at"]
-        seat.at = (first, last) if last > first else None
-        return None
+def _heard_of_part(seat: _Seat, message: dict[str, Any]) -> Happening:
     order, seat.order = seat.order, None
     assert order is not None  # noqa: S101 - a part only ends when it was ordered
     if "failed" in message:
