@@ -31,9 +31,10 @@ QUIET = {
     "ORT_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
     "MODELDEPLOY_PROGRESS": "off",
 }
-"""One native thread for each process, so that all have the same; no telemetry."""
+"""One native thread for each process, so that all have the same; no telemetry; and bytecode is kept, as what is installed has it."""
 
 
 # ---------------------------------------------------------------- bodies

@@ -60,10 +60,10 @@ def _matrix(columns: Columns) -> NDArray[Any]:
     return side_by_side(list(columns.values()))
 
 
-def side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def side_by_side(columns: Sequence[NDArray[Any]], dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     """Give the array whose columns these are, as ``np.stack(columns, axis=1)`` does in four times the time."""
     first = columns[0]
-    array: NDArray[Any] = np.empty((len(first), len(columns), *first.shape[1:]), dtype=np.result_type(*columns))
+    array: NDArray[Any] = np.empty((len(first), len(columns), *first.shape[1:]), dtype or np.result_type(*columns))
     for at, column in enumerate(columns):
         array[:, at] = column
     return array

@@ -44,9 +44,19 @@ def _where(mask: Any) -> list[int]:
 def to_array(field: Field, columns: list[pa.ChunkedArray]) -> Any:
     """Give the model's input for columns without defects, ready for the signature's check."""
     if len(columns) > 1:
-        return side_by_side([_plain(column) for column in columns])
+        return _matrix(field, [_plain(column) for column in columns])
     (column,) = columns
     return _vectors(field, column) if field.shape else _plain(column)
+
+
+def _matrix(field: Field, columns: list[NDArray[Any]]) -> NDArray[Any]:
+    """Narrow floats on the way; where one of them is lost by that, the signature's check gets them as they are and says which."""
+    if field.dtype is DType.FLOAT32 and all(column.dtype == np.float64 for column in columns):
+        with np.errstate(over="ignore"):
+            narrow = side_by_side(columns, np.dtype(np.float32))
+        if np.isfinite(narrow).all():
+            return narrow
+    return side_by_side(columns)
 
 
 def _plain(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from modeldeploy.scoring import arrays
 from modeldeploy.scoring.chunks import Bad, Chunk
 from modeldeploy.scoring.formats import Format
 from modeldeploy.scoring.layout import Layout
@@ -113,6 +114,16 @@ def test_vector_predictions_are_lists():
     output = Field("prediction", DType.FLOAT32, (2,))
     scorer, _seen = _scorer(Echo(lambda x: np.stack([x, -x], axis=1).astype("f4")), output=output)
     assert scorer.score(_chunk([1.0, 2.0])).column("prediction").to_pylist() == [[1, -1], [2, -2]]
+
+
+@pytest.mark.parametrize("value", [1.5, 1e300, -1e300, float("nan"), float("inf")])
+def test_columns_side_by_side_are_narrowed_only_where_nothing_is_lost(value):
+    field = Field("input", DType.FLOAT32, (2,))
+    columns = [pa.chunked_array([[0.1, value]]), pa.chunked_array([[2.0, 3.0]])]
+    array = arrays.to_array(field, columns)
+    wide = np.stack([column.to_numpy() for column in columns], axis=1)
+    assert array.dtype == (np.float32 if value == 1.5 else np.float64)
+    assert np.array_equal(array, wide.astype(array.dtype), equal_nan=True)
 
 
 def test_an_answer_of_the_wrong_length_is_no_answer():
