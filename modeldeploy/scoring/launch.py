@@ -12,11 +12,13 @@ from typing import NamedTuple
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # A chunk's arrays are freed and wanted again for each chunk. The C library of Linux would give them back to the system each time,
 # which then clears every page anew: half of the processor time of a cheap model.
-# One arena for all threads, since those of other threads have other limits.
+# One arena for all threads, since those of other threads have other limits; and Arrow takes its memory there, for its own allocator gives it
+# back whatever it is told.
 _KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
 
