@@ -21,6 +21,8 @@ DEFERRED = "scipy.stats"
 """What is imported when one of its functions is first called."""
 # skops wants to know the class of which it writes no estimator.
 _CLUSTER, _UNWRITTEN = "sklearn.cluster", "Birch"
+# A class that skops trusts by name where it is; ``is_safe`` trusts it as a class of scikit-learn.
+_BINNING = "sklearn.ensemble._hist_gradient_boosting.binning"
 _LISTER = "get_public_type_names"
 
 
@@ -67,7 +69,7 @@ def skops() -> Any:
     cluster = ModuleType(_CLUSTER)
     setattr(cluster, _UNWRITTEN, type(_UNWRITTEN, (), {}))
     need("sklearn.utils")
-    with _standing_in({_CLUSTER: cluster}), _swapped("sklearn.utils", "all_estimators"):
+    with _standing_in({_CLUSTER: cluster, _BINNING: None}), _swapped("sklearn.utils", "all_estimators"):
         package = _unexecuted("skops.io")
         with _swapped("skops.io._utils", _LISTER):
             package.__spec__.loader.exec_module(package)
@@ -88,8 +90,13 @@ class _Blank(dict[str, list[Any]]):
 @contextlib.contextmanager
 def _undocumented() -> Iterator[None]:
     """Let SciPy not parse and rewrite the docstrings of hundreds of functions, as it does while it is imported."""
-    place = need("scipy._lib._docscrape")
-    parse, over = place.FunctionDoc, False
+    try:
+        place: Any = importlib.import_module("scipy._lib._docscrape")
+        parse = place.FunctionDoc
+    except (ImportError, AttributeError):  # other versions, which keep it elsewhere
+        yield
+        return
+    over = False
 
     def describe(*arguments: Any, **options: Any) -> Any:
         # Modules keep this function; what they do with it later is none of our business.

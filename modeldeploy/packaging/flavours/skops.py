@@ -21,9 +21,6 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 # skops imports every module of scikit-learn to list its estimators, and these in turn import whole frameworks: 1.9 s with torch
 # installed, 0.3 s without (skops 0.16, scikit-learn 1.9). They hold no estimators.
 _HEAVY = tuple(f"sklearn.externals.array_api_compat.{name}" for name in ("cupy", "dask", "torch"))
-# What scikit-learn and skops import if it is there, and do without: tables, which scikit-learn looks for again when it is given one, and a
-# class that skops trusts by name, and ``is_safe`` as a class of scikit-learn. 0.4 s together.
-_SPARED = ("pandas", "sklearn.ensemble._hist_gradient_boosting.binning")
 
 
 def preload(*, lean: bool = False) -> Any:
@@ -35,34 +32,16 @@ def preload(*, lean: bool = False) -> Any:
     """
     if "skops.io" in sys.modules:
         return sys.modules["skops.io"]
-    # skops looks for the module of each function of SciPy among all modules in the order of their import: 0.25 s when this one comes late.
-    need("scipy.special")
     stubs = {name: _stub(name) for name in _HEAVY if name not in sys.modules}
     sys.modules.update(stubs)
     try:
-        with _spared() if lean else contextlib.nullcontext():
-            return need("skops.io")
+        return _lean() if lean else need("skops.io")
     finally:
         for name in stubs:
             sys.modules.pop(name, None)
 
 
-@contextlib.contextmanager
-def _spared() -> Iterator[None]:
-    """Let nobody list scikit-learn's estimators, for which every module of it would be imported, nor import what is spared."""
-    spared = [name for name in _SPARED if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]  # None makes an import fail
-    try:
-        with _without_listing(need("sklearn.utils")):
-            yield
-    finally:
-        for name in spared:
-            sys.modules.pop(name, None)
-
-
-@contextlib.contextmanager
-def _without_listing(utils: Any) -> Iterator[None]:
-    listing, utils.all_estimators = utils.all_estimators, lambda *_args, **_options: []
+def _lean() -> Any:
     try:
         with lean.imports():
             return lean.skops()
