@@ -9,6 +9,7 @@ import argparse
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -169,9 +170,14 @@ def figures(results: Results) -> str:
 
 
 def about(results: Results) -> str:
-    kinds = {"serving": results.cells, "scoring": results.scores, "single figures": results.figures}
-    rounds = {kind: len({each.round for each in found}) for kind, found in kinds.items() if found}
-    told = {**results.about, "rounds": ", ".join(f"{kind} {count}" for kind, count in rounds.items())}
+    rounds = {
+        "serving": len({each.round for each in results.cells}),
+        "scoring": len({each.round for each in results.scores}),
+    }
+    # Runs with different parts may have measured different figures.
+    taken = Counter(name for name, _round in {(each.name, each.round) for each in results.figures})
+    rounds["single figures"] = max(taken.values(), default=0)
+    told = {**results.about, "rounds": ", ".join(f"{kind} {count}" for kind, count in rounds.items() if count)}
     return "\n".join(f"- {key}: {value}" for key, value in told.items() if value)
 
 

@@ -7,11 +7,11 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -122,18 +122,23 @@ class Results:
 
 
 def together(parts: Sequence[Results]) -> Results:
-    """Put runs together: each part of one run with the parts of the others; what differs between the runs is told for each."""
+    """Put runs together: what was measured in one, and the rounds of the others after it; what differs between the runs is told for each."""
     told: dict[str, list[str]] = {}
     for part in parts:
         for key, text in part.about.items():
             told.setdefault(key, []).append(text)
     about = {key: texts[0] if len(set(texts)) == 1 else "; then ".join(texts) for key, texts in told.items()}
-    joined = [list(itertools.chain(*each)) for each in zip(*(_lists(part) for part in parts), strict=True)]
+    joined = [list(itertools.chain(*each)) for each in zip(*_one_after_another(parts), strict=True)]
     return Results(about, *joined)
 
 
-def _lists(part: Results) -> tuple[list[object], ...]:
-    return part.cells, part.starts, part.scores, part.figures
+def _one_after_another(parts: Sequence[Results]) -> Iterator[tuple[list[Any], ...]]:
+    """Give what each run measured, its rounds numbered on from those of the run before."""
+    last = 0
+    for part in parts:
+        lists = part.cells, part.starts, part.scores, part.figures
+        yield tuple([attrs.evolve(each, round=each.round + last) for each in found] for found in lists)
+        last += max((each.round for found in lists for each in found), default=0)
 
 
 def about(**more: str) -> dict[str, str]:

@@ -84,7 +84,15 @@ def test_runs_of_different_parts_are_put_together(results, cell):
     two = results.Results({"commit": "b", "machine": "m"}, figures=[results.Figure("f", 1.0, "s", 1, 0.0)])
     both = results.together([one, two])
     assert both.about == {"commit": "a; then b", "machine": "m"}
-    assert (both.cells, both.figures) == (one.cells, two.figures)
+    assert (both.cells, [each.name for each in both.figures]) == (one.cells, ["f"])
+
+
+def test_rounds_of_a_second_run_follow_those_of_the_first(results, cell):
+    one = results.Results({}, [cell("x", round=1), cell("x", round=2)])
+    two = results.Results({}, [cell("x", round=1)], figures=[results.Figure("f", 1.0, "s", 2, 0.0)])
+    both = results.together([one, two, one])
+    assert [each.round for each in both.cells] == [1, 2, 3, 5, 6]
+    assert [each.round for each in both.figures] == [4]
 
 
 def test_the_rounds_that_are_told_are_those_that_were_measured(script, results, cell):
