@@ -90,8 +90,11 @@ class HttpServer:
             connection.abort()
 
     def shared(self, repeat: Repeat | None) -> Repeat | None:
-        """Give the one that other clients with the same head have, so that their requests share its headers."""
-        if repeat is None or len(repeat.before) + len(repeat.after) > _SHORT:
+        """Give the one that other clients with the same head have, so that their requests share its headers.
+
+        Not behind a gate that judges each request: it is given headers of its own, and the head may hold a key.
+        """
+        if repeat is None or not self.steady or len(repeat.before) + len(repeat.after) > _SHORT:
             return repeat
         if len(self._repeats) >= _KNOWN:
             self._repeats.clear()

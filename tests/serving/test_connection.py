@@ -161,6 +161,9 @@ def test_a_gate_that_may_change_its_mind_is_given_headers_of_its_own():
             await client.send(post())
         assert seen[1] == seen[2]
         assert seen[1] is not seen[2]
+        other = Client(asyncio.get_running_loop(), headers_of, server=client.server)
+        await other.send(post())
+        assert other.connection._repeat is not client.connection._repeat
 
     seen.clear()
     run(main())
