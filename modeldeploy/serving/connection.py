@@ -7,7 +7,6 @@ import enum
 import logging
 import socket
 import struct
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +19,7 @@ from modeldeploy.serving.messages import Request, Response, failure, unavailable
 
 if TYPE_CHECKING:
     from modeldeploy.serving.http import HttpServer
+    from modeldeploy.serving.ledger import Leftover
 
 _log = logging.getLogger(__name__)
 _PIPELINE = 16
@@ -27,6 +27,8 @@ _DISCARD_SECONDS = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)
 """For a socket whose unsent data is thrown away when it is closed."""
 _JOIN_LIMIT = 1 << 16
+_USUAL, _MOST = 2, 64
+_OK = 200
 
 
 class _Phase(enum.Enum):
@@ -34,6 +36,10 @@ class _Phase(enum.Enum):
     HEAD = enum.auto()
     BODY = enum.auto()
     REFUSED = enum.auto()
+    PART = enum.auto()
+    """A head that came before, and not yet all of its body."""
+    LENT = enum.auto()
+    """Somebody else reads and answers."""
 
 
 @attrs.define(slots=True)
@@ -51,18 +57,30 @@ class _Turn:
 class Connection(asyncio.Protocol):
     """Feeds the parser and answers turn by turn; every limit of ``Limits`` that concerns one client is kept here."""
 
+    # A thousand clients may wait at once: what each of them holds counts.
+    __slots__ = (
+        "_again", "_body", "_body_start", "_deadline", "_head", "_head_size", "_limits", "_lines", "_loop", "_parser", "_paused", "_peer",
+        "_phase", "_read", "_repeat", "_seen", "_server", "_size", "_transport", "_trust", "_turn", "_turns", "_unread_deadline", "_url",
+    )  # fmt: skip
+
     def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._limits = server.limits
         self._loop = loop
         self._parser = httptools.HttpRequestParser(self)
-        self._turns: deque[_Turn] = deque()
+        self._turns: list[_Turn] = []
         self._turn: _Turn | None = None
         self._phase = _Phase.IDLE
         self._deadline = inf
         self._unread_deadline = inf
         self._paused = False
         self._repeat: heads.Repeat | None = None
+        self._again = 0
+        """How often the head came again, one time after the other."""
+        self._seen = b""
+        """The bytes of the request that is being read, while they may be remembered."""
+        self._trust = _USUAL
+        """How often it must before the client is lent."""
         self._fresh()
 
     def _fresh(self) -> None:
@@ -105,12 +123,16 @@ class Connection(asyncio.Protocol):
         """Parse what came; nothing more is parsed after a refusal."""
         if self._phase is _Phase.REFUSED:
             return
-        idle = self._phase is _Phase.IDLE
-        if idle:
-            if self._repeat is not None and (body := self._repeat.body(data)) is not None:
-                self._take_repeat(self._repeat, body)
+        if self._phase is _Phase.PART:
+            self._phase, data = _Phase.IDLE, self._seen + data
+        if self._phase is _Phase.IDLE:
+            if self._repeat is not None and self._came_again(self._repeat, data):
                 return
+            self._again = 0
             self._begin()
+            self._seen = data
+        elif self._seen:
+            self._seen = self._seen + data if len(self._seen) + len(data) <= heads.LARGEST_IN_PARTS else b""
         self._head_size += len(data)
         try:
             self._parser.feed_data(data)
@@ -119,8 +141,9 @@ class Connection(asyncio.Protocol):
             self._end_after_last()
         except httptools.HttpParserError:
             self._refuse(failure(400, "the request is not well-formed HTTP/1.1"))
-        if idle and self._phase is _Phase.IDLE and self._read is not None:
-            self._repeat = self._server.shared(heads.Repeat.of(data, self._read))
+        if self._seen and self._phase is _Phase.IDLE and self._read is not None:
+            self._repeat = self._server.shared(heads.Repeat.of(self._seen, self._read))
+            self._seen = b""
         # The head, and likewise what lies between two parts of a chunked body, must end within the limit.
         if self._head_size > self._limits.max_head and self._phase in {_Phase.HEAD, _Phase.BODY}:
             self._refuse(heads.too_large(self._limits))
@@ -228,7 +251,18 @@ class Connection(asyncio.Protocol):
         self._deadline = inf
         self._queue(turn)
 
-    def _take_repeat(self, repeat: heads.Repeat, body: bytes) -> None:
+    def _came_again(self, repeat: heads.Repeat, data: bytes) -> bool:
+        """Take a request, or what came of it so far, if its head was read before."""
+        body = repeat.body(data)
+        if body is not None:
+            self._again += 1
+            self._take_repeat(repeat, body)
+        elif repeat.is_part(data):
+            self._phase, self._seen = _Phase.PART, data
+            self._deadline = self._loop.time() + self._limits.body_timeout
+        return self._phase is _Phase.PART or body is not None
+
+    def _take_repeat(self, repeat: heads.Repeat, body: bytes, tried: int = 0) -> None:
         """Queue a request whose head was read before; a gate that may think otherwise by now judges it anew."""
         if len(body) > self._limits.max_body:
             self._refuse(heads.body_too_large(self._limits))
@@ -241,7 +275,7 @@ class Connection(asyncio.Protocol):
         if self._phase is _Phase.IDLE:
             self._size = 0
             self._deadline = inf
-            request = Request(head.method, repeat.path, repeat.query, head.headers, body)
+            request = Request(head.method, repeat.path, repeat.query, head.headers, body, tried)
             self._queue(_Turn(request, None, keep=True, size=len(body)))
 
     # Taking turns.
@@ -280,7 +314,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _next(self) -> None:
-        self._start(self._turns.popleft())
+        self._start(self._turns.pop(0))
 
     def _start(self, turn: _Turn) -> None:
         self._turn = turn
@@ -322,13 +356,16 @@ class Connection(asyncio.Protocol):
                 self._next()
         elif self._phase is _Phase.IDLE:
             self._deadline = self._loop.time() + self._limits.idle_timeout
+            if self._again >= self._trust and self._server.lender is not None and answer.status == _OK:
+                # Not before the answer was written, which some event loops do later.
+                self._loop.call_soon(self._lend)
         if self._paused and len(self._turns) < _PIPELINE and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 
     def _write(self, turn: _Turn, answer: Response, *, keep: bool) -> None:
         last = b"" if keep and not turn.old else b"connection: %b\r\n" % (b"keep-alive" if keep else b"close")
-        head = b"%b%d\r\n%b\r\n" % (self._server.head(answer), len(answer.body), last)
+        head = b"%b%d\r\n%b\r\n" % (self._server.heads.before_length(answer), len(answer.body), last)
         if turn.request is not None and turn.request.method == "HEAD":
             self._transport.write(head)
         elif len(answer.body) < _JOIN_LIMIT:
@@ -345,8 +382,60 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         # Closing while the client still sends would reset the connection and with it the answer that says what was wrong.
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # it is gone
+            self._transport.abort()
         self._deadline = self._loop.time() + _DISCARD_SECONDS
+
+    # Being lent.
+
+    def _lend(self) -> None:
+        idle = self._phase is _Phase.IDLE and self._turn is None and not self._turns
+        busy = self._transport.is_closing() or self._server.draining or self._transport.get_write_buffer_size()
+        if not idle or busy or self._server.lender is None or self._repeat is None:
+            return
+        self._again = 0
+        self._transport.pause_reading()
+        if self._server.lender(self, self._repeat):
+            self._phase = _Phase.LENT
+            self._deadline = inf
+        else:
+            self._trust = _MOST
+            self._transport.resume_reading()
+
+    def descriptor(self) -> int:
+        """Give the descriptor of the socket; -1 where there is none."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    def give_back(self, left: Leftover | None, refusal: Response | None = None, *, tried: int = 0) -> None:
+        """Take over again from whoever it was lent to, with what is left to do; with a ``refusal`` the request left over is answered so.
+
+        Without what is left to do, an answer stopped half way, and nothing can be said to the client any more. ``tried`` as in ``Request``.
+        """
+        if self._phase is not _Phase.LENT or self._transport.is_closing():
+            return
+        self._phase = _Phase.IDLE
+        self._deadline = self._loop.time() + self._limits.idle_timeout
+        if left is None:
+            self._transport.abort()
+            return
+        if left.rest:
+            self._transport.write(left.rest)
+        self._transport.resume_reading()
+        if left.request and refusal is not None:
+            self._refuse(refusal)
+        elif left.request:
+            # It asked otherwise than before, or whoever had it is gone: next time it is watched for longer.
+            self._trust = min(_MOST, 2 * self._trust)
+            body = self._repeat.body(left.request) if self._repeat is not None and tried else None
+            if self._repeat is not None and body is not None:
+                self._take_repeat(self._repeat, body, tried)
+            else:
+                self.data_received(left.request)
+        elif self._server.draining:
+            self._transport.close()
 
     # What the server calls.
 
@@ -356,7 +445,7 @@ class Connection(asyncio.Protocol):
             self._reset()
         elif now < self._deadline:
             return
-        elif self._phase is _Phase.HEAD or self._phase is _Phase.BODY:
+        elif self._phase in {_Phase.HEAD, _Phase.BODY, _Phase.PART}:
             self._refuse(failure(408, "the request took too long to arrive"))
         else:
             self._deadline = inf

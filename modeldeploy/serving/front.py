@@ -72,7 +72,7 @@ class Front:
         router = self._routers.setdefault(endpoint, Router(endpoint))
         entrance = self._entrance(endpoint, from_json(Access, access or {}))
         server = self._servers[endpoint] = HttpServer(
-            entrance.wrap(router.handle), gate=entrance.gate, steady=entrance.is_plain
+            entrance.wrap(router.handle), gate=entrance.gate, steady=entrance.is_plain, lender=router.lend
         )
         await server.start(listener)
 
@@ -102,6 +102,7 @@ class Front:
     ) -> None:
         """Make one endpoint what the arguments say: its groups, their workers, its table."""
         router = self._routers.setdefault(endpoint, Router(endpoint))
+        await router.recall()
         for revision, wanted in revisions.items():
             if wanted["state"] == RETIRED:
                 self._retire(router, revision)
@@ -114,6 +115,7 @@ class Front:
             router.groups.pop(revision).close()
         for each in [each for each in self._retired if each[0] == endpoint and each[1] not in revisions]:
             self._retired.pop(each).close()
+        router.lends = True
 
     def _retire(self, router: Router, revision: str) -> None:
         group = router.groups.pop(revision, None)
@@ -157,6 +159,7 @@ class Front:
         server = self._servers.pop(endpoint, None)
         if server is not None:
             self._routers[endpoint].ending = True
+            await self._routers[endpoint].recall()
             await server.drain(grace)
         router = self._routers.pop(endpoint, None)
         groups = list(router.groups.values()) if router else []
@@ -168,6 +171,7 @@ class Front:
     async def window(self, endpoint: str, revision: str, since: float, until: float, share: int | None = None) -> Any:
         """Read a meter."""
         router = self._routers.setdefault(endpoint, Router(endpoint))
+        router.harvest()
         return to_json(router.meter(revision).window(since, until, share=share))
 
     def close(self) -> None:

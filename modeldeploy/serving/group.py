@@ -15,7 +15,11 @@ from math import inf
 import attrs
 
 from modeldeploy.serving.breaker import Breaker
+from modeldeploy.serving.connection import Connection
+from modeldeploy.serving.head import Repeat
+from modeldeploy.serving.ledger import PLACE_BYTES
 from modeldeploy.serving.link import FrameError, Frames, decode_responses, encode_requests
+from modeldeploy.serving.loans import Lending, Terms
 from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, unavailable
 from modeldeploy.serving.meters import Meter
 from modeldeploy.serving.units import Unit
@@ -39,6 +43,8 @@ _KEPT_BACK = frozenset(
         "user-agent",
     }
 )
+# A worker whose frames take longer than this is lent nobody: carrying bytes is nothing beside its work, and it may be wanted back at once.
+_LENDABLE_S = 0.1
 # With each frame, how long an exceptionally slow one took counts for less.
 _FORGET = 0.9
 # A request is given to a worker when there is this much more time left for it than a frame is expected to take.
@@ -72,8 +78,8 @@ class _Pending:
         self.share = share
         self.unit = unit
         self.started = time.perf_counter()
-        self.sent = 0
-        self.alone = False
+        self.sent = request.tried
+        self.alone = bool(request.tried)
 
 
 class Group:
@@ -102,6 +108,9 @@ class Group:
         self._frame_s = 0.0
         self._report = report or (lambda _event, _worker: None)
         self._loop = asyncio.get_running_loop()
+        at_once = max(1, min(policy.max_batch, policy.max_batch_bytes // PLACE_BYTES))
+        terms = Terms(at_once, policy.deadline_s, _KEPT_BACK)
+        self.lending = Lending(self, terms, meter)
 
     @property
     def queued(self) -> int:
@@ -111,7 +120,8 @@ class Group:
     @property
     def inflight(self) -> int:
         """Requests that a worker has."""
-        return sum(len(link.batch) for link in (*self.links.values(), *self.leaving))
+        batches = sum(len(link.batch) for link in (*self.links.values(), *self.leaving))
+        return batches + self.lending.in_hand
 
     @property
     def ready(self) -> bool:
@@ -269,11 +279,36 @@ class Group:
         if link.ended:
             raise ConnectionResetError
         self.links[worker] = link
+        self.lending.know(worker, address)
         self.freed(link)
+
+    def lend(self, connection: Connection, repeat: Repeat) -> bool:
+        """Lend a client to a worker; False where that is of no use now, or a crash must not have a request sent again."""
+        busy = bool(self._queue) or self._frame_s > _LENDABLE_S or self.breaker.open
+        if self._closed or busy or not self.policy.retry_on_crash:
+            return False
+        return self.lending.lend(connection, repeat, self.links)
+
+    def works(self, worker: str, seconds: float) -> None:
+        """Take note of how long a worker has worked on what lent clients asked; one that hangs is given up."""
+        self.took(seconds)
+        link = self.links.get(worker)
+        if link is not None and seconds > self.policy.deadline_s + _HANG_GRACE_S:
+            self._give_up(link)
+
+    def died(self, worker: str) -> None:
+        """Let go of a worker that ended with requests of lent clients, so that it is not given them again."""
+        link = self.links.get(worker)
+        if link is not None:
+            self._unlist(link)
+            link.close()
 
     def took(self, seconds: float) -> None:
         """Take note of how long a frame took: what the next one is expected to take at most."""
         self._frame_s = max(seconds, _FORGET * self._frame_s)
+        if seconds > _LENDABLE_S:
+            # Who waits in the queue can go to any worker, and who is lent only to the one that has him.
+            self.lending.ask_back()
 
     def freed(self, link: Link) -> None:
         """Take note that a worker has nothing to do; what waits is given to it at once, so that it works while answers are written."""
@@ -314,7 +349,8 @@ class Group:
             return
         self._died.add(link.worker)
         self.meter.restarts += 1
-        self.breaker.crashed(self.meter.outcomes["ok"], busy=bool(link.batch))
+        busy = bool(link.batch) or self.lending.has(link.worker)
+        self.breaker.crashed(self.meter.outcomes["ok"], busy=busy)
 
     def dismiss(self, worker: str) -> None:
         """Let go of a worker at once."""
@@ -330,6 +366,7 @@ class Group:
     def drop(self, worker: str) -> None:
         """Take note that a worker has died, whose connection is not known to have ended yet."""
         self.links[worker].close()
+        self.lending.died(worker)
 
     def release(self, worker: str) -> None:
         """Let go of a worker that is to end: it gets nothing more, and answers what it has."""
@@ -342,16 +379,20 @@ class Group:
             self._let_go(link)
 
     def _remove(self, link: Link) -> None:
+        self.lending.forget(link.worker)
         self.leaving.discard(link)
         if self.links.get(link.worker) is link:
             del self.links[link.worker]
+        self._unlist(link)
+
+    def _unlist(self, link: Link) -> None:
         if link in self._idle:
             self._idle.remove(link)
 
     async def drained(self, grace: float) -> bool:
         """Wait until nothing waits or is in flight; False when that took longer than ``grace`` seconds."""
         end = self._loop.time() + grace
-        while self.queued or self.inflight:
+        while self.queued or self.inflight or len(self.lending):
             if self._loop.time() > end:
                 return False
             await asyncio.sleep(_POLL_S)
@@ -366,6 +407,7 @@ class Group:
             link.close()
         while self._queue:
             self.settle(self._queue.popleft(), self._stopped())
+        self.lending.close()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -18,6 +18,9 @@ _ONCE = frozenset({"host", "content-length", "content-type", "transfer-encoding"
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)\r\n", re.IGNORECASE)
 _MOST_DIGITS = 12
+_OTHER = (0, -1)
+LARGEST_IN_PARTS = 1 << 16
+"""What is larger and comes in several parts is read as if it were the first of its kind."""
 # What makes a connection do more than answer and go on.
 _STAYS = "keep-alive"
 _EVENTFUL = frozenset({"expect", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -78,16 +81,25 @@ class Repeat:
 
     def body(self, data: bytes) -> bytes | None:
         """Give the body of a whole request with this head; None of anything else."""
+        start, end = self._span(data)
+        return data[start:] if end == len(data) else None
+
+    def is_part(self, data: bytes) -> bool:
+        """Whether this is a request with this head that lacks some of its body, as many clients send it."""
+        return len(data) < self._span(data)[1] <= LARGEST_IN_PARTS
+
+    def _span(self, data: bytes) -> tuple[int, int]:
+        """Say where in the data of one request its body starts and ends; (0, -1) when its head is another one, or not whole."""
         if not data.startswith(self.before):
-            return None
+            return _OTHER
         if not self.after:
-            return b"" if len(data) == len(self.before) else None
+            return len(self.before), len(self.before)
         end = data.find(b"\r", len(self.before))
         length = data[len(self.before) : end]
         if not length.isdigit() or len(length) > _MOST_DIGITS or not data.startswith(self.after, end):
-            return None
-        body = data[end + len(self.after) :]
-        return body if len(body) == int(length) else None
+            return _OTHER
+        start = end + len(self.after)
+        return start, start + int(length)
 
 
 def read(method: str, target: bytes, version: str, lines: list[tuple[bytes, bytes]], limits: Limits) -> Head | Response:

@@ -10,22 +10,22 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from email.utils import formatdate
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from modeldeploy.serving.answers import AnswerHeads
 from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.gates import Gate
 from modeldeploy.serving.head import Repeat
 from modeldeploy.serving.limits import Limits, Room, descriptors, room
 from modeldeploy.serving.messages import Request, Response
 
-_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _SHORT, _KNOWN = 4_096, 256
 """Heads up to this size are shared among clients, so many of them."""
 
 Handler = Callable[[Request], Awaitable[Response]]
+Lender = Callable[[Connection, Repeat], bool]
+"""Gives a client that asks the same way again and again to somebody else, who answers it until it asks otherwise; says whether it did."""
 
 
 class HttpServer:
@@ -33,22 +33,29 @@ class HttpServer:
 
     ``handler`` may be a coroutine function, or a plain function that returns an ``asyncio.Future``: then no task is made for a request,
     which is worth some microseconds. ``gate`` judges a request by its head; what it refuses is answered before the body is read. One that
-    is ``steady`` says the same of the same head each time, and changes nothing: what a client repeats is then judged once.
+    is ``steady`` says the same of the same head each time, and changes nothing: what a client repeats is then judged once, and ``lender``
+    may lend it.
     """
 
     def __init__(
-        self, handler: Handler, limits: Limits | None = None, *, gate: Gate | None = None, steady: bool = False
+        self,
+        handler: Handler,
+        limits: Limits | None = None,
+        *,
+        gate: Gate | None = None,
+        steady: bool = False,
+        lender: Lender | None = None,
     ) -> None:
         self.handler = handler
         self.gate = gate
         self.steady = steady or gate is None
+        self.lender = lender if self.steady else None
         self.limits = limits or Limits()
         self.connections: set[Connection] = set()
         self.held = 0
         """Bytes of the bodies in hand."""
         self.draining = False
-        self._date = ""
-        self._head: tuple[int, Mapping[str, str], bytes] = (0, {}, b"")
+        self.heads = AnswerHeads()
         self._repeats: dict[tuple[bytes, bytes], Repeat] = {}
         self._descriptors = descriptors()
         self._server: asyncio.Server | None = None
@@ -100,16 +107,6 @@ class HttpServer:
             self._repeats.clear()
         return self._repeats.setdefault((repeat.before, repeat.after), repeat)
 
-    def head(self, answer: Response) -> bytes:
-        """Write the head of an answer up to its length; answers that share their headers come one after another."""
-        status, headers, written = self._head
-        if headers is not answer.headers or status != answer.status:
-            line = _LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
-            fields = "".join([f"{key}: {value}\r\n" for key, value in answer.headers.items()])
-            written = f"{line}{fields}date: {self._date}\r\ncontent-length: ".encode("latin-1", "replace")
-            self._head = answer.status, answer.headers, written
-        return written
-
     def room(self, descriptor: int) -> Room:
         """Say what there is room for when a connection comes with this descriptor."""
         return room(self.limits, len(self.connections), descriptor, self._descriptors)
@@ -131,8 +128,7 @@ class HttpServer:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         # One timer for all connections: setting a deadline then costs an assignment, not a timer for each request.
-        self._date = formatdate(usegmt=True)
-        self._head = (0, {}, b"")
+        self.heads.tick()
         self._descriptors = descriptors()
         now = loop.time()
         for connection in list(self.connections):

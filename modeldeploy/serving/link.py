@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 import struct
 from collections.abc import Collection, Hashable, Iterable, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import asyncio
 
 MAX_FRAME = (1 << 32) - 1
+LOANS = ".lent"
+"""After the address of a worker that can be lent connections (``loans.py``): where it is."""
 _LENGTH = struct.Struct("<I")
 _LENGTHS = struct.Struct("<II")
 _TCP = "tcp:"
@@ -204,7 +207,26 @@ def listen(address: str) -> tuple[socket.socket, str]:
         host, port = _host_port(address)
         sock = socket.create_server((host, port), backlog=_BACKLOG)
         return sock, f"{_TCP}{host}:{sock.getsockname()[1]}"
-    sock = socket.socket(_unix(address), socket.SOCK_STREAM)
+    return _listen(address, socket.SOCK_STREAM), address
+
+
+def listen_for_loans(address: str) -> socket.socket | None:
+    """Listen beside a unix socket that ``listen`` gave; None where connections cannot be lent."""
+    from modeldeploy.serving.ledger import is_possible
+
+    return _listen(address + LOANS, socket.SOCK_SEQPACKET) if is_possible() and not address.startswith(_TCP) else None
+
+
+def remove(address: str) -> None:
+    """Remove what ``listen`` and ``listen_for_loans`` left in the file system."""
+    if not address.startswith(_TCP):
+        for path in (address, address + LOANS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108 - one call, which takes no time worth a thread
+
+
+def _listen(address: str, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(_unix(address), kind)
     with contextlib.suppress(FileNotFoundError):
         Path(address).unlink()
     try:
@@ -217,7 +239,7 @@ def listen(address: str) -> tuple[socket.socket, str]:
         ) from error
     Path(address).chmod(0o600)
     sock.listen(_BACKLOG)
-    return sock, address
+    return sock
 
 
 def connect(address: str, *, timeout: float | None = None) -> socket.socket:

@@ -32,6 +32,8 @@ class Request:
     query: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     body: bytes = b""
+    tried: int = 0
+    """How many workers had it and died."""
 
 
 @attrs.define(slots=True)

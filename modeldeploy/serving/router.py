@@ -17,7 +17,9 @@ import attrs
 
 from modeldeploy.serving import keys
 from modeldeploy.serving.comparing import LARGEST
+from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.group import Group
+from modeldeploy.serving.head import Repeat
 from modeldeploy.serving.messages import REVISION_HEADER, Request, Response, failure, json_response, unavailable
 from modeldeploy.serving.meters import Meter, Reading, exposition, is_error
 from modeldeploy.serving.shadowing import Shadows
@@ -32,6 +34,8 @@ FALLBACK_HEADER = "modeldeploy-fallback-from"
 """On an answer of stable: the revision that failed to give it."""
 
 _WHOLE = 100
+# A worker that takes longer to give clients back than this gives them back when it can; the change does not wait for it.
+_BACK_S = 0.25
 # When a canary has taken this share of the time, stable is asked too, so the caller still gets an answer.
 _CANARY_SHARE = 0.5
 # Answers of the queue, before any model saw the request: asking again is safe whatever the model does.
@@ -88,6 +92,8 @@ class Router:
         self.safe_canary = True
         self.ending = False
         """Whether the endpoint is about to go: whoever asks if it is ready learns of it before the door closes."""
+        self.lends = True
+        """Whether workers may answer clients by themselves; not while the table is about to change."""
         self._draw = draw
         self._units = Units()
         self._shadows = Shadows()
@@ -157,6 +163,29 @@ class Router:
             return table.pick(self._draw()), None
         return assign(table.weights, key), self._units.unit(key)
 
+    def lend(self, connection: Connection, repeat: Repeat) -> bool:
+        """Lend a client whose requests all go to the revision that has all the traffic, and nowhere else; False for any other."""
+        request = Request(repeat.head.method, repeat.path, repeat.query, repeat.head.headers)
+        group = self._only(request) if self.lends and not self.ending else None
+        return group is not None and group.lend(connection, repeat)
+
+    def _only(self, request: Request) -> Group | None:
+        """Find the group that answers a request without anybody having to look at it."""
+        table = self.table
+        group = self.groups.get(table.sole) if table.sole is not None and not table.shadow else None
+        if group is None or REVISION_HEADER in request.headers or _version_in(request.path) is not None:
+            return None
+        guarded = self.safe_canary and table.stable not in {None, group.revision} and table.stable in self.groups
+        own = self._own_answer(request) is not None
+        late = _timeout(request, group) < group.policy.deadline_s
+        return None if guarded or own or late or request.method != "POST" else group
+
+    async def recall(self) -> None:
+        """Have every client given back that was lent, and lend none until ``lends`` is set again."""
+        self.lends = False
+        for group in list(self.groups.values()):
+            await group.lending.recall(_BACK_S)
+
     def install(self, table: Table) -> None:
         """Let a table decide from now on; the keys that were counted are forgotten when it ends a rollout."""
         if table.sole is not None or table.key != self.table.key:
@@ -164,6 +193,11 @@ class Router:
         self.table = table
         for meter in self.meters.values():
             meter.tidy()
+
+    def harvest(self) -> None:
+        """Bring the meters up to date."""
+        for group in self.groups.values():
+            group.lending.harvest()
 
     def _own_answer(self, request: Request) -> Response | None:
         if request.path in _OWN_PATHS:
@@ -191,6 +225,7 @@ class Router:
 
     def readings(self) -> list[Reading]:
         """Read every revision, those that are gone included."""
+        self.harvest()
         found = []
         for revision, meter in self.meters.items():
             reading = Reading(self.endpoint, meter, weight=self.table.weights.get(revision, 0))

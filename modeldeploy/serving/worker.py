@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -31,6 +32,7 @@ from modeldeploy.serving.messages import Request, Response, failure
 
 if TYPE_CHECKING:
     from modeldeploy.serving.app import App
+    from modeldeploy.serving.lent import Lent
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -80,6 +82,7 @@ def run(
 
         app = boot(bundle, name=name, revision=revision, trust=trust)
         listener, address = link.listen(address)
+        lender = link.listen_for_loans(address)
     except BaseException as error:  # noqa: BLE001 - a model's code may raise anything, SystemExit included
         _say(
             ready_fd, {"ready": False, "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
@@ -87,11 +90,11 @@ def run(
         return 1
     _settle_down()
     stop.on_signal()
-    with listener:
+    with listener, lender or contextlib.nullcontext():
         _say(ready_fd, {"ready": True, "pid": os.getpid(), "address": address})
-        _Loop(app, listener, stop).run()
+        _Loop(app, listener, lender, stop).run()
     with contextlib.suppress(OSError):
-        Path(address).unlink()
+        link.remove(address)
     return 0
 
 
@@ -162,21 +165,26 @@ _Asked: TypeAlias = "list[tuple[int, Request]]"
 class _Loop:
     """Takes what waits, answers it, and looks again; a front that is slow to read holds up nobody else."""
 
-    def __init__(self, app: App, listener: socket.socket, stop: _Stop) -> None:
+    def __init__(self, app: App, listener: socket.socket, lender: socket.socket | None, stop: _Stop) -> None:
         self._app = app
         self._listener = listener
+        self._lender = lender
         self._stop = stop
         self._fronts: set[_Front] = set()
+        self._lent: set[Lent] = set()
         self._selector = selectors.DefaultSelector()
         listener.settimeout(0)
-        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        if lender is not None:
+            lender.settimeout(0)
+            self._selector.register(lender, selectors.EVENT_READ, functools.partial(self._accept_loans, lender))
         self._selector.register(stop.wake, selectors.EVENT_READ, None)
 
     def run(self) -> None:
         """Serve until told to end."""
         with self._selector:
             while not self._stop.asked:
-                self._answer(self._wait(_TICK))
+                self._turn(_TICK)
                 self._give_up_on_deaf()
             self._take_leave()
             for front in list(self._fronts):
@@ -184,22 +192,40 @@ class _Loop:
 
     def _take_leave(self) -> None:
         """Tell every front that this worker ends, and answer what they send until each has heard of it and closed its connection."""
-        for sock in (self._listener, self._stop.wake):
+        for sock in (self._listener, self._stop.wake, *([self._lender] if self._lender else ())):
             self._selector.unregister(sock)
+        for lent in list(self._lent):
+            self._end(lent)
         for front in list(self._fronts):
             front.unsent += link.encode_responses([])
             self._send(front)
         deadline = time.monotonic() + _LEAVE
         while self._fronts and time.monotonic() < deadline:
-            self._answer(self._wait(_LEAVE))
+            self._turn(_LEAVE)
+
+    def _turn(self, seconds: float) -> None:
+        """Answer what came, from whomever, together; nothing when nothing did in so many seconds."""
+        asked = self._wait(seconds)
+        lent = [(each, each.take()) for each in self._lent]
+        requests = [request for _front, pairs in asked for _number, request in pairs]
+        for _each, taken in lent:
+            requests += taken
+        answers = iter(self._respond(requests) if requests else ())
+        for front, pairs in asked:
+            front.since = front.since if front.unsent else time.monotonic()
+            front.unsent += link.encode_responses([(number, next(answers)) for number, _request in pairs])
+            self._send(front)
+        for each, taken in lent:
+            each.answer([next(answers) for _request in taken])
+            each.tell()
 
     def _wait(self, seconds: float) -> list[tuple[_Front, _Asked]]:
         """Give what came, from whom; nothing when nothing did in so many seconds."""
         found = []
         for key, events in self._selector.select(seconds):
             front = key.data
-            if key.fileobj is self._listener:
-                self._accept()
+            if callable(front):
+                front()
             elif front is not None:
                 if events & selectors.EVENT_WRITE:
                     self._send(front)
@@ -214,6 +240,29 @@ class _Loop:
             front = _Front(sock)
             self._fronts.add(front)
             self._selector.register(sock, selectors.EVENT_READ, front)
+
+    def _accept_loans(self, lender: socket.socket) -> None:
+        from modeldeploy.serving.lent import Lent  # not while the worker starts
+
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            channel, _address = lender.accept()
+            channel.settimeout(0)
+            lent = Lent(channel)
+            self._lent.add(lent)
+            self._selector.register(channel, selectors.EVENT_READ, functools.partial(self._hear, lent))
+            self._selector.register(lent, selectors.EVENT_READ, None)
+
+    def _hear(self, lent: Lent) -> None:
+        lent.hear()
+        if lent.ended:
+            self._end(lent)
+
+    def _end(self, lent: Lent) -> None:
+        """Have no more to do with what a front lent."""
+        self._lent.discard(lent)
+        self._selector.unregister(lent.channel)
+        self._selector.unregister(lent)
+        lent.close()
 
     def _read(self, front: _Front) -> _Asked:
         try:
@@ -234,16 +283,6 @@ class _Loop:
             self._fronts.discard(front)
             self._selector.unregister(front.sock)
             front.sock.close()
-
-    def _answer(self, asked: list[tuple[_Front, _Asked]]) -> None:
-        """Answer what came from every front, together."""
-        if not asked:
-            return
-        answers = iter(self._respond([request for _front, pairs in asked for _number, request in pairs]))
-        for front, pairs in asked:
-            front.since = front.since if front.unsent else time.monotonic()
-            front.unsent += link.encode_responses([(number, next(answers)) for number, _request in pairs])
-            self._send(front)
 
     def _send(self, front: _Front) -> None:
         if front not in self._fronts:

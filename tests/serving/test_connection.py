@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from modeldeploy.serving.answers import AnswerHeads
 from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.head import Head, Repeat
 from modeldeploy.serving.http import HttpServer
@@ -16,6 +17,8 @@ from modeldeploy.serving.limits import Limits
 from modeldeploy.serving.messages import Request, Response, failure, json_response
 
 LIMITS = Limits(max_body=1000, max_head=2000, max_headers=20)
+HEADS = AnswerHeads()
+"""For all, so that their answers have one date."""
 
 
 class Client(asyncio.Transport):
@@ -24,6 +27,7 @@ class Client(asyncio.Transport):
     def __init__(self, loop, handler, *, gate=None, limits=LIMITS, server=None):
         super().__init__()
         self.server = server or HttpServer(handler, limits, gate=gate)
+        self.server.heads = HEADS
         self.connection = Connection(self.server, loop)
         self.written = b""
         self.connection.connection_made(self)
@@ -93,13 +97,28 @@ def test_a_head_that_asks_for_more_than_an_answer_is_read_each_time(header):
     run(main())
 
 
-def test_a_head_that_comes_in_two_pieces_is_not_kept():
+@pytest.mark.parametrize("cut", [20, len(post(b"")), len(post(b"")) + 1])
+def test_a_request_that_comes_in_two_pieces_is_kept_and_known_again_in_two_pieces(cut):
     async def main():
         client = Client(asyncio.get_running_loop(), echo)
-        data = post(b"[1]")
-        answer = await client.send(data[:20], data[20:])
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert not remembers(client)
+        answers = []
+        for number in (1, 2):
+            data = post(b"[%d]" % number)
+            answers.append(await client.send(data[:cut], data[cut:]))
+            assert remembers(client)
+        assert [answer.count(b"HTTP/1.1 200") for answer in answers] == [1, 1]
+        assert answers[0].replace(b'"[1]"', b'"[2]"') == answers[1]
+
+    run(main())
+
+
+def test_a_body_that_is_not_whole_in_time_is_refused_and_nothing_after_it_is_read():
+    async def main():
+        client = Client(asyncio.get_running_loop(), echo)
+        await client.send(post(b"[1]"))
+        assert await client.send(post(b"[2]")[:-1]) == b""
+        client.connection.check_time(asyncio.get_running_loop().time() + 2 * LIMITS.body_timeout)
+        assert (await client.send(b"]")).startswith(b"HTTP/1.1 408 ")
 
     run(main())
 

@@ -19,7 +19,7 @@ from modeldeploy.backends.local.logs import LogFile
 from modeldeploy.backends.local.options import RevisionOptions
 from modeldeploy.backends.local.relief import Relief
 from modeldeploy.backends.local.state import Deployed
-from modeldeploy.serving import sink
+from modeldeploy.serving import link, sink
 from modeldeploy.serving.breaker import CRASHES, Breaker
 
 # A worker that served this long was sound: its end starts the back-off anew.
@@ -190,7 +190,7 @@ class Replicas:
         if self.addresses.pop(worker, None) is not None:
             self._changed()
         with contextlib.suppress(OSError):
-            os.unlink(address)  # noqa: PTH108 - one call, which takes no time worth a thread
+            link.remove(address)
 
     async def _launch(self, address: str, worker: str) -> tuple[Process, asyncio.Future[dict[str, Any]]]:
         ready_read, ready_write = os.pipe()
