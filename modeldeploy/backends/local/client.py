@@ -163,6 +163,9 @@ def _withdraw(paths: Paths, child: int) -> None:
     _started.pop(child, None)
 
 
+_ENDED = "ZX"
+"""States of a process that has ended."""
+
 _started: dict[int, Path] = {}
 """Supervisors that this process started, and for which home; whoever starts a process must take note of its end."""
 
@@ -173,13 +176,15 @@ def _starting(paths: Paths) -> int | None:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    if _reap(pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 0)
-            return False
-        return True
-    return False
+    """Whether a process has ended, also one whose own parent has not noticed: a notebook that started what a terminal stops."""
+    if not _reap(pid):
+        return False
+    with contextlib.suppress(OSError):  # there is no such process, or no /proc
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in _ENDED
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return False
+    return True
 
 
 def _spawn(paths: Paths, idle_exit: float, *flavours: str) -> int:

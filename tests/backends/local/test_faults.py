@@ -80,6 +80,17 @@ def test_killing_the_supervisor_leaves_no_orphan_and_the_next_call_brings_all_ba
     wait_until(lambda: all(each.ready for each in local.backend.observe("iris").revisions))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_process_whose_own_parent_has_not_noticed_its_end_is_gone(wait_until):
+    """As when a notebook started the supervisor, and a terminal stops it."""
+    parent = "import os, sys; print(os.posix_spawn('/bin/true', ['true'], {}), flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        child = int(process.stdout.readline())
+        wait_until(lambda: gone(child), timeout=20)
+        assert psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+        process.stdin.close()
+
+
 def test_deleting_the_home_ends_what_serves_it_and_the_next_deployment_is_another_one(local, wait_until):
     local.deploy(local.revision(1))
     assert local.predict(1.0) == [2.0]
