@@ -344,6 +344,9 @@ _READERS: dict[DType, Callable[[str], Any]] = {DType.BOOL: lambda cell: _FLAGS[c
 
 # Answers.
 
+_FEW = 8
+"""Up to so many rows each, answers of several outputs or values are taken from rows that were made for all; more are written as arrays."""
+
 
 class Writer:
     """Writes answers in one form, whose headers they share."""
@@ -359,13 +362,19 @@ class Writer:
     def many(self, outputs: Mapping[str, NDArray[Any]], sizes: Sequence[int]) -> list[Response] | None:
         """Answer several callers, each with so many of the rows; None where that gains nothing."""
         arrays = list(outputs.values())
-        if self._form != JSON_TYPE or len(arrays) > 1 or arrays[0].ndim > 1 or arrays[0].dtype.kind not in "biuf":
+        if self._form != JSON_TYPE:
             return None
-        # Written once and cut at the commas, for none of these values holds one.
-        texts = orjson.dumps(np.ascontiguousarray(arrays[0]), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-        ends = itertools.accumulate(sizes, initial=0)
-        bodies = [b",".join(texts[start:end]) for start, end in itertools.pairwise(ends)]
-        return [Response(200, b'{"predictions":[%b]}' % body, self._headers) for body in bodies]
+        spans = list(itertools.pairwise(itertools.accumulate(sizes, initial=0)))
+        if len(arrays) == 1 and arrays[0].ndim == 1 and arrays[0].dtype.kind in "biuf":
+            # Written once and cut at the commas, for none of these values holds one.
+            texts = orjson.dumps(np.ascontiguousarray(arrays[0]), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+            bodies = [b'{"predictions":[%b]}' % b",".join(texts[start:end]) for start, end in spans]
+        elif spans[-1][1] <= _FEW * len(spans):
+            rows = _rows(outputs)
+            bodies = [orjson.dumps({"predictions": rows[start:end]}) for start, end in spans]
+        else:
+            return None
+        return [Response(200, body, self._headers) for body in bodies]
 
 
 def write(outputs: Mapping[str, NDArray[Any]], kind: str) -> bytes:

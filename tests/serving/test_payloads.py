@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 
 import numpy as np
@@ -21,6 +22,16 @@ ARRAY = Signature((Field("input", DType.FLOAT64, (2,)),), OUT)
 SCALAR = Signature((Field("x", DType.FLOAT64),), OUT)
 RECORD = {"age": 41, "height": 1.8, "city": "Oslo"}
 LIST = [41, 1.8, "Oslo"]
+
+OUTPUTS = {
+    "label": np.array([1, 0, 2, 1]),
+    "flag": np.array([True, False, True, True]),
+    "name": np.array(["a,b", '"', "é", ""]),
+    "score": np.array([0.1, np.nan, 3e38, -0.0], np.float32),
+    "exact": np.array([0.1, 1e-300, 2.0, np.nan]),
+    "chances": np.array([[0.1, 0.9], [1 / 3, 2 / 3], [np.nan, 1.0], [0.0, 1.0]], np.float32),
+    "grid": np.arange(8).reshape(4, 2),
+}
 
 FRAME_BODIES = {
     "instances of objects": {"instances": [RECORD, RECORD]},
@@ -337,3 +348,28 @@ def test_a_slice_of_a_batch_is_written_like_a_whole():
         [4, 6],
         [8, 10],
     ]
+
+
+@patient
+@given(
+    st.lists(st.sampled_from(sorted(OUTPUTS)), min_size=1, max_size=3, unique=True),
+    st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) <= 4),
+    st.sampled_from([payloads.JSON_TYPE, payloads.CSV_TYPE]),
+)
+def test_answers_written_together_are_those_written_one_by_one(names, sizes, form):
+    writer = payloads.Writer(form, {"told": "x"})
+    outputs = {name: OUTPUTS[name][: sum(sizes)] for name in names}
+    together = writer.many(outputs, sizes)
+    if form != payloads.JSON_TYPE:
+        assert together is None
+        return
+    ends = list(itertools.accumulate(sizes, initial=0))
+    alone = [
+        writer({name: each[start:end] for name, each in outputs.items()}) for start, end in itertools.pairwise(ends)
+    ]
+    assert together == alone
+
+
+def test_many_rows_of_several_outputs_are_written_as_arrays():
+    outputs = {"a": np.arange(1_000), "b": np.arange(1_000)}
+    assert payloads.Writer(payloads.JSON_TYPE, {}).many(outputs, [500, 500]) is None
