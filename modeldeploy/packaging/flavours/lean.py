@@ -1,4 +1,4 @@
-"""Importing scikit-learn and skops without what no model needs to predict, for processes that load models and do nothing else.
+"""Importing numpy, scikit-learn and skops without what no model needs to predict, for processes that load models and do nothing else.
 
 Counted with scikit-learn 1.9 and skops 0.16: three fifths of the processor time that their imports take go into pandas, which scikit-learn binds
 to a name and never uses, into ``scipy.stats``, whose functions it calls while it fits, into docstrings, and into skops's lists of all that
@@ -24,6 +24,8 @@ _CLUSTER, _UNWRITTEN = "sklearn.cluster", "Birch"
 # A class that skops trusts by name where it is; ``is_safe`` trusts it as a class of scikit-learn.
 _BINNING = "sklearn.ensemble._hist_gradient_boosting.binning"
 _LISTER = "get_public_type_names"
+# They write docstrings and signatures into what numpy has compiled, in its layout of today and in that before 2.0.
+_DESCRIBERS = tuple(f"numpy.{core}._add_newdocs{part}" for core in ("_core", "core") for part in ("", "_scalars"))
 
 
 class _Function:
@@ -52,6 +54,12 @@ class _Deferred(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return _Function(self.__name__, name)
+
+
+def numpy() -> None:
+    """Import numpy without the docstrings and signatures of what it has compiled, for models that hold no code which could ask for them."""
+    with _standing_in({name: ModuleType(name) for name in _DESCRIBERS}):
+        need("numpy")
 
 
 @contextlib.contextmanager
