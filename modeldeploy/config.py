@@ -84,10 +84,10 @@ def _default_home() -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import tomllib
-
     if not path.is_file():
         return {}
+    import tomllib
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

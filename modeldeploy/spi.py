@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import attrs
 
-from modeldeploy.values.batch import BatchSpec, BatchState
-from modeldeploy.values.capability import Capabilities
-from modeldeploy.values.edge import Device
-from modeldeploy.values.metrics import Window
-from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
-from modeldeploy.values.ticket import Ticket
+if TYPE_CHECKING:
+    from modeldeploy.values.batch import BatchSpec, BatchState
+    from modeldeploy.values.capability import Capabilities
+    from modeldeploy.values.edge import Device
+    from modeldeploy.values.metrics import Window
+    from modeldeploy.values.serving import EndpointSpec, EndpointState, LogLine, Payload, Revision, Traffic
+    from modeldeploy.values.ticket import Ticket
 
 
 @attrs.frozen

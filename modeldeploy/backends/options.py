@@ -6,7 +6,6 @@ wherever options are taken.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
@@ -47,6 +46,8 @@ def read(cls: type[T], options: Mapping[str, str], what: str, *, backend: str) -
     fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]  # likewise
     for name in options:
         if name not in fields:
+            import difflib
+
             close = difflib.get_close_matches(name, fields, n=1)
             asked = f"did you mean {close[0]!r}? " if close else ""
             message = f"backend {backend!r} knows no {what} option {name!r}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.engine import gates, ranks, sequential
+from modeldeploy.engine import gates, sequential
 from modeldeploy.engine.cursor import RolloutCursor
 from modeldeploy.engine.effects import Flow, Outcomes, attempt
 from modeldeploy.engine.evidence import Evidence, Interval, count, events_of
@@ -82,6 +82,8 @@ class Looker:
             return evidence
         evidence = count(evidence, interval, tuple(event for gate in self._tested for event in events_of(gate)))
         if self._policy.analysis.method is Method.MANN_WHITNEY:
+            from modeldeploy.engine import ranks
+
             for gate in self._policy.gates:
                 if gate.metric in {Metric.CUSTOM, Metric.OUTCOME}:
                     continue
@@ -184,6 +186,8 @@ class Looker:
             look = Look(self._cursor.revision.id, self._cursor.stable, self._cursor.percent, elapsed, new, stable)
             return (yield from _custom(gate, look))
         if self._policy.analysis.method is Method.MANN_WHITNEY:
+            from modeldeploy.engine import ranks
+
             return ranks.judge(gate, evidence, new, stable, min_sample=self._policy.min_sample)
         return gates.judge(gate, new, stable, min_sample=self._policy.min_sample)
 

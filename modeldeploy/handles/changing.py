@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from modeldeploy.engine.record import Kind
-from modeldeploy.handles import plan_warnings, support
+from modeldeploy.handles import support
 from modeldeploy.handles.coerce import begun
 from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.rollout import Rollout
@@ -42,8 +42,8 @@ def roll_out(
     # Starting writes nothing and checks everything: what is wrong is told here, not by an operation that failed.
     ticket = session.rollable.put_revision(cursor.endpoint, revision)
     record = session.begin(Kind.ROLLOUT, snapshot.name, to_json(attrs.evolve(cursor, ticket=ticket)))
-    if baseline is not None and baseline.live and plan_warnings.ungated(cursor.policy):
-        _warn_ungated(snapshot, record.id)
+    if baseline is not None and baseline.live:
+        _warn_ungated(snapshot, cursor.policy, record.id)
     return Rollout(session, Operation(session, record.id).start())
 
 
@@ -54,7 +54,11 @@ def supersede(kind: Kind, snapshot: Snapshot, cursor: Any, reason: str) -> Opera
     return Operation(snapshot.session, record.id).start()
 
 
-def _warn_ungated(snapshot: Snapshot, operation: str) -> None:
-    """Tell once that nothing watches this rollout."""
+def _warn_ungated(snapshot: Snapshot, policy: RolloutPolicy, operation: str) -> None:
+    """Tell once when nothing watches this rollout."""
+    from modeldeploy.handles import plan_warnings
+
+    if not plan_warnings.ungated(policy):
+        return
     fields = {"note": plan_warnings.UNGATED, "target": snapshot.name}
     snapshot.session.sinks(Event(Name.OPERATION_PROGRESS, time.time(), operation, Level.WARNING, fields))

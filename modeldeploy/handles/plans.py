@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from modeldeploy.values.forecast import Forecast
-from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import Traffic
-
 if TYPE_CHECKING:
     from modeldeploy.observe import notebook
+    from modeldeploy.values.forecast import Forecast
+    from modeldeploy.values.rollout import RolloutPolicy
+    from modeldeploy.values.serving import Traffic
 
 
 class How(enum.StrEnum):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 import attrs
 
-from modeldeploy.engine import rollback
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import ConflictError, NotFoundError
@@ -110,6 +108,8 @@ class Snapshot:
         if there:
             return there[-1]
         lines = self.session.journal.history(backend=self.session.backend.name, target=self.name)
+        from modeldeploy.engine import rollback
+
         if to is not None or rollback.served(lines):
             return rollback.target(lines, endpoint=self.name, stable=state.stable, to=to)
         return self._only_other(state)
@@ -140,6 +140,8 @@ def existing(session: Session, name: str, state: EndpointState | None) -> Endpoi
     if state is not None:
         return state
     names = sorted(session.rollable.endpoints())
+    import difflib
+
     close = difflib.get_close_matches(name, names, n=1)
     asked = f"did you mean {close[0]!r}? " if close else ""
     message = f"there is no endpoint {name!r} on {session.backend.name!r}"

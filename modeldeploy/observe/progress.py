@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.observe import log, notebook
+from modeldeploy.observe import log
 from modeldeploy.observe.status import Status
 from modeldeploy.values.events import Event, Level
 
@@ -142,6 +142,8 @@ class _Notebook:
         self._handle: Any = display(HTML(""), display_id=True)
 
     def show(self, status: Status) -> None:
+        from modeldeploy.observe import notebook
+
         tone: notebook.Tone = "bad" if status.failed else "good" if status.ended else "plain"
         drawn = [] if status.fraction is None else [notebook.bar(status.fraction * 100, text=f"{status.fraction:.0%}")]
         cells = (status.title, *drawn, notebook.badge(status.note, tone), status.elapsed)

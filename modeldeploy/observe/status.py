@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.observe import formatting, timeline
+from modeldeploy.observe import formatting
 from modeldeploy.values.events import Event, Name
 from modeldeploy.values.gate import GateResult, Verdict
 
@@ -128,6 +128,8 @@ def _with_reason(words: str, fields: Mapping[str, Any]) -> str:
 def _traffic(fields: Mapping[str, Any]) -> str:
     if not isinstance(fields.get("traffic"), Mapping):
         return "traffic changed"
+    from modeldeploy.observe import timeline
+
     live, copies = timeline.weights(fields["traffic"])
     copied = fields.get("copies") or copies
     shares = [f"{revision} {percent} %" for revision, percent in live.items()]
@@ -149,6 +151,8 @@ def _verdict(fields: Mapping[str, Any]) -> str:
 
 def _look(fields: Mapping[str, Any]) -> str:
     """Say the verdict, and the figures of the gate that it hangs on."""
+    from modeldeploy.observe import timeline
+
     verdict, results = fields.get("verdict", Verdict.INCONCLUSIVE.value), timeline.results(fields.get("gates", ()))
     words = f"at {fields.get('percent', 0)} %: {verdict}"
     if not results:

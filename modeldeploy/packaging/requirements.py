@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
+import os
 import platform
 import re
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.packaging.manifest import Manifest
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SEPARATORS = re.compile(r"[-_.]+")
+_LEFT = ".dist-info"
 # These modules are brought by more than one distribution, or by one whose metadata does not name them.
 _KNOWN = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 def of_modules(modules: Collection[str]) -> tuple[str, ...]:
     """Name the installed distributions that bring these top-level modules, pinned: ``numpy==2.1.0``."""
+    from importlib.metadata import version
+
     names = {name for module in modules for name in _distributions(module)}
-    return tuple(sorted(f"{name}=={importlib.metadata.version(name)}" for name in names))
+    return tuple(sorted(f"{name}=={version(name)}" for name in names))
 
 
 def merge(found: tuple[str, ...], given: Collection[str]) -> tuple[str, ...]:
@@ -40,7 +45,7 @@ def mismatches(manifest: Manifest) -> tuple[str, ...]:
 def _mismatch(text: str) -> str | None:
     name, pinned, version = text.partition("==")
     # What packaging writes, in an environment like its own: nothing to parse, whose import takes longer than all the rest.
-    if pinned and _PLAIN.fullmatch(name) and _installed(name) == version:
+    if pinned and _PLAIN.fullmatch(name) and (_on_the_path(name) or _installed(name)) == version:
         return None
     from packaging.requirements import Requirement
 
@@ -55,10 +60,40 @@ def _mismatch(text: str) -> str | None:
     return f"{text} is required, {installed} is installed"
 
 
-def _installed(name: str) -> str | None:
+def _on_the_path(name: str) -> str | None:
+    """Read a version from the name of the directory that an installer left; None where it is not as simple as that.
+
+    It is the one that ``importlib.metadata`` finds, whose import takes longer than all the rest.
+    """
+    wanted = _normal(name)
+    for place in sys.path:
+        found = [version for each, version in _left_in(place) if each == wanted]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _left_in(place: str) -> Iterator[tuple[str, str]]:
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        names = os.listdir(place or ".")  # noqa: PTH208 - names only
+    except OSError:  # an archive, or nothing
+        return
+    for left in names:
+        if left.endswith(_LEFT):
+            name, _, version = left.removesuffix(_LEFT).partition("-")
+            yield _normal(name), version
+
+
+def _normal(name: str) -> str:
+    return _SEPARATORS.sub("-", name).lower()
+
+
+def _installed(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
         return None
 
 
@@ -75,7 +110,9 @@ def _name(text: str) -> str:
 
 @functools.cache
 def _packages() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()
 
 
 def _distributions(module: str) -> list[str]:
@@ -85,8 +122,10 @@ def _distributions(module: str) -> list[str]:
 
 
 def _direct(module: str) -> list[str]:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         # Most modules are named like their distribution; asking for one is far cheaper than reading all of them.
-        return [importlib.metadata.distribution(module).metadata["Name"]]
-    except importlib.metadata.PackageNotFoundError:
+        return [distribution(module).metadata["Name"]]
+    except PackageNotFoundError:
         return _packages().get(module, [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import itertools
 import math
@@ -71,6 +70,8 @@ def _metric_of(word: str) -> Metric:
 
 
 def _guess(word: str) -> str:
+    import difflib
+
     close = difflib.get_close_matches(word, _WORDS, n=1)
     asked = f"did you mean {close[0]!r}? " if close else ""
     return f"{asked}known metrics are {_WORDS}"

@@ -1,7 +1,10 @@
+import sys
+
 import attrs
 import pytest
 
 from modeldeploy.errors import ConfigurationError, MissingDependencyError
+from modeldeploy.packaging import requirements
 from modeldeploy.packaging.dependencies import need
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.requirements import merge, mismatches, of_modules
@@ -33,9 +36,19 @@ def test_an_environment_that_is_the_same_is_found_so_without_parsing_requirement
         "from modeldeploy.packaging.bundle import Bundle\n"
         "from modeldeploy.packaging.requirements import mismatches\n"
         "assert mismatches(Bundle.open(Path(sys.argv[1])).manifest) == ()\n"
-        "assert 'packaging.requirements' not in sys.modules\n"
+        "assert not {'packaging.requirements', 'importlib.metadata'}.intersection(sys.modules)\n"
     )
     run_python(code, bundle.path)
+
+
+def test_a_version_is_read_off_the_directory_that_metadata_would_be_read_from(tmp_path, monkeypatch):
+    left = (("first", "Some_Thing-1.0"), ("second", "some_thing-2.0"), ("second", "two-1.0"), ("second", "Two-1.1"))
+    for place, name in left:
+        (tmp_path / place / f"{name}.dist-info").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / place) for place in ("not-there", "first", "second")])
+    assert requirements._on_the_path("some.thing") == "1.0"
+    assert requirements._on_the_path("two") is None
+    assert requirements._on_the_path("thing") is None
 
 
 def test_a_requirement_that_is_written_otherwise_is_still_compared(bundle):
