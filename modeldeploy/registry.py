@@ -5,14 +5,16 @@ The table is looked at first, so the common path scans no metadata (16-38 ms in 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modeldeploy.config import Settings
 from modeldeploy.errors import ConfigurationError, MissingDependencyError, UnknownBackendError
-from modeldeploy.spi import Backend
+
+if TYPE_CHECKING:
+    from modeldeploy.config import Settings
+    from modeldeploy.spi import Backend
 
 ENTRY_POINTS = "modeldeploy.backends"
 
@@ -26,6 +28,9 @@ BUILT_IN = {
     "sagemaker": "modeldeploy.backends.sagemaker.backend:SageMaker",
     "vertex": "modeldeploy.backends.vertex.backend:Vertex",
 }
+
+# Those that can begin something before they are loaded.
+_EARLY = {"local": "modeldeploy.backends.local.early:expect"}
 
 # The extra that each needs.
 _EXTRAS = {
@@ -61,6 +66,13 @@ def create(name: str, settings: Settings) -> Backend:
     return find(name).configure(Path(settings.home), settings.of_backend(name))
 
 
+def expect(name: str, settings: Settings, flavour: str) -> None:
+    """Let a backend begin what the deployment of such a model will need, without loading it; most have nothing to begin."""
+    target = _EARLY.get(name)
+    if target is not None:
+        _import(name, target)(Path(settings.home), settings.of_backend(name), flavour)
+
+
 def find(name: str) -> type[Backend]:
     """Find the class of a backend without making one."""
     target = BUILT_IN.get(name) or _registered.get(name) or _entry_points().get(name)
@@ -81,10 +93,10 @@ def _entry_points() -> dict[str, str]:
     return found
 
 
-def _import(name: str, target: str) -> type[Backend]:
+def _import(name: str, target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
-        found: type[Backend] = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         extra = _EXTRAS.get(name)
         remedy = f"pip install 'modeldeploy[{extra}]'" if extra else f"pip install {error.name or module}"
@@ -93,10 +105,11 @@ def _import(name: str, target: str) -> type[Backend]:
     except AttributeError as error:
         message = f"backend {name!r} names {target!r}, and there is no such class"
         raise ConfigurationError(message) from error
-    return found
 
 
 def _unknown(name: str) -> UnknownBackendError:
+    import difflib
+
     names = known()
     close = difflib.get_close_matches(name, names, n=1)
     asked = f"did you mean {close[0]!r}? " if close else ""

@@ -116,3 +116,17 @@ def test_a_class_that_is_not_there_is_told():
     registry.register("mine", "modeldeploy.backends.memory:Nothing")
     with pytest.raises(ConfigurationError, match="there is no such class"):
         registry.find("mine")
+
+
+def test_a_backend_that_has_nothing_to_begin_is_not_even_imported(monkeypatch, modeldeploy_home):
+    settings = config.load()
+    monkeypatch.setattr(registry, "_import", lambda name, _target: pytest.fail(name))
+    for name in ("memory", "sagemaker", "zzz"):
+        registry.expect(name, settings, "sklearn")
+
+
+def test_what_a_backend_begins_is_told_its_home_settings_and_the_flavour(monkeypatch, modeldeploy_home):
+    told, settings = [], config.load()
+    monkeypatch.setattr(registry, "_import", lambda *_target: lambda *arguments: told.append(arguments))
+    registry.expect("local", settings, "onnx")
+    assert told == [(modeldeploy_home, settings.of_backend("local"), "onnx")]

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from modeldeploy.engine.record import HistoryEntry, Kind
-from modeldeploy.engine.rollback import RollbackCursor
-from modeldeploy.engine.single import SingleCursor
 from modeldeploy.errors import ConfigurationError, InvalidRequestError, ModelDeployError, NotFoundError
-from modeldeploy.handles import planning
-from modeldeploy.handles.aio import EndpointAio
-from modeldeploy.handles.changing import roll_out, supersede
-from modeldeploy.handles.coerce import as_model, asked, begun, shaped
-from modeldeploy.handles.operation import Operation
-from modeldeploy.handles.plans import Plan
-from modeldeploy.handles.rollout import Rollout
-from modeldeploy.handles.session import Session
-from modeldeploy.handles.snapshot import Snapshot, existing, named
-from modeldeploy.handles.sticky import Keys, Route
-from modeldeploy.handles.views import History, LogLines, Metrics
-from modeldeploy.spi import Backend
-from modeldeploy.values.model import Signature
-from modeldeploy.values.rollout import RolloutPolicy
-from modeldeploy.values.serving import EndpointSpec, EndpointState, Hardware, Revision, RevisionState
-from modeldeploy.values.tolerance import ToleranceLike
+
+if TYPE_CHECKING:
+    from modeldeploy.handles.aio import EndpointAio
+    from modeldeploy.handles.operation import Operation
+    from modeldeploy.handles.plans import Plan
+    from modeldeploy.handles.rollout import Rollout
+    from modeldeploy.handles.session import Session
+    from modeldeploy.handles.snapshot import Snapshot
+    from modeldeploy.handles.sticky import Route
+    from modeldeploy.handles.views import History, LogLines, Metrics
+    from modeldeploy.spi import Backend
+    from modeldeploy.values.model import Signature
+    from modeldeploy.values.rollout import RolloutPolicy
+    from modeldeploy.values.serving import EndpointState, Hardware, Revision, RevisionState
+    from modeldeploy.values.tolerance import ToleranceLike
+
+# What the verbs rest on is imported by each: whoever deploys has the processes begun first, and they start while the rest is loaded.
 
 PREDICT_TIMEOUT_S = 60.0
 
@@ -35,6 +32,8 @@ class Endpoint:
     """A named place that answers predictions, on this machine or at a provider; what it is now is always read from there."""
 
     def __init__(self, session: Session, name: str, operation: Operation | None = None) -> None:
+        from modeldeploy.handles.sticky import Keys
+
         session.backend.capabilities.require("serving", backend=session.backend.name)
         self.name = name
         self.operation = operation
@@ -75,6 +74,14 @@ class Endpoint:
         Sends the bundle and starts ``workers`` processes or instances; nothing is left behind when that fails. OperationFailed says
         why; ConflictError when another change of the endpoint is not finished.
         """
+        from modeldeploy.handles import early
+
+        if not options:
+            early.expect(model, backend, home)
+        from modeldeploy.handles.changing import roll_out
+        from modeldeploy.handles.coerce import asked, shaped
+        from modeldeploy.handles.snapshot import Snapshot
+
         session, where, revision = asked(model, name, backend, home, version=version, example=example)
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
         endpoint = cls(session, where)
@@ -107,6 +114,10 @@ class Endpoint:
 
         A bare estimator is packaged into the store of this machine to be looked at.
         """
+        from modeldeploy.handles import planning
+        from modeldeploy.handles.coerce import asked, begun, shaped
+        from modeldeploy.handles.snapshot import Snapshot
+
         session, where, revision = asked(model, name, backend, home, version=version, example=example)
         revision = shaped(revision, workers=workers, hardware=hardware, options=options)
         snapshot = Snapshot.of(session, where, endpoint_options)
@@ -115,6 +126,8 @@ class Endpoint:
     @classmethod
     def get(cls, name: str, *, backend: str | Backend | Session | None = None, home: Path | str | None = None) -> Self:
         """Find an endpoint; NotFoundError names the ones there are."""
+        from modeldeploy.handles.session import Session
+
         session = Session.of(backend, home=home)
         endpoint = cls(session, name)
         endpoint._state()
@@ -125,6 +138,8 @@ class Endpoint:
         cls, *, backend: str | Backend | Session | None = None, home: Path | str | None = None
     ) -> tuple[Self, ...]:
         """Find every endpoint of ours at the backend."""
+        from modeldeploy.handles.session import Session
+
         session = Session.of(backend, home=home)
         return tuple(cls(session, name) for name in sorted(session.serving.endpoints()))
 
@@ -158,10 +173,16 @@ class Endpoint:
     @property
     def history(self) -> History:
         """What changed, when, by whom and why; oldest first, hash-chained."""
+        from modeldeploy.handles.views import History
+
         return History(self._session.journal, self._session.backend.name, self.name)
 
     def metrics(self, seconds: float = 300.0) -> Metrics:
         """Give requests, errors and latencies of each revision over the last ``seconds``."""
+        import time
+
+        from modeldeploy.handles.views import Metrics
+
         meters = self._session.meters
         state, at = self._state(), time.time()
         windows = [meters.window(self.name, each.revision.id, at - seconds, at) for each in state.revisions]
@@ -169,6 +190,9 @@ class Endpoint:
 
     def logs(self, *, revision: str | None = None, since: float = 0.0, limit: int = 200) -> LogLines:
         """Give the last ``limit`` lines that a revision (default: stable) wrote; ``since`` in seconds since the epoch."""
+        from modeldeploy.handles.snapshot import named
+        from modeldeploy.handles.views import LogLines
+
         kept = self._session.logs
         name = named(self._state(), revision).id if revision else self.stable.id
         return LogLines(kept.lines(self.name, name, since=since, limit=limit))
@@ -197,6 +221,8 @@ class Endpoint:
         Safe to repeat for a model without side effects, and safe to use from several threads and in forked processes.
         InvalidRequestError, before anything is sent, names the column that does not fit.
         """
+        from modeldeploy.handles.sticky import Route
+
         if key is not None and revision is not None:
             message = f"both key={key!r} and revision={revision!r} say who answers"
             raise ConfigurationError(message, hint="give one of them")
@@ -209,6 +235,8 @@ class Endpoint:
 
     def _id(self, wanted: str) -> str:
         """Give the id of a revision that is named by it or by its model version; an id that was seen before stands for itself."""
+        from modeldeploy.handles.snapshot import named
+
         return wanted if wanted in self._signatures else named(self._state(), wanted).id
 
     def _predict_for(self, key: str | int, data: object, timeout: float) -> Any:
@@ -262,6 +290,10 @@ class Endpoint:
 
         A bare estimator is packaged into the store of this machine to be looked at.
         """
+        from modeldeploy.handles import planning
+        from modeldeploy.handles.coerce import as_model, begun, shaped
+        from modeldeploy.values.serving import Revision
+
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
         snapshot = self._snapshot()
         revision = shaped(
@@ -271,11 +303,15 @@ class Endpoint:
 
     def plan_rollback(self, *, to: str | None = None) -> Plan:
         """Say what ``rollback`` would call; changes nothing. NotFoundError when there is nothing to go back to."""
+        from modeldeploy.handles import planning
+
         snapshot = self._snapshot()
         return planning.of_rollback(snapshot, snapshot.target(to))
 
     def plan_delete(self) -> Plan:
         """Say what ``delete`` would take away; changes nothing."""
+        from modeldeploy.handles import planning
+
         return planning.of_delete(self._snapshot())
 
     def rollout(  # noqa: PLR0913 - likewise
@@ -298,6 +334,10 @@ class Endpoint:
         With ``wait=False`` it is driven by this process in the background, and by any process after it ended. RolloutAborted when a
         gate failed: traffic is back on stable then.
         """
+        from modeldeploy.handles.changing import roll_out
+        from modeldeploy.handles.coerce import as_model, shaped
+        from modeldeploy.values.serving import Revision
+
         made = as_model(model, name=self.name, version=version, example=example, home=self._session.home)
         revision = shaped(Revision.of(made.identity), self.stable, workers=workers, hardware=hardware, options=options)
         rollout = roll_out(self._snapshot(), revision, policy, keep=keep, golden=golden, always=True)
@@ -312,6 +352,12 @@ class Endpoint:
 
         A rollout that goes on is ended by it, and stable gets everything. NotFoundError when there is nothing to go back to.
         """
+        from modeldeploy.engine.record import Kind
+        from modeldeploy.engine.rollback import RollbackCursor
+        from modeldeploy.handles.changing import supersede
+        from modeldeploy.handles.rollout import Rollout
+        from modeldeploy.values.serving import EndpointSpec
+
         snapshot = self._snapshot()
         cursor = RollbackCursor(EndpointSpec(self.name), snapshot.target(to), reason)
         self._keys.forget()
@@ -323,6 +369,10 @@ class Endpoint:
 
     def delete(self, *, reason: str = "", wait: bool = True, timeout: float | None = None) -> Operation:
         """Take the endpoint and all its revisions away. One that is gone already is fine; a rollout that goes on is ended by it."""
+        from modeldeploy.engine.record import HistoryEntry, Kind
+        from modeldeploy.engine.single import SingleCursor
+        from modeldeploy.handles.changing import supersede
+
         ticket = self._session.serving.drop_endpoint(self.name)
         cursor = SingleCursor(ticket, history=HistoryEntry("deleted", "", reason))
         self._keys.forget()
@@ -334,6 +384,8 @@ class Endpoint:
     @property
     def aio(self) -> EndpointAio:
         """The same verbs for ``await``."""
+        from modeldeploy.handles.aio import EndpointAio
+
         return EndpointAio(self)
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -344,9 +396,13 @@ class Endpoint:
     # Plumbing
 
     def _snapshot(self) -> Snapshot:
+        from modeldeploy.handles.snapshot import Snapshot
+
         return Snapshot.of(self._session, self.name)
 
     def _state(self) -> EndpointState:
+        from modeldeploy.handles.snapshot import existing
+
         return existing(self._session, self.name, self._session.serving.observe(self.name))
 
     def _signature(self, revision: str | None) -> Signature:

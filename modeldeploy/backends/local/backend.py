@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from modeldeploy.backends.local import logs
-from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, refuse_windows
+from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, idle_exit, refuse_windows
 from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import LOOPBACK, EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.passes import Address, Passes
 from modeldeploy.backends.local.paths import Paths
-from modeldeploy.backends.local.state import check_unused
 from modeldeploy.errors import (
     ConfigurationError,
     ConflictError,
@@ -37,7 +36,6 @@ from modeldeploy.errors import (
 )
 from modeldeploy.serving.access import Access, check_exposed
 from modeldeploy.spi import Identity
-from modeldeploy.values.batch import BatchSpec, BatchState
 from modeldeploy.values.capability import Capabilities, Shadow
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.metrics import Window
@@ -47,6 +45,7 @@ from modeldeploy.values.ticket import Action, Phase, Ticket
 if TYPE_CHECKING:
     from modeldeploy.backends.local.batch import LocalBatch
     from modeldeploy.serving.keyring import Keyring
+    from modeldeploy.values.batch import BatchSpec, BatchState
 
 _SETTINGS = ("host", "idle_exit", "api_key")
 _POLL_S = 0.02
@@ -109,14 +108,8 @@ class LocalBackend:
         if unknown:
             message = f"backend 'local' knows no setting {unknown[0]!r}"
             raise ConfigurationError(message, hint=f"known are {list(_SETTINGS)}")
-        try:
-            idle_exit = float(settings.get("idle_exit", IDLE_EXIT_S))
-        except ValueError as error:
-            message = f"setting idle_exit of backend 'local' is {settings['idle_exit']!r}"
-            raise ConfigurationError(message, hint="use a number of seconds") from error
-        return cls(
-            home, host=settings.get("host", LOOPBACK), idle_exit=idle_exit, api_key=settings.get("api_key") or None
-        )
+        host, key = settings.get("host", LOOPBACK), settings.get("api_key") or None
+        return cls(home, host=host, idle_exit=idle_exit(settings), api_key=key)
 
     def check(self) -> Identity:
         """Say who and where we are; UnsupportedError on a system that it cannot run on."""
@@ -218,6 +211,8 @@ class LocalBackend:
 
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:
         """Ask for a revision to be gone, after it has answered what it was given."""
+        from modeldeploy.backends.local.state import check_unused
+
         state = self.observe(endpoint)
         if state is not None:
             check_unused(endpoint, state.traffic, revision)

@@ -12,13 +12,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from modeldeploy.backends.local.paths import Paths, check_private
-from modeldeploy.errors import UnavailableError, UnsupportedError
+from modeldeploy.errors import ConfigurationError, UnavailableError, UnsupportedError
 
 IDLE_EXIT_S = 60.0
 """How long a supervisor that we start stays when there is nothing to serve."""
@@ -37,6 +38,15 @@ def refuse_windows() -> None:
     if _WINDOWS:
         message = "backend 'local' needs Unix sockets that pass descriptors on, which Windows lacks"
         raise UnsupportedError(message, capability="serving", hint="use WSL, or a cloud backend")
+
+
+def idle_exit(settings: Mapping[str, str]) -> float:
+    """Read the setting of this name; ConfigurationError when it is no number."""
+    try:
+        return float(settings.get("idle_exit", IDLE_EXIT_S))
+    except ValueError as error:
+        message = f"setting idle_exit of backend 'local' is {settings['idle_exit']!r}"
+        raise ConfigurationError(message, hint="use a number of seconds") from error
 
 
 def connect(paths: Paths) -> socket.socket | None:
@@ -86,12 +96,17 @@ class Control:
 
     def expect(self, flavour: str) -> None:
         """Have a supervisor and, unless it is empty, the libraries of a flavour loaded soon; nothing is waited for."""
+        if not self.begin(flavour) and flavour:
+            self.ask_if_there("warm", python=sys.executable, flavour=flavour)
+
+    def begin(self, flavour: str) -> bool:
+        """Start a supervisor that loads these libraries unless there is one, or one of our own that starts; whether there is none that answers."""
         if knock(self.paths):
-            if flavour:
-                self.ask_if_there("warm", python=sys.executable, flavour=flavour)
-        elif _starting(self.paths) is None:
+            return False
+        if _starting(self.paths) is None:
             begun = [flavour] if flavour and sys.platform == "linux" else []
             _spawn(self.paths, self.idle_exit, *begun)
+        return True
 
     def shut_down(self) -> int | None:
         """Tell the supervisor to end, also one that we have just started; give its pid, None when there is none."""
@@ -197,24 +212,20 @@ def _spawn(paths: Paths, idle_exit: float, *flavours: str) -> int:
 
 
 def _spawn_detached(paths: Paths, *rest: str) -> int:
+    from modeldeploy.backends.local.environment import of_process
+
     log = os.open(paths.supervisor_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     arguments = [sys.executable, "-P", "-m", "modeldeploy.backends.local.supervisor", str(paths.home), *rest]
     streams = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
     try:
         # Not subprocess: its object warns when it is collected while the process lives on, which is just what this one must do.
-        return os.posix_spawn(sys.executable, arguments, _environment(), file_actions=streams, setsid=True)
+        return os.posix_spawn(sys.executable, arguments, of_process(1), file_actions=streams, setsid=True)
     except NotImplementedError:  # an older macOS; the supervisor ignores the terminal's signals anyway
-        return os.posix_spawn(sys.executable, arguments, _environment(), file_actions=streams)
+        return os.posix_spawn(sys.executable, arguments, of_process(1), file_actions=streams)
     finally:
         os.close(log)
         os.close(null)
-
-
-def _environment() -> dict[str, str]:
-    from modeldeploy.backends.local.environment import checkout, inherited
-
-    return {**inherited(), **checkout()}
 
 
 def _reap(pid: int) -> bool:

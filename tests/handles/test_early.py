@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from modeldeploy import config, registry
+from modeldeploy.errors import ConfigurationError
+from modeldeploy.handles import early
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """What backends are told early: their name, home and flavour."""
+    said = []
+    monkeypatch.setattr(registry, "expect", lambda name, settings, flavour: said.append((name, settings.home, flavour)))
+    return said
+
+
+def test_the_backend_that_is_named_or_configured_hears_of_a_model(heard, model, modeldeploy_home, tmp_path):
+    made = model(1)
+    early.expect(made, None, None)
+    early.expect(made, "memory", tmp_path)
+    assert heard == [("local", modeldeploy_home, "sklearn"), ("memory", tmp_path, "sklearn")]
+
+
+def test_what_has_yet_to_be_packaged_and_a_backend_that_is_there_are_not_told(heard, model, estimator, session):
+    early.expect(estimator(1), None, None)
+    early.expect(model(1), session, None)
+    early.expect(model(1), session.backend, None)
+    assert heard == []
+
+
+def test_what_is_wrong_is_told_by_the_deployment(monkeypatch, model):
+    def refuse(*_arguments):
+        message = "wrong"
+        raise ConfigurationError(message)
+
+    made = model(1)
+    monkeypatch.setattr(config, "load", refuse)
+    early.expect(made, None, None)
