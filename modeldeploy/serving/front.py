@@ -1,13 +1,12 @@
 """The front: one process that answers for every endpoint of a machine and never loads a model.
 
-``python -m modeldeploy.serving.front --control FD --sockets FD --parent PID`` is started by a supervisor and told by it, in lines of JSON,
+``python -m modeldeploy.serving.front --control FD --sockets FD --parent PID`` is started, or forked, by a supervisor and told by it, in lines of JSON,
 which endpoints there are. Listening sockets come from the supervisor, which keeps them too: when the front dies, connections wait in the
 kernel until the next one is there.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import signal
@@ -184,20 +183,27 @@ class Front:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a front until the supervisor's side of the control channel closes."""
+    """Run as a program."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="modeldeploy.serving.front")
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--sockets", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
+    return serve(arguments.control, arguments.sockets)
+
+
+def serve(control: int, sockets: int) -> int:
+    """Serve until the supervisor's side of the control channel closes; ``control`` and ``sockets`` are descriptors."""
     # The supervisor ends us, after the requests in flight; a signal to the whole group, as from a terminal or a service manager, must not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Answers of shadows are decoded in a thread; requests must not wait 5 ms for it to let go of Python's lock.
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()
-    return run(_serve(arguments.control, arguments.sockets))
+    return run(_serve(control, sockets))
 
 
 async def _serve(control: int, sockets: int) -> int:

@@ -7,7 +7,6 @@ whoever started it is gone then.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import gc
@@ -46,6 +45,8 @@ _OBJECTS = 20_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a program: the ready line goes to standard output, and whatever the model prints to standard error."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="python -m modeldeploy.serving.worker", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--socket", required=True, help="a path, or tcp:127.0.0.1:0 where there are no unix sockets")

@@ -16,7 +16,7 @@ from typing import IO, Any
 import orjson
 
 from modeldeploy.backends.local import wire
-from modeldeploy.backends.local.begun import Begun
+from modeldeploy.backends.local.begun import Begun, BegunFront
 from modeldeploy.backends.local.machine import Machine, report
 from modeldeploy.backends.local.paths import Paths, make_private
 from modeldeploy.backends.local.state import Deployed
@@ -28,9 +28,16 @@ from modeldeploy.values.serving import Traffic
 _TICK_S = 1.0
 
 
-def run(paths: Paths, idle_exit: float, lock: IO[bytes], begun: Mapping[tuple[str, str], Begun]) -> None:
-    """Serve a home whose lock we hold, until told to end or idle for so many seconds; fork servers that were begun are taken over."""
-    asyncio.run(_run(paths, idle_exit, lock, begun))
+def run(
+    paths: Paths,
+    idle_exit: float,
+    lock: IO[bytes],
+    *,
+    begun: Mapping[tuple[str, str], Begun],
+    front: BegunFront | None,
+) -> None:
+    """Serve a home whose lock we hold, until told to end or idle for so many seconds; what was begun is taken over."""
+    asyncio.run(_run(paths, idle_exit, lock, begun=begun, front=front))
 
 
 class Server:
@@ -130,11 +137,18 @@ def _is_ours(paths: Paths, lock: IO[bytes]) -> bool:
         return False
 
 
-async def _run(paths: Paths, idle_exit: float, lock: IO[bytes], begun: Mapping[tuple[str, str], Begun]) -> None:
+async def _run(
+    paths: Paths,
+    idle_exit: float,
+    lock: IO[bytes],
+    *,
+    begun: Mapping[tuple[str, str], Begun],
+    front: BegunFront | None,
+) -> None:
     runtime = make_private(paths.runtime())
     for stale in runtime.iterdir():
         stale.unlink()
-    machine = Machine(paths, runtime, begun=begun)
+    machine = Machine(paths, runtime, begun=begun, front=front)
     server = Server(machine)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stopping.set)

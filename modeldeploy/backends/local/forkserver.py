@@ -1,12 +1,11 @@
 """A process that has loaded the libraries and forks workers: ready in tens of milliseconds where a fresh interpreter takes a second or more.
 
-``python -m modeldeploy.backends.local.forkserver --control FD --parent PID --flavour NAME``; Linux only. It stays single-threaded: a fork
+``python -m modeldeploy.backends.local.forkserver --control FD --flavour NAME --parent PID``, or forked by the supervisor; Linux only. It stays single-threaded: a fork
 of a process with threads, OpenMP regions or open sessions may hang. When it has threads after all it refuses, and workers are spawned.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import importlib
@@ -15,20 +14,22 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from modeldeploy.backends.local.forking import fork
+from modeldeploy.packaging.flavours import lean
 from modeldeploy.serving.lifeline import die_with_parent
+from modeldeploy.serving.worker import run as work
 
 MESSAGE_LIMIT = 1 << 20
 DESCRIPTORS = 3
 """Sent with each order: where to say "ready", what ends when the supervisor does, where to log."""
 
-_ALWAYS = ("numpy", "orjson", "modeldeploy.serving.boot", "modeldeploy.serving.worker")
+_ALWAYS = ("numpy", "modeldeploy.serving.boot")
 _LIBRARIES = {
     "sklearn": (
         "modeldeploy.packaging.flavours.sklearn", "joblib", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing",
@@ -47,6 +48,9 @@ def preload(flavour: str) -> None:
     """Load what models of this flavour need; what is missing or broken shows when a worker loads its model."""
     # Of what is made while modules load next to nothing can be collected.
     gc.disable()
+    if flavour == "onnx":
+        with contextlib.suppress(Exception):
+            lean.numpy()
     _load(*_ALWAYS)
     if flavour == "sklearn":
         _load_sklearn()
@@ -56,7 +60,7 @@ def preload(flavour: str) -> None:
 
 
 def _load_sklearn() -> None:
-    from modeldeploy.packaging.flavours import lean, skops
+    from modeldeploy.packaging.flavours import skops
 
     with lean.imports():
         _load(*_LIBRARIES["sklearn"])
@@ -72,24 +76,29 @@ def _load(*names: str) -> None:
 
 def _settle() -> None:
     """Keep what is here now: the collector need not look at it, so the pages stay shared with the workers."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Preload, then fork for each order until the supervisor's side of the control socket closes."""
+    """Run as a program."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="modeldeploy.backends.local.forkserver")
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--flavour", default="")
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
+    return serve(socket.socket(fileno=arguments.control), arguments.flavour)
+
+
+def serve(control: socket.socket, flavour: str) -> int:
+    """Preload, then fork for each order until the supervisor's side of the control socket closes."""
     # It ends when the supervisor lets go of it, never before its workers: not by a signal to the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=arguments.control)
-    preload(arguments.flavour)
+    preload(flavour)
     return _serve(control)
 
 
@@ -128,11 +137,7 @@ def _obey(control: socket.socket, order: dict[str, Any], descriptors: list[int])
     if threads > 1:
         answer: dict[str, Any] = {"id": number, "error": f"the fork server has {threads} threads"}
     else:
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _become_worker(parent, order, descriptors)
-        answer = {"id": number, "pid": pid}
+        answer = {"id": number, "pid": fork(lambda: _become_worker(order, descriptors), keep=descriptors)}
     for descriptor in descriptors:
         os.close(descriptor)
     control.send(orjson.dumps(answer))
@@ -155,40 +160,18 @@ def _threads() -> int:
     return sum(1 for name in names if name not in _HARMLESS)
 
 
-def _become_worker(parent: int, order: dict[str, Any], descriptors: list[int]) -> None:
-    """Run a worker in this, the forked, process; never returns."""
-    code = 1
-    try:
-        ready, life, log = _settle_in(parent, descriptors)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        run = importlib.import_module("modeldeploy.serving.worker").run
-        code = run(Path(order.pop("bundle")), order.pop("socket"), **order, ready_fd=ready, stdin_fd=life)
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001 - the fork server's own stack lies below this one; nothing may get there
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _settle_in(parent: int, descriptors: list[int]) -> list[int]:
-    """Undo what only the fork server needs, and take the descriptors over."""
+def _become_worker(order: dict[str, Any], descriptors: list[int]) -> int:
+    """Run a worker in this, the forked, process: undo what only the fork server needs, and take the descriptors over."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    die_with_parent(parent)
-    keep = {0, 1, 2, *descriptors}
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only, and the listing's own descriptor is among them
-        if int(name) not in keep:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
+    ready, life, log = descriptors
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     _reseed()
-    return descriptors
+    bundle, address = Path(order.pop("bundle")), order.pop("socket")
+    return work(bundle, address, **order, ready_fd=ready, stdin_fd=life)
 
 
 def _reseed() -> None:
@@ -196,9 +179,10 @@ def _reseed() -> None:
     import random
 
     random.seed()
-    numpy = sys.modules.get("numpy")
+    # A model may want it only later, when it seeds itself.
+    numpy = sys.modules.get("numpy.random")
     if numpy is not None:
-        numpy.random.seed()
+        numpy.seed()
 
 
 if __name__ == "__main__":

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
 
-from modeldeploy.backends.local.environment import of_process
+from modeldeploy.backends.local.begun import BegunFront, begin_front
 from modeldeploy.backends.local.fleet import back_off
+from modeldeploy.backends.local.launcher import end_of
 from modeldeploy.errors import BackendError, ModelDeployError, UnavailableError
 
 _LINE_LIMIT = 64 << 20
@@ -25,7 +26,7 @@ _CHECK_S = 5.0
 
 
 class FrontProcess:
-    """Keeps a front alive and passes commands on."""
+    """Keeps a front alive and passes commands on; the first one may have been begun."""
 
     def __init__(
         self,
@@ -34,8 +35,10 @@ class FrontProcess:
         hung: Callable[[str], None],
         lost: Callable[[str, str], None],
         report: Callable[[str], None],
+        begun: BegunFront | None = None,
     ) -> None:
         self.pid = 0
+        self._begun = begun
         self._started = started
         self._hung = hung
         self._lost = lost
@@ -84,29 +87,22 @@ class FrontProcess:
             await asyncio.sleep(back_off(failures))
 
     async def _live(self) -> int:
-        ours, theirs = socket.socketpair()
-        ours_sockets, theirs_sockets = socket.socketpair()
-        with theirs, theirs_sockets:
-            passed = [theirs.fileno(), theirs_sockets.fileno()]
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "modeldeploy.serving.front", "--control", str(passed[0]), "--sockets", str(passed[1]),
-                "--parent", str(os.getpid()), pass_fds=passed, stdin=asyncio.subprocess.DEVNULL, env=of_process(1),
-            )  # fmt: skip
-        self.pid = process.pid
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
-        self._sockets = ours_sockets
+        begun, self._begun = self._begun or begin_front(), None
+        self.pid = begun.pid
+        ended = asyncio.create_task(end_of(self.pid))
+        reader, self._writer = await asyncio.open_connection(sock=begun.control, limit=_LINE_LIMIT)
+        self._sockets = begun.sockets
         # Not one after the other: a front may die while it is being told what to do.
-        tasks = [asyncio.create_task(work) for work in (self._listen(reader), self._check(process), self._started())]
+        tasks = [asyncio.create_task(work) for work in (self._listen(reader), self._check(ended), self._started())]
         try:
-            return await process.wait()
+            return await asyncio.shield(ended)
         finally:
             for task in tasks:
                 task.cancel()
             self._lose()
-            if process.returncode is None:
-                await process.wait()
+            await ended
 
-    async def _check(self, process: asyncio.subprocess.Process) -> None:
+    async def _check(self, ended: asyncio.Task[int]) -> None:
         """Kill a front that does not answer; another one takes over its sockets."""
         while True:
             await asyncio.sleep(_CHECK_S)
@@ -114,7 +110,8 @@ class FrontProcess:
                 await self.call("ping", answer_within=_CHECK_S)
             except TimeoutError:
                 self._report(f"front: did not answer for {_CHECK_S:g} s; replacing it")
-                process.kill()
+                if not ended.done():
+                    os.kill(self.pid, signal.SIGKILL)
             except ModelDeployError:  # it ended; whoever waits for that acts
                 return
 

@@ -147,7 +147,7 @@ class _ForkServer:
         self._loop.add_reader(self._control, self._readable)
 
     async def _live(self) -> None:
-        await _end_of(self.pid)
+        await end_of(self.pid)
         self._fail("it ended")
 
     async def start(self, order: Order, descriptors: list[int], life: int) -> Process:
@@ -232,13 +232,12 @@ class _ForkServer:
         await self._life
 
 
-async def _end_of(pid: int) -> None:
-    """Wait for the end of a child of ours, and take note of it."""
+async def end_of(pid: int) -> int:
+    """Wait for the end of a child of ours, and give its exit code."""
     try:
         descriptor = os.pidfd_open(pid)
-    except OSError:  # an old kernel
-        await asyncio.to_thread(os.waitpid, pid, 0)
-        return
+    except (OSError, AttributeError):  # an old kernel, or not Linux
+        return os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1])
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, over.set)
     try:
@@ -246,7 +245,7 @@ async def _end_of(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-    os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])  # noqa: ASYNC222 - it has ended
 
 
 _WORKER_FIELDS = frozenset({"bundle", "socket", "name", "revision", "trust"})

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from modeldeploy.backends.local import state as wanted
-from modeldeploy.backends.local.begun import Begun
+from modeldeploy.backends.local.begun import Begun, BegunFront
 from modeldeploy.backends.local.fleet import Replicas, prove
 from modeldeploy.backends.local.fronts import FrontProcess
 from modeldeploy.backends.local.launcher import Launcher
@@ -41,7 +41,14 @@ _RECONNECT_S = 0.1
 class Machine:
     """Every endpoint of one home, as wanted and as it runs."""
 
-    def __init__(self, paths: Paths, runtime: Path, *, begun: Mapping[tuple[str, str], Begun] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        runtime: Path,
+        *,
+        begun: Mapping[tuple[str, str], Begun] | None = None,
+        front: BegunFront | None = None,
+    ) -> None:
         self.paths = paths
         self.state = wanted.load(paths.state)
         self._runtime = runtime
@@ -55,7 +62,9 @@ class Machine:
         self._launcher = Launcher(report, begun)
         for record in list(self.state.endpoints.values()):
             self._listen(record)
-        self._front = FrontProcess(started=self._tell_all, hung=self._kill_hung, lost=self._reconnect, report=report)
+        self._front = FrontProcess(
+            started=self._tell_all, hung=self._kill_hung, lost=self._reconnect, report=report, begun=front
+        )
         for record in self.state.endpoints.values():
             for deployed in record.revisions:
                 self._start(record.name, deployed)

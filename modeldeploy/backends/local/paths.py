@@ -6,11 +6,9 @@ directory under the system's temporary one, which the supervisor picks and names
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
-import tempfile
 from pathlib import Path
 
 import attrs
@@ -76,6 +74,9 @@ class Paths:
 
     def runtime(self) -> Path:
         """Give the directory of the sockets; it is the same for the same home and user."""
+        import hashlib
+        import tempfile
+
         name = f"md-{_uid()}-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]}"
         bases = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108 - private() makes and checks a directory in it
         return next(

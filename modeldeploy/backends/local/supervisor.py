@@ -8,6 +8,8 @@ what it does itself lies in ``control``, which takes longer to import than this.
 from __future__ import annotations
 
 import fcntl
+import gc
+import importlib
 import signal
 import sys
 import time
@@ -15,16 +17,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from modeldeploy.backends.local.begun import begin
+from modeldeploy.backends.local.begun import fork_front, fork_server
 from modeldeploy.backends.local.paths import Paths
 
 # How long one that is ending may keep the lock while the next one waits for it.
 _TAKE_OVER_S = 60.0
 _POLL_S = 0.02
 
+# What the fork server, the front and we ourselves need; numpy and the like are none of it.
+_SHARED = (
+    "modeldeploy.backends.local.forkserver",
+    "modeldeploy.values.codec",
+    "modeldeploy.values.model",
+    "modeldeploy.values.tolerance",
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the supervisor of one home; end at once when another one serves it."""
+    # Of what is made while modules load next to nothing can be collected.
+    gc.disable()
     home, idle_exit, *flavours = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -33,10 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lock is None:
         return 0
     with lock:
-        begun = {(sys.executable, flavour): begin(sys.executable, flavour) for flavour in flavours}
+        for name in _SHARED:
+            importlib.import_module(name)
+        begun = {(sys.executable, flavour): fork_server(flavour) for flavour in flavours}
         from modeldeploy.backends.local.control import run
 
-        run(paths, float(idle_exit), lock, begun)
+        gc.freeze()
+        gc.enable()
+        front = fork_front() if sys.platform == "linux" else None
+        run(paths, float(idle_exit), lock, begun=begun, front=front)
     return 0
 
 

@@ -65,10 +65,12 @@ def test_pandas_is_loaded_before_the_fork_for_a_model_that_is_given_tables(tmp_p
     assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip() == shared
 
 
-@pytest.mark.parametrize("kernel", ["new", "old"])
+@pytest.mark.parametrize("kernel", ["new", "old", "another system's"])
 def test_the_end_of_a_fork_server_is_noted_and_another_one_begun(monkeypatch, kernel):
     if kernel == "old":
         monkeypatch.setattr(os, "pidfd_open", _not_there)
+    elif kernel != "new":
+        monkeypatch.delattr(os, "pidfd_open")
 
     async def run() -> None:
         launcher = Launcher(lambda _text: None, {(sys.executable, ""): begin(sys.executable, "")})
