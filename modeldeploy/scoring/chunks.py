@@ -48,6 +48,13 @@ class Chunk:
         return [attrs.evolve(first, bad=self.bad, count=self.count), *rest]
 
 
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """Give a table without rows; ``schema.empty_table()`` imports pandas."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches([], schema=schema)
+
+
 def plain(value: object) -> object:
     """Give a value of a table in a form that JSON holds."""
     if value is None or isinstance(value, str | int | bool):

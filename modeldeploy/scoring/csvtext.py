@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.scoring.chunks import Bad, Chunk
+from modeldeploy.scoring.chunks import Bad, Chunk, no_rows
 from modeldeploy.scoring.convert import Loose, from_text, settle
 from modeldeploy.scoring.formats import Format
 
@@ -125,7 +125,7 @@ def parse(data: bytes, names: tuple[str, ...], schema: pa.Schema, delimiter: str
 
     odd: list[Bad] = []
     if not data.strip(b"\r\n"):
-        return Chunk(schema.empty_table(), np.empty(0, dtype=np.int64))
+        return Chunk(no_rows(schema), np.empty(0, dtype=np.int64))
     try:
         table = arrow_csv.read_csv(pa.py_buffer(data), **_options(names, schema, delimiter, odd, block=len(data) + 1))
     except pa.ArrowInvalid:
@@ -159,7 +159,7 @@ def stream(path: str, form: Format, head: Header, schema: pa.Schema) -> Iterator
                 taken += chunk.count
                 yield chunk
         if odd:
-            yield Chunk(schema.empty_table(), np.empty(0, dtype=np.int64), tuple(odd), len(odd))
+            yield Chunk(no_rows(schema), np.empty(0, dtype=np.int64), tuple(odd), len(odd))
 
 
 def _options(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from modeldeploy.scoring.chunks import Bad, Chunk
+from modeldeploy.scoring.chunks import Bad, Chunk, no_rows
 from modeldeploy.scoring.convert import Loose, from_python, settle
 from modeldeploy.scoring.csvtext import open_text
 
@@ -51,7 +51,7 @@ def parse(data: bytes, schema: pa.Schema, first: int = 0) -> Chunk:
     from pyarrow import json as arrow_json
 
     if not data.strip():
-        return Chunk(schema.empty_table(), np.empty(0, dtype=np.int64))
+        return Chunk(no_rows(schema), np.empty(0, dtype=np.int64))
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     reading = arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1)
     try:

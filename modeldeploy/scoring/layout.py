@@ -42,6 +42,20 @@ class Layout:
     written: pa.Schema
     key: str | None
 
+    @property
+    def plain(self) -> bool:
+        """Whether the model takes and gives numbers, and what is kept needs no more than Python's own types."""
+        from pyarrow import types
+
+        used = {name for names in self.inputs.values() for name in names}
+        kept = (types.is_boolean, types.is_string, types.is_large_string, types.is_date)
+        return all(
+            types.is_integer(each.type)
+            or types.is_floating(each.type)
+            or (each.name not in used and any(test(each.type) for test in kept))
+            for each in self.read
+        ) and not any(each.field.dtype is DType.STRING or None in each.field.shape for each in self.outputs)
+
     @classmethod
     def of(cls, spec: BatchSpec, schema: pa.Schema, *, source: Format, target: Format) -> Layout:
         """Fit the job to the columns of its files; InvalidRequestError or ConfigurationError names the column and the remedy."""

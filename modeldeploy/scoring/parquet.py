@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from modeldeploy.scoring.chunks import no_rows
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -32,7 +34,7 @@ class ParquetSink:
     def _put(self) -> None:
         import pyarrow as pa
 
-        table = pa.concat_tables(self._held) if self._held else self._schema.empty_table()
+        table = pa.concat_tables(self._held) if self._held else no_rows(self._schema)
         self._held.clear()
         if self._writer is None:
             self._writer = self._open(table)

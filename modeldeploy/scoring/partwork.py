@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,12 @@ class PartWork:
 
     @functools.cached_property
     def _layout(self) -> Layout:
-        return self._plan.layout(self._job.request().spec)
+        layout = self._plan.layout(self._job.request().spec)
+        if not (layout.plain and self._plan.source.kind == self._plan.target.kind == "parquet"):
+            # pyarrow would import it in the middle of a part, and a model in another thread, which only asks whether it is loaded, find half.
+            with contextlib.suppress(ImportError):
+                importlib.import_module("pandas")
+        return layout
 
     @functools.cached_property
     def _reader(self) -> Reader:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.packaging.signature import check
 from modeldeploy.scoring import arrays
-from modeldeploy.scoring.chunks import Bad, Chunk, row_values
+from modeldeploy.scoring.chunks import Bad, Chunk, no_rows, row_values
 from modeldeploy.scoring.layout import Layout
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Scorer:
         """Give the result of the good rows, in order; TooManyBadError when the limit is passed."""
         self._set_aside(chunk.bad)
         if not len(chunk.rows):
-            return self._layout.written.empty_table()
+            return no_rows(self._layout.written)
         chunk = self._without(chunk, self._defects(chunk))
         inputs = {
             field.name: arrays.to_array(field, [chunk.table.column(name) for name in self._layout.inputs[field.name]])
@@ -118,7 +118,7 @@ class Scorer:
         ranked = sorted(defects)[:allowed]
         self._set_aside([Bad(int(chunk.rows[at]), defects[at], row_values(chunk.table, at)) for at in ranked])
         good = np.delete(np.arange(len(chunk.rows)), sorted(defects))
-        return attrs.evolve(chunk, table=chunk.table.take(good), rows=chunk.rows[good])
+        return attrs.evolve(chunk, table=chunk.table.take(arrays.numbers(good)), rows=chunk.rows[good])
 
     def _pieces(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
         if not len(rows):
@@ -160,10 +160,10 @@ class Scorer:
         import pyarrow as pa
 
         if not done:
-            return self._layout.written.empty_table()
+            return no_rows(self._layout.written)
         kept = np.concatenate([np.arange(start, stop) for start, stop, _answer in done])
         lost = np.concatenate([answer["lost"] for _start, _stop, answer in done])
-        table = chunk.table if len(kept) == len(chunk.rows) else chunk.table.take(kept)
+        table = chunk.table if len(kept) == len(chunk.rows) else chunk.table.take(arrays.numbers(kept))
         columns = [table.column(name) for name in self._layout.keep]
         columns += [
             pa.chunked_array([answer["columns"][each.column] for _a, _b, answer in done])
@@ -177,7 +177,7 @@ class Scorer:
                     for at in kept[lost]
                 ]
             )
-            result = result.filter(pa.array(~lost))
+            result = result.filter(arrays.numbers(~lost))
         return result
 
 

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from modeldeploy.scoring import csvtext, jsontext
-from modeldeploy.scoring.chunks import Chunk
+from modeldeploy.scoring.chunks import Chunk, no_rows
 from modeldeploy.scoring.plan import Part, Plan
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Run:
     def start(cls, file: pq.ParquetFile, rows: int, schema: pa.Schema, part: Part) -> _Run:
         order = [name for name in file.schema_arrow.names if name in schema.names]
         batches = file.iter_batches(rows, row_groups=list(range(*part.groups)), columns=order, use_threads=False)
-        run = cls(batches, (part.file, part.groups, 0), schema.empty_table())
+        run = cls(batches, (part.file, part.groups, 0), no_rows(schema))
         left = part.skip
         while left and (skipped := run.take(min(left, rows))) is not None:
             left -= skipped.num_rows
