@@ -84,6 +84,8 @@ class Assembly:
         with Writer(self.path, self._plan.target, self._schema) as out:
             for part in self._plan.parts:
                 _copy(self._wait_for(part.number, there), out)
+        with self.path.open("rb+") as file:
+            durable.flush(file)
 
 
 def _copy(path: Path, out: Writer) -> None:

@@ -35,6 +35,13 @@ def flush_directory(path: Path) -> None:
         os.close(handle)
 
 
+def settle(source: Path, target: Path) -> None:
+    """Bring a complete file, whoever wrote it, to the disk and give it its name."""
+    with source.open("rb+") as file:
+        flush(file)
+    rename(source, target)
+
+
 def rename(source: Path, target: Path) -> None:
     """Give a complete file its name and make that durable."""
     source.replace(target)

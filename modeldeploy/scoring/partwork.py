@@ -115,7 +115,6 @@ class PartWork:
         with durable.removing(path), path.open("wb") as file:
             for each in sorted(bad, key=lambda bad: bad.row):
                 file.write(orjson.dumps(self._record(part, each), default=str) + b"\n")
-            durable.flush(file)
         return durable.digest(path)
 
     def _record(self, part: Part, bad: Bad) -> dict[str, Any]:

@@ -205,11 +205,11 @@ class _Run:
                 self._blame.died(happening, self._plan)
 
     def _check_in(self, done: Done) -> None:
-        """Give a part its name, then write it down; a kill between the two only means that it is scored again."""
+        """Bring a part to the disk, give it its name, then write it down; a kill in between only means that it is scored again."""
         folder = self._job.parts
         if done.bad_rows:
-            durable.rename(temporary(folder, bad_name(done.part), self._blame.run), folder / bad_name(done.part))
-        durable.rename(
+            durable.settle(temporary(folder, bad_name(done.part), self._blame.run), folder / bad_name(done.part))
+        durable.settle(
             temporary(folder, data_name(self._plan, done.part), self._blame.run), self._job.data(self._plan, done.part)
         )
         self._ledger.append({"kind": "part", "done": to_json(done)})

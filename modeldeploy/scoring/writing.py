@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from modeldeploy.scoring import durable, render
+from modeldeploy.scoring import render
 from modeldeploy.scoring.formats import Format
 from modeldeploy.scoring.parquet import ParquetSink
 
@@ -31,7 +31,7 @@ class Sink(Protocol):
 
 
 class Writer:
-    """A file of results under construction; flushed to the disk when it is left without an error."""
+    """A file of results under construction, whole when it is left without an error."""
 
     def __init__(self, path: Path, form: Format | None, schema: pa.Schema, *, header: bool = True) -> None:
         self._file = path.open("wb")
@@ -47,10 +47,9 @@ class Writer:
             self._sink.write(table)
 
     def finish(self) -> None:
-        """Write the end of the file and bring it to the disk."""
+        """Write the end of the file."""
         with self._file:
             self._sink.close()
-            durable.flush(self._file)
 
     def __enter__(self) -> Self:
         return self
