@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 
 def defects(field: Field, column: pa.ChunkedArray, name: str, *, vector: bool) -> dict[int, str]:
     """Find the rows whose value the model cannot take: null, NaN, infinite, or a vector of another length."""
-    import pyarrow.compute as pc
     from pyarrow import types
 
+    needed = not field.nullable or (field.dtype is not DType.STRING and not field.dtype.value.startswith("float"))
+    gaps = bool(column.null_count) and (needed or vector)
+    endless = not field.nullable and types.is_floating(column.type) and not _all_finite(values(column))
     found: dict[int, str] = {}
-    lost = not field.nullable or (field.dtype is not DType.STRING and not field.dtype.value.startswith("float"))
-    if column.null_count and (lost or vector):
+    if not (gaps or endless or vector):
+        return found
+    # Not before: the first part would wait for the import.
+    import pyarrow.compute as pc
+
+    if gaps:
         found.update(
             dict.fromkeys(_where(pc.is_null(column)), f"column {name!r} is null, which the model does not take")
         )
-    if not field.nullable and types.is_floating(column.type) and not _all_finite(_values(column)):
+    if endless:
         what = f"column {name!r} is NaN or infinite, which the model does not take"
         found.update(dict.fromkeys(_where(pc.invert(pc.is_finite(column))), what))
     if vector and field.shape[0] is not None:
@@ -74,30 +80,31 @@ def _plain(column: pa.ChunkedArray) -> NDArray[Any]:
         column = column.cast(pa.float64())
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
-    return _values(column)
+    return values(column)
 
 
-def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+def values(column: pa.ChunkedArray) -> NDArray[Any]:
     """Give numbers as they lie in memory, NaN for null: pyarrow's own way imports pandas, which takes longer than a million rows."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     from pyarrow import types
 
     tests = {"f": types.is_floating, "i": types.is_signed_integer, "u": types.is_unsigned_integer}
     letter = next((letter for letter, test in tests.items() if test(column.type)), None)
-    if letter is None or not len(column):
+    if letter is None:
         array: NDArray[Any] = column.to_numpy()
         return array
     if column.null_count:
+        import pyarrow.compute as pc
+
         kind = column.type if letter == "f" else pa.float64()
-        return _values(pc.fill_null(column.cast(kind, safe=False), numbers(np.array([np.nan]))[0].cast(kind)))
+        return values(pc.fill_null(column.cast(kind, safe=False), numbers(np.array([np.nan]))[0].cast(kind)))
     dtype = np.dtype(f"{letter}{column.type.bit_width // 8}")
     found = [
         np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
         for chunk in column.chunks
         if len(chunk)
     ]
-    return found[0] if len(found) == 1 else np.concatenate(found)
+    return found[0] if len(found) == 1 else np.concatenate([np.empty(0, dtype), *found])
 
 
 def _vectors(field: Field, column: pa.ChunkedArray) -> Any:
@@ -128,13 +135,17 @@ def to_column(output: Output, array: NDArray[Any]) -> pa.Array:
         array = array[:, output.place]
     kind = arrow_type(output.field, output.place)
     if array.ndim == 1:
-        return _flat(array).cast(kind) if array.dtype.kind != "O" else pa.array(array, kind)
+        return _cast(_flat(array), kind) if array.dtype.kind != "O" else pa.array(array, kind)
     if None in output.field.shape or array.dtype.kind == "O":
         return pa.array(array.tolist(), kind)
     flat = _flat(array.reshape(-1))
     for size in reversed(array.shape[1:]):
         flat = pa.FixedSizeListArray.from_arrays(flat, size)
-    return flat.cast(kind)
+    return _cast(flat, kind)
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    return array if array.type == kind else array.cast(kind)
 
 
 def _flat(array: NDArray[Any]) -> pa.Array:
@@ -144,7 +155,7 @@ def _flat(array: NDArray[Any]) -> pa.Array:
 
 
 def numbers(array: NDArray[Any]) -> pa.Array:
-    """Give numbers or flags as a column, without pandas as ``_values`` does."""
+    """Give numbers or flags as a column, without pandas as ``values`` does."""
     import pyarrow as pa
 
     if array.dtype.kind == "b":

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from modeldeploy.scoring import arrays
 from modeldeploy.scoring.chunks import no_rows
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class ParquetSink:
     def _open(self, first: pa.Table) -> Any:
         import pyarrow.parquet as pq
 
-        return pq.ParquetWriter(self._file, self._schema, use_dictionary=repeating(first))
+        return pq.ParquetWriter(self._file, self._schema, use_dictionary=repeating(first) if first.num_rows else [])
 
     def close(self) -> None:
         """Write what is still held, and the end of the file."""
@@ -85,11 +88,22 @@ def _leaves(name: str, column: Any) -> Iterator[tuple[str, Any]]:
         yield name, column
 
 
-def _repeats(values: Any) -> bool:
+def _repeats(column: Any) -> bool:
+    return _REPEATS * _distinct(column) <= len(column)
+
+
+def _distinct(column: Any) -> int:
+    """Count the values; where that cannot be told, as if there were none."""
     import pyarrow as pa
+    from pyarrow import types
+
+    if (types.is_integer(column.type) or types.is_floating(column.type)) and not column.null_count:
+        # As quick as Arrow, which imports its functions first.
+        whole = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+        return len(np.unique(arrays.values(whole)))
     import pyarrow.compute as pc
 
     try:
-        return bool(_REPEATS * pc.count_distinct(values, mode="all").as_py() <= len(values))
+        return int(pc.count_distinct(column, mode="all").as_py())
     except pa.ArrowNotImplementedError:
-        return True
+        return 0

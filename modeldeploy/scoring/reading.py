@@ -43,14 +43,14 @@ class Reader:
             run = self._start(part)
         taken = 0
         while taken < part.size and (table := run.take(min(self._plan.chunk_rows, part.size - taken))) is not None:
-            yield Chunk(
-                table.select(self._schema.names).cast(self._schema),
-                np.arange(taken, taken + table.num_rows),
-                count=table.num_rows,
-            )
+            yield Chunk(self._typed(table), np.arange(taken, taken + table.num_rows), count=table.num_rows)
             taken += table.num_rows
         run.place = (part.file, part.groups, part.skip + taken)
         self._open = run
+
+    def _typed(self, table: pa.Table) -> pa.Table:
+        table = table.select(self._schema.names)
+        return table if table.schema.equals(self._schema) else table.cast(self._schema)
 
     def _start(self, part: Part) -> _Run:
         """Begin with a part's row groups; its file stays open, for the next part is most likely of the same one."""
