@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from modeldeploy.scoring import durable
 from modeldeploy.scoring.job import RESULT, Job
+from modeldeploy.scoring.joining import Joining
 from modeldeploy.scoring.plan import Plan
 from modeldeploy.scoring.writing import Writer
 
@@ -56,7 +58,7 @@ class Assembly:
     def _run(self) -> None:
         try:
             with durable.removing(self.path):
-                self._write_text() if self._plan.target.kind != "parquet" else self._write_parquet()
+                self._write()
         except _AbandonedError:
             return
         except Exception as error:  # noqa: BLE001 - raised in the runner's own thread
@@ -70,31 +72,31 @@ class Assembly:
             there.add(offered)
         return self._job.data(self._plan, part)
 
-    def _write_text(self) -> None:
-        there: set[int] = set()
+    def _write(self) -> None:
+        """Put the parts after what a file without rows holds: a header, or the footer's columns."""
         Writer(self.path, self._plan.target, self._schema).finish()
-        with self.path.open("ab") as out:
+        there: set[int] = set()
+        with self.path.open("r+b") as out:
+            joining = Joining(out) if self._plan.target.kind == "parquet" else _Appending(out)
             for part in self._plan.parts:
                 with self._wait_for(part.number, there).open("rb") as source:
-                    shutil.copyfileobj(source, out, _BLOCK)
+                    joining.add(source)
+            joining.finish()
             durable.flush(out)
 
-    def _write_parquet(self) -> None:
-        there: set[int] = set()
-        with Writer(self.path, self._plan.target, self._schema) as out:
-            for part in self._plan.parts:
-                _copy(self._wait_for(part.number, there), out)
-        with self.path.open("rb+") as file:
-            durable.flush(file)
 
+class _Appending:
+    """Lines of text, and compressed text, may simply stand one after another."""
 
-def _copy(path: Path, out: Writer) -> None:
-    import pyarrow as pa
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        out.seek(0, os.SEEK_END)
 
-    # Mapped, so that the rows are encoded from where they lie.
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
-        for batch in batches:
-            out.write(pa.Table.from_batches([batch]))
+    def add(self, source: IO[bytes]) -> None:
+        shutil.copyfileobj(source, self._out, _BLOCK)
+
+    def finish(self) -> None:
+        """Nothing stands after the lines."""
 
 
 class _AbandonedError(Exception):

@@ -3,7 +3,7 @@
 The job's directory is small and private; the parts lie beside the output, on its file system, so that the last rename can be atomic::
 
     HOME/batch/NAME/   request.json  plan.json  ledger.jsonl  progress.json  lease  stop  runner.log
-    OUTPUT's parent/   .OUTPUT.NAME/   part-00000.arrow  part-00000.bad.jsonl ...
+    OUTPUT's parent/   .OUTPUT.NAME/   part-00000.parquet  part-00000.bad.jsonl ...
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import attrs
 import orjson
 
 from modeldeploy.scoring import durable
-from modeldeploy.scoring.formats import Format
 from modeldeploy.scoring.plan import Plan
 from modeldeploy.values.batch import BatchSpec
 from modeldeploy.values.codec import from_document, from_json, to_document, to_json
@@ -74,8 +73,8 @@ def content(spec: BatchSpec) -> str:
 
 
 def data_name(plan: Plan, part: int) -> str:
-    """Name the file of a part's result: final in a directory, else in the form that the assembly reads."""
-    return f"part-{part:05}{plan.target.suffix if part_format(plan) else '.arrow'}"
+    """Name the file of a part's result, which is a whole file of the output's format, but for the header of CSV."""
+    return f"part-{part:05}{plan.target.suffix}"
 
 
 def temporary(folder: Path, name: str, run: str) -> Path:
@@ -89,11 +88,6 @@ def temporary(folder: Path, name: str, run: str) -> Path:
 def bad_name(part: int) -> str:
     """Name the file of a part's bad rows."""
     return f"part-{part:05}.bad.jsonl"
-
-
-def part_format(plan: Plan) -> Format | None:
-    """Give the format of a part's file; None for Arrow's stream format, which is quick to read once more."""
-    return None if plan.target.kind == "parquet" and not plan.directory else plan.target
 
 
 class Job:

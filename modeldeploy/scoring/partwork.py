@@ -14,7 +14,7 @@ import orjson
 
 from modeldeploy.scoring import durable
 from modeldeploy.scoring.chunks import Bad
-from modeldeploy.scoring.job import Job, bad_name, data_name, part_format, temporary
+from modeldeploy.scoring.job import Job, bad_name, data_name, temporary
 from modeldeploy.scoring.layout import Layout
 from modeldeploy.scoring.plan import Part, Plan
 from modeldeploy.scoring.predict import Caution, Predictor, Scorer, TooManyBadError
@@ -102,7 +102,7 @@ class PartWork:
     def _write(self, path: Path, part: Part, scorer: Scorer) -> tuple[int, int]:
         rows_in = rows_out = 0
         header = self._plan.directory
-        with durable.removing(path), Writer(path, part_format(self._plan), self._layout.written, header=header) as out:
+        with durable.removing(path), Writer(path, self._plan.target, self._layout.written, header=header) as out:
             for chunk in self._reader.chunks(part):
                 result = scorer.score(chunk)
                 out.write(result)

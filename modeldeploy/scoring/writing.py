@@ -1,4 +1,4 @@
-"""Results to files: parts in the form that the last step needs, and the last step's parquet file."""
+"""Results to files of the output's format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sink(Protocol):
 class Writer:
     """A file of results under construction, whole when it is left without an error."""
 
-    def __init__(self, path: Path, form: Format | None, schema: pa.Schema, *, header: bool = True) -> None:
+    def __init__(self, path: Path, form: Format, schema: pa.Schema, *, header: bool = True) -> None:
         self._file = path.open("wb")
         try:
             self._sink = _sink(self._file, form, schema, header=header)
@@ -64,30 +64,10 @@ class Writer:
             self._file.close()
 
 
-def _sink(file: Any, form: Format | None, schema: pa.Schema, *, header: bool) -> Sink:
-    if form is None:
-        return _Stream(file, schema)
+def _sink(file: Any, form: Format, schema: pa.Schema, *, header: bool) -> Sink:
     if form.kind == "parquet":
         return ParquetSink(file, schema)
     return _Text(file, form, schema, header=header)
-
-
-class _Stream:
-    """Arrow's stream format, for parts that are read once more: quick both ways, for nothing is encoded or compressed."""
-
-    def __init__(self, file: Any, schema: pa.Schema) -> None:
-        import pyarrow as pa
-
-        self._writer = pa.ipc.new_stream(file, schema)
-
-    def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def drop(self) -> None:
-        del self._writer
 
 
 class _Text:

@@ -56,7 +56,7 @@ def half_done(lab, doubler):
     job = lab.job(lab.write(table), max_bad_rows=5)
     doubler.on_call = lambda: doubler.rows >= 200 and job.ask_to_stop()
     assert lab.run(job, doubler) is Phase.CANCELLED
-    assert len(list(job.parts.glob("part-*.arrow"))) >= 2
+    assert len(list(job.parts.glob("part-*.parquet"))) >= 2
     job.allow()
     return job, table
 
@@ -64,7 +64,7 @@ def half_done(lab, doubler):
 @pytest.mark.row(22)
 def test_a_torn_part_is_found_and_scored_again(lab, half_done):
     job, table = half_done
-    part = sorted(job.parts.glob("part-*.arrow"))[1]
+    part = sorted(job.parts.glob("part-*.parquet"))[1]
     part.write_bytes(part.read_bytes()[:-100])
     assert lab.run(job) is Phase.SUCCEEDED
     lab.check(table, without=[3])
@@ -73,7 +73,7 @@ def test_a_torn_part_is_found_and_scored_again(lab, half_done):
 @pytest.mark.row(22)
 def test_a_part_with_one_flipped_bit_is_found_and_scored_again(lab, half_done):
     job, table = half_done
-    part = min(job.parts.glob("part-*.arrow"))
+    part = min(job.parts.glob("part-*.parquet"))
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     part.write_bytes(data)
@@ -91,7 +91,7 @@ def test_a_torn_list_of_bad_rows_is_found_and_made_again(lab, half_done):
 
 def test_a_deleted_part_is_scored_again(lab, half_done):
     job, table = half_done
-    sorted(job.parts.glob("part-*.arrow"))[1].unlink()
+    sorted(job.parts.glob("part-*.parquet"))[1].unlink()
     assert lab.run(job) is Phase.SUCCEEDED
     lab.check(table, without=[3])
 
