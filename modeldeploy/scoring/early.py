@@ -1,17 +1,19 @@
 """A runner before its job is known: ``python -m modeldeploy.scoring.early [CHARGE SEATS SHARE]``, with a Unix socket as its stdin.
 
-Whoever starts it still checks the job; meanwhile it imports what a runner needs, and a first worker loads the model. Then it is sent the job's
+Whoever starts it still checks the job; meanwhile it imports what it needs, and a first worker loads the model. Then it is sent the job's
 directory with the lease, and runs the job; or the connection ends, and nothing has happened.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
 from pathlib import Path
 
-from modeldeploy.scoring.launch import Launched, Shape, go_on_in, launch
+from modeldeploy.scoring import forking
+from modeldeploy.scoring.launch import Launched, Shape, go_on_in, launch, settled
 
 PATIENCE_S = 30.0
 _LONGEST = 65_536
@@ -19,12 +21,26 @@ _LONGEST = 65_536
 
 def main(arguments: list[str]) -> int:
     """Run the job that comes; 0 done or none came, 1 failed or stopped."""
-    launched = launch(arguments[0], Shape(*map(int, arguments[1:]))) if arguments else None
+    # Of what is made while modules load next to nothing can be collected.
+    gc.disable()
+    launched = _begin(arguments[0], Shape(*map(int, arguments[1:]))) if arguments else None
     try:
         return _serve(launched)
     finally:
         if launched is not None:
             launched.end()
+
+
+def _begin(charge: str, shape: Shape) -> Launched:
+    """Start the worker: where possible as a copy, so that what both need is imported once."""
+    if not forking.POSSIBLE:
+        return launch(charge, shape)
+    with settled(shape):
+        from modeldeploy.scoring import schemas, worker
+
+        schemas.need_pyarrow()
+        gc.freeze()
+        return Launched(forking.fork(lambda: worker.work(charge, shape.seats)), charge, shape)
 
 
 def _serve(launched: Launched | None) -> int:
@@ -35,6 +51,8 @@ def _serve(launched: Launched | None) -> int:
     from modeldeploy.scoring.job import Job
 
     schemas.need_pyarrow()
+    gc.freeze()
+    gc.enable()
     heard = _hear()
     if heard is None:
         return 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from modeldeploy.scoring.forking import Forked
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # A chunk's arrays are freed and wanted again for each chunk. The C library of Linux would give them back to the system each time,
 # which then clears every page anew: half of the processor time of a cheap model.
 # One arena for all threads, since those of other threads have other limits; and Arrow takes its memory there, for its own allocator gives it
-# back whatever it is told.
-_KEEP_MEMORY = {
+# back whatever it is told. Heeded only by a process that is started with them.
+KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -34,7 +38,7 @@ class Shape(NamedTuple):
 class Launched(NamedTuple):
     """A process that loads the model ``charge``, a document of JSON that ``Request.charge`` gives."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     charge: str
     shape: Shape
 
@@ -50,11 +54,27 @@ class Launched(NamedTuple):
 
 def launch(charge: str, shape: Shape) -> Launched:
     """Start a process that loads the model; it is told the job by the first line on its stdin."""
-    environ = {**_KEEP_MEMORY, **dict.fromkeys(_THREADS, str(shape.share)), "ORT_DISABLE_TELEMETRY": "1", **os.environ}
+    environ = {**KEEP_MEMORY, **_settings(shape), **os.environ}
     command = [sys.executable, "-m", "modeldeploy.scoring.worker", charge, str(shape.seats)]
     return Launched(
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ), charge, shape
     )
+
+
+@contextlib.contextmanager
+def settled(shape: Shape) -> Iterator[None]:
+    """Let libraries that are loaded meanwhile find the settings of a process that scores."""
+    ours = {name: value for name, value in _settings(shape).items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+def _settings(shape: Shape) -> dict[str, str]:
+    return {**dict.fromkeys(_THREADS, str(shape.share)), "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def go_on_in(log: Path, *, stdout: bool) -> None:

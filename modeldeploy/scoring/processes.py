@@ -10,17 +10,20 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import attrs
 import orjson
 
+from modeldeploy.scoring.forking import Forked
 from modeldeploy.scoring.job import Job
 from modeldeploy.scoring.launch import Launched, Shape, launch
 from modeldeploy.scoring.partwork import Done, Order
 from modeldeploy.scoring.pool import Died, Failed, Finished, Hand, Happening, Ready
 from modeldeploy.scoring.sharing import share
 from modeldeploy.values.codec import from_json, to_json
+
+Process: TypeAlias = "subprocess.Popen[bytes] | Forked"
 
 
 @attrs.define(eq=False)
@@ -35,7 +38,7 @@ class _Seat:
 
 @attrs.define(eq=False)
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: Process
     seats: list[_Seat] = attrs.field(factory=list[_Seat])
     """In the order in which the process knows them."""
     ready: bool = False
@@ -131,7 +134,7 @@ class ProcessPool:
             _end(worker.process)
 
 
-def _write(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
+def _write(process: Process, message: dict[str, Any]) -> None:
     assert process.stdin is not None  # noqa: S101 - asked for when it was started
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(orjson.dumps(message) + b"\n")
@@ -165,7 +168,7 @@ def _heard_of_part(seat: _Seat, message: dict[str, Any]) -> Happening:
     return Finished(order, from_json(Done, message["done"]))
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
+def _end(process: Process) -> int:
     assert process.stdin is not None  # noqa: S101 - asked for when it was started
     with contextlib.suppress(OSError):
         process.stdin.close()

@@ -39,16 +39,20 @@ Say: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 def main() -> int:
     """Serve until stdin ends."""
+    # All that is made until the model is loaded stays: looking through it for garbage again and again is a twentieth of that time.
+    gc.disable()
+    return work(sys.argv[1], int(sys.argv[2]))
+
+
+def work(charge: str, seats: int) -> int:
+    """Load the model, then serve until stdin ends; ``charge`` is what ``Request.charge`` gives."""
     # The model's own prints must not look like answers.
     say = _sayer(os.dup(1))
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    charge, seats = orjson.loads(sys.argv[1]), int(sys.argv[2])
-    # All that is made until the model is loaded stays: looking through it for garbage again and again is a twentieth of that time.
-    gc.disable()
     try:
-        model = prepare(**charge)
+        model = prepare(**orjson.loads(charge))
     except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
         say({"failed": failure(error)})
         return 1

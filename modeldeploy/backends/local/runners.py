@@ -11,10 +11,13 @@ import sys
 import tempfile
 import threading
 import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import IO, Self
 
 from modeldeploy.scoring.durable import Lease
 from modeldeploy.scoring.job import Job, Request
+from modeldeploy.scoring.launch import KEEP_MEMORY
 from modeldeploy.scoring.sharing import first
 
 
@@ -27,7 +30,7 @@ class Early:
         command = [sys.executable, "-m", "modeldeploy.scoring.early", *worker]
         self._line, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as log:
-            _start(command, log, stdin=theirs.fileno())
+            _start(command, log, stdin=theirs.fileno(), environ=KEEP_MEMORY if worker else {})
         weakref.finalize(self, self._line.close)
 
     @classmethod
@@ -81,8 +84,21 @@ def _run(job: Job, lease: Lease) -> None:
 
 
 def _start(
-    command: list[str], log: IO[bytes], *, stdin: int = subprocess.DEVNULL, inherits: tuple[int, ...] = ()
+    command: list[str],
+    log: IO[bytes],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    inherits: tuple[int, ...] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    process = subprocess.Popen(command, stdin=stdin, stdout=log, stderr=log, pass_fds=inherits, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=stdin,
+        stdout=log,
+        stderr=log,
+        pass_fds=inherits,
+        start_new_session=True,
+        env={**environ, **os.environ},
+    )
     # Somebody must take note of its end, or it stays a zombie as long as this process lives.
     threading.Thread(target=process.wait, name="runner of a batch job", daemon=True).start()
