@@ -98,9 +98,10 @@ def _distinct(column: Any) -> int:
     from pyarrow import types
 
     if (types.is_integer(column.type) or types.is_floating(column.type)) and not column.null_count:
-        # As quick as Arrow, which imports its functions first.
-        whole = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-        return len(np.unique(arrays.values(whole)))
+        # As quick as Arrow and ``np.unique``, which both import something first; by their bits, so that NaN is one value.
+        values = arrays.values(column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column]))
+        bits = np.sort(values.view(f"u{values.itemsize}"))
+        return 1 + int(np.count_nonzero(bits[1:] != bits[:-1]))
     import pyarrow.compute as pc
 
     try:

@@ -124,8 +124,8 @@ class Scorer:
         if not len(rows):
             return []
         edges = self._caution.edges(int(rows[0]), int(rows[-1]) + 1)
-        places = np.unique(np.searchsorted(rows, edges))
-        return [(int(a), int(b)) for a, b in itertools.pairwise(places)]
+        places = sorted(set(np.searchsorted(rows, edges).tolist()))
+        return list(itertools.pairwise(places))
 
     def _attempt(
         self, chunk: Chunk, inputs: Mapping[str, Any], start: int, stop: int
