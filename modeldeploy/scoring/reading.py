@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _BUFFER = 1 << 18
+_DECODED = 16 << 20
+"""Bytes of numbers that are decoded at the most at once; fewer rows than a usual row group take longer."""
+_USUAL = 131_072
+"""Rows of a usual row group."""
 
 
 class Reader:
@@ -61,7 +65,15 @@ class Reader:
             # A buffered stream: without it pyarrow holds each column of a row group whole, however large that is.
             file = pq.ParquetFile(self._plan.files[part.file].path, pre_buffer=False, buffer_size=_BUFFER)
             self._file = part.file, file
-        return _Run.start(file, self._plan.chunk_rows, self._schema, part)
+        return _Run.start(file, self._at_once(), self._schema, part)
+
+    def _at_once(self) -> int:
+        """Give how many rows are decoded at the same time: a chunk, or more of them where a row is small."""
+        try:
+            size: int = sum(field.type.bit_width for field in self._schema) // 8
+        except ValueError:  # text and lists may be of any size
+            return self._plan.chunk_rows
+        return max(self._plan.chunk_rows, min(_USUAL, _DECODED // max(size, 1)))
 
     def _of_text(self, part: Part) -> Iterator[Chunk]:
         path, form = self._plan.files[part.file].path, self._plan.source
