@@ -27,8 +27,12 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="runners are detached wi
 
 
 def _score(columns):
+    import os
+    import signal
     import time
 
+    if (columns["x"] == 1e10).any():
+        os.kill(os.getpid(), signal.SIGSEGV)
     if (columns["x"] == 1e9).any():
         time.sleep(1000)
     if (columns["x"] < 0).any():
@@ -69,9 +73,9 @@ def spec(tmp_path, bundle):
     )
 
 
-def _write(path, rows=4000, bad=()):
+def _write(path, rows=4000, bad=(), value=-1):
     x = np.arange(rows, dtype=float)
-    x[list(bad)] = -1
+    x[list(bad)] = value
     pq.write_table(pa.table({"id": np.arange(rows), "x": x}), path, row_group_size=400)
 
 
@@ -181,6 +185,28 @@ def test_the_worker_of_a_large_job_loads_the_model_meanwhile(backend, spec, fini
     assert _children() == early
     assert finish(ticket).phase is Phase.SUCCEEDED
     assert pq.read_table(spec.output).column("prediction").to_pylist() == [2.0 * n for n in range(4000)]
+
+
+def test_a_row_that_kills_the_worker_that_began_early_is_found(backend, spec, finish, monkeypatch):
+    monkeypatch.setattr(sharing, "LARGE", 1)
+    _write(spec.source[0], bad=[1234], value=1e10)
+    assert finish(backend.put_job(attrs.evolve(spec, max_bad_rows=1))).phase is Phase.SUCCEEDED
+    assert pq.read_table(spec.output).column("id").to_pylist() == [n for n in range(4000) if n != 1234]
+    (bad,) = Path(backend.observe_job("the-job").quarantine).read_text().splitlines()
+    assert '"row":1234' in bad
+    assert "the process that scored it died (SIGSEGV)" in bad
+
+
+def test_the_worker_that_began_early_ends_with_its_runner(backend, spec, finish, wait_until, monkeypatch):
+    monkeypatch.setattr(sharing, "LARGE", 1)
+    ticket = backend.advance(backend.put_job(spec))
+    wait_until(lambda: len(backend._job("the-job").entries()) >= 2, 30)
+    runner = _runner(backend)
+    (worker,) = runner.children()
+    runner.send_signal(signal.SIGKILL)
+    wait_until(lambda: not worker.is_running(), 30)
+    assert finish(ticket).phase is Phase.SUCCEEDED
+    assert pq.read_table(spec.output).column("id").to_pylist() == list(range(4000))
 
 
 @pytest.mark.parametrize("large", [False, True])
