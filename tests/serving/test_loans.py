@@ -74,7 +74,7 @@ def gate(folder) -> Path:
 @pytest.fixture(scope="module")
 def doubler(store, folder):
     model = Doubler(str(folder / "gate"))
-    return package(model, name="doubler", version="1.0.0", example=np.array([[1.0], [2.0]]), store=store)
+    return package(model, name="doubler-of-arrays", version="1.0.0", example=np.array([[1.0], [2.0]]), store=store)
 
 
 @contextlib.contextmanager
