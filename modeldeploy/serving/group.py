@@ -45,6 +45,7 @@ _KEPT_BACK = frozenset(
 )
 # A worker whose frames take longer than this is lent nobody: carrying bytes is nothing beside its work, and it may be wanted back at once.
 _LENDABLE_S = 0.1
+_RELENT_S = 1.0
 # With each frame, how long an exceptionally slow one took counts for less.
 _FORGET = 0.9
 # A request is given to a worker when there is this much more time left for it than a frame is expected to take.
@@ -106,6 +107,7 @@ class Group:
         self._tidied_at = -inf
         self._closed = False
         self._frame_s = 0.0
+        self._lends_at = -inf
         self._report = report or (lambda _event, _worker: None)
         self._loop = asyncio.get_running_loop()
         at_once = max(1, min(policy.max_batch, policy.max_batch_bytes // PLACE_BYTES))
@@ -245,7 +247,14 @@ class Group:
             share = -(-len(self._queue) // len(self._idle))
             batch = self._take(min(share, self.policy.max_batch))
             if batch:
-                self._idle.popleft().send(batch)
+                self._next_idle().send(batch)
+
+    def _next_idle(self) -> Link:
+        """Take the worker that has been idle for longest; before any that works on what lent clients asked."""
+        free = (link for link in self._idle if not self.lending.at_work(link.worker))
+        link = next(free, None) or self._idle[0]
+        self._idle.remove(link)
+        return link
 
     def _take(self, count: int) -> list[_Pending]:
         soonest = self._loop.time() + _MARGIN * self._frame_s
@@ -284,17 +293,27 @@ class Group:
 
     def lend(self, connection: Connection, repeat: Repeat) -> bool:
         """Lend a client to a worker; False where that is of no use now, or a crash must not have a request sent again."""
-        busy = bool(self._queue) or self._frame_s > _LENDABLE_S or self.breaker.open
+        busy = (
+            bool(self._queue) or self._frame_s > _LENDABLE_S or self._loop.time() < self._lends_at or self.breaker.open
+        )
         if self._closed or busy or not self.policy.retry_on_crash:
             return False
         return self.lending.lend(connection, repeat, self.links)
 
     def works(self, worker: str, seconds: float) -> None:
-        """Take note of how long a worker has worked on what lent clients asked; one that hangs is given up."""
-        self.took(seconds)
+        """Take note of how long a worker has worked on what lent clients asked, 0 when it is done; one that hangs is given up."""
         link = self.links.get(worker)
-        if link is not None and seconds > self.policy.deadline_s + _HANG_GRACE_S:
+        if seconds > _LENDABLE_S:
+            self._lends_at = self._loop.time() + _RELENT_S
+            self.lending.ask_back()
+        if link is None:
+            return
+        if seconds > self.policy.deadline_s:
             self._give_up(link)
+        elif not link.batch and link not in self._idle and not seconds:
+            self.freed(link)
+        elif seconds > _LENDABLE_S:
+            self._unlist(link)
 
     def died(self, worker: str) -> None:
         """Let go of a worker that ended with requests of lent clients, so that it is not given them again."""

@@ -4,7 +4,7 @@ A place for each connection holds what was read of it and is not yet answered, a
 are done. The kernel counts the bytes of a connection too (``Position``), so whoever takes one back, from a worker that lives or from
 one that was killed between two instructions, can tell whether its last request was answered::
 
-    u64 in hand | u64 turns | u64 nanoseconds | u64 answers for each bucket of the histogram
+    u64 revoked | u64 in hand | u64 turns | u64 nanoseconds | u64 answers for each bucket of the histogram
     for each place: u64 bytes read << 32 | bytes written, of requests that are done; u64 length of the answer that is being written;
                     u64 bytes of it that are left over
     for each place: the bytes
@@ -31,7 +31,7 @@ PLACE_BYTES = LARGEST_IN_PARTS
 
 _WORD = 8
 _WORDS = 3
-_IN_HAND, _TURNS, _NANOSECONDS, _BUCKETS = range(4)
+_REVOKED, _IN_HAND, _TURNS, _NANOSECONDS, _BUCKETS = range(5)
 _FIRST = _BUCKETS + BUCKETS
 _DATA = -(-(_FIRST + _WORDS * PLACES) * _WORD // mmap.PAGESIZE) * mmap.PAGESIZE
 _SIZE = _DATA + PLACES * PLACE_BYTES
@@ -60,7 +60,7 @@ class Position:
         """Ask the kernel; OSError when it does not count them."""
         while True:
             received, written = _counted(sock)
-            unread = _unread(sock)
+            unread = unread_bytes(sock.fileno())
             # What comes between the two questions is counted by the second only.
             if received == _counted(sock)[0]:
                 return cls(received - unread, written)
@@ -81,11 +81,12 @@ def _counted(sock: socket.socket) -> tuple[int, int]:
     return received, sent - repeated + waiting
 
 
-def _unread(sock: socket.socket) -> int:
+def unread_bytes(descriptor: int) -> int:
+    """Ask the kernel how much has arrived that nobody has read; OSError when there is no such socket."""
     import fcntl
     import termios
 
-    answer: bytes = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+    answer: bytes = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
     return int.from_bytes(answer, sys.byteorder)
 
 
@@ -163,12 +164,23 @@ class Ledger:
         # One word, so that nobody ever finds the one without the other.
         self._words[at] = (read & _LOW) << 32 | written & _LOW
 
-    # What the front reads.
+    # What the front writes down.
+
+    def revoke(self, *, revoked: bool) -> None:
+        """Let the worker read nothing more from its next look on, or again."""
+        self._words[_REVOKED] = revoked
 
     def open(self, number: int) -> None:
         """Begin anew with a place."""
         at = _FIRST + _WORDS * number
         self._words[at] = self._words[at + 1] = self._words[at + 2] = 0
+
+    # What either reads.
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the worker must give back what it has not read."""
+        return bool(self._words[_REVOKED])
 
     @property
     def in_hand(self) -> int:

@@ -144,6 +144,8 @@ class Lent:
     def take(self) -> list[Request]:
         """Give the requests that wait, as many as the front allows at once; the others come first the next time."""
         requests: list[Request] = []
+        if self._ledger is not None and self._ledger.revoked:
+            self.give_back_all()
         before, self._looked = self._looked, time.perf_counter()
         # When we come straight from the last requests, these may have come while we worked: they count from the last look on.
         self._began = before if self._looked - self._ended < _AT_ONCE_S else self._looked

@@ -5,7 +5,8 @@ client's socket to the worker, which reads, predicts and writes; two processes n
 too, and takes the client back when anything is out of the ordinary: another head, a failure, a client that is silent, a change of the
 traffic, the death of the worker. What the worker had read and not answered it finds in the ``Ledger``; no request is lost or answered twice.
 
-A loan ends when the worker says so, or when its channel ends; never before, for two must not write to one client.
+A loan ends when the worker says so, or when its channel ends, for two must not write to one client. There is one exception: while a worker
+predicts it reads nothing, and when it has been told meanwhile to read nothing more, the clients that it had not read from are free.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import attrs
 
 from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.head import Repeat
-from modeldeploy.serving.ledger import PLACES, Ledger, Position, is_possible
+from modeldeploy.serving.ledger import PLACES, Ledger, Leftover, Position, is_possible, unread_bytes
 from modeldeploy.serving.lent import MESSAGE, PLACE, RECALL, TERMS, tell
 from modeldeploy.serving.link import LOANS
 from modeldeploy.serving.messages import Response, failure
@@ -31,6 +32,7 @@ from modeldeploy.serving.meters import Meter
 
 _SHARE = 100
 _LOOK_S = 0.1
+_AGAIN_S = 0.002
 _LONGEST = 4_096
 _log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Owner(Protocol):
     """Who has the workers, and is told of them."""
 
     def works(self, worker: str, seconds: float) -> None:
-        """Take note that a worker has worked for so long on what it took."""
+        """Take note that a worker has worked for so long on what it took; 0 when it is done."""
 
     def died(self, worker: str) -> None:
         """Take note that a worker ended with requests in hand; they come next."""
@@ -79,6 +81,10 @@ class Lending:
     def has(self, worker: str) -> bool:
         """Whether a worker has any request."""
         self.harvest()
+        return self.at_work(worker)
+
+    def at_work(self, worker: str) -> bool:
+        """Whether a worker works on what lent clients asked."""
         return worker in self._loans and bool(self._loans[worker].in_hand)
 
     def know(self, worker: str, address: str) -> None:
@@ -150,7 +156,9 @@ class Loans:
         self._loop = asyncio.get_running_loop()
         self._lent: dict[int, tuple[Connection, Position]] = {}
         self._free = list(range(PLACES))
-        self._late = self._closing = False
+        self._freed: set[int] = set()
+        """Places whose clients are back, of which the worker does not know."""
+        self._late = self._closing = self._revoked = False
         self._turns, self._since = 0, inf
         """How often it had ended a turn, and since when it is seen to work on the next."""
         self._timer: asyncio.TimerHandle | None = None
@@ -177,7 +185,13 @@ class Loans:
 
     def lend(self, connection: Connection, repeat: Repeat) -> bool:
         """Lend a connection that nobody reads; False when it cannot be."""
-        if self.ended or self._closing or not self._free or len(repeat.before) + len(repeat.after) > _LONGEST:
+        if (
+            self.ended
+            or self._closing
+            or self._revoked
+            or not self._free
+            or len(repeat.before) + len(repeat.after) > _LONGEST
+        ):
             return False
         place = self._free[-1]
         try:
@@ -201,8 +215,10 @@ class Loans:
         return attrs.evolve(repeat, head=attrs.evolve(head, headers=headers))
 
     async def returned(self) -> None:
-        """Wait until everything is given back."""
-        await self._none_left.wait()
+        """Wait until everything is given back but the requests that the worker has in hand."""
+        while self._lent and not self._free_unread():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._none_left.wait(), _AGAIN_S)
 
     def close(self) -> None:
         """Ask everything back, and end when it is there."""
@@ -214,9 +230,23 @@ class Loans:
 
     def ask_back(self) -> None:
         """Ask for everything, and do not wait for it."""
-        if self._lent and not self.ended:
-            with contextlib.suppress(OSError):  # a worker so far behind, or dead, ends its channel
-                self._channel.send(RECALL)
+        if not self._lent or self.ended:
+            return
+        self._revoked = True
+        self._ledger.revoke(revoked=True)
+        with contextlib.suppress(OSError):  # a worker so far behind looks at the ledger
+            self._channel.send(RECALL)
+        self._free_unread()
+
+    def _free_unread(self) -> bool:
+        """Take back whom a worker that predicts has not read from; False when it does not predict, and gives back everybody soon."""
+        if self.ended or not self._revoked or not self._ledger.in_hand:
+            return False
+        for place, (connection, before) in list(self._lent.items()):
+            if self._left(place, connection, before) == Leftover():
+                self._freed.add(place)
+                self._take_back(place)
+        return True
 
     def harvest(self) -> None:
         """Count what was answered."""
@@ -238,20 +268,29 @@ class Loans:
             return
         self.harvest()
         for (place,) in PLACE.iter_unpack(data):
-            self._take_back(place)
+            if place in self._freed:
+                self._freed.discard(place)
+            else:
+                self._take_back(place)
+            self._free.append(place)
+        if self._revoked and not self._lent and not self._freed:
+            self._ledger.revoke(revoked=False)
+            self._revoked = False
         if self._closing and not self._lent:
             self.end()
 
-    def _take_back(self, place: int, refusal: Response | None = None) -> None:
-        connection, before = self._lent.pop(place)
-        self._free.append(place)
-        if not self._lent:
-            self._none_left.set()
+    def _left(self, place: int, connection: Connection, before: Position) -> Leftover | None:
         try:
             with socket.socket(fileno=os.dup(connection.descriptor())) as sock:
-                left = self._ledger.leftover(place, Position.of(sock).since(before))
+                return self._ledger.leftover(place, Position.of(sock).since(before))
         except OSError:  # the client is gone
-            left = None
+            return None
+
+    def _take_back(self, place: int, refusal: Response | None = None) -> None:
+        connection, before = self._lent.pop(place)
+        left = self._left(place, connection, before)
+        if not self._lent:
+            self._none_left.set()
         if left is not None and left.request and self.ended:
             self._meter.retried += refusal is None
             if refusal is not None:
@@ -269,15 +308,27 @@ class Loans:
             return
         self.harvest()
         now, turns = self._loop.time(), self._ledger.turns
-        if turns != self._turns or not self._ledger.in_hand:
-            self._turns, self._since, self._late = turns, inf, False
+        self._free_unread()
+        if turns != self._turns or not (self._ledger.in_hand or self._unread()):
+            self._turns, self._late = turns, False
+            if self._since < inf:
+                self._since = inf
+                self._owner.works(self._worker, 0.0)
         elif self._since == inf:
             self._since = now
         else:
             self._late = now - self._since > self._terms.deadline_s
             self._owner.works(self._worker, now - self._since)
-        if self._lent:
+        if self._lent or self._since < inf:
             self._timer = self._loop.call_later(_LOOK_S, self._look)
+
+    def _unread(self) -> bool:
+        """Whether a client waits to be read from, which a worker that turns does at once."""
+        for connection, _before in self._lent.values():
+            with contextlib.suppress(OSError):
+                if unread_bytes(connection.descriptor()):
+                    return True
+        return False
 
     def end(self) -> None:
         """Go on with what the worker had, which is gone."""

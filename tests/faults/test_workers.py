@@ -85,17 +85,18 @@ def test_an_input_that_takes_more_memory_than_there_is_is_a_500_and_nobody_else_
 @pytest.mark.row(3)
 def test_a_worker_that_hangs_costs_its_own_requests_until_their_deadline_and_is_replaced(ground):
     deadline = 1.0
-    ground.deploy(workers=2, seconds=0.002, deadline=str(deadline))
+    ground.deploy(workers=2, seconds=0.006, deadline=str(deadline))
     stopped, other = ground.wait_until(lambda: ground.serving)
     load = ground.paced(100, 6)
     ground.wait_until(lambda: ground.metric("inflight") >= 1)
     os.kill(stopped, signal.SIGSTOP)
     ground.wait_until(lambda: stopped not in ground.workers, timeout=20)
     sent = load.sent()
-    assert sent.statuses == {200, 504}
+    # What it had in hand is 504; what a client that it was lent sent and it did not read is answered by the other one.
+    assert {200} < sent.statuses | {504} <= {200, 504}
     assert sent.count(504) <= 20, "no more than one frame was in its hands"
-    late = [latency for latency, status, _retry in sent.results if status == 504]
-    assert all(deadline <= latency < deadline + 0.5 for latency in late)
+    assert max(sent.results)[0] < deadline + 0.5, sorted(sent.results)[-30:]
+    assert all(latency >= deadline for latency, status, _retry in sent.results if status == 504)
     assert other in ground.wait_until(lambda: ground.serving), "the other one served all the time"
     assert ground.metric("worker_restarts_total") == 1
 

@@ -482,6 +482,7 @@ def test_a_change_does_not_wait_for_a_worker_that_is_busy(go, gate):
         await town.router.recall()
         assert asyncio.get_running_loop().time() - began < DEADLINE_S / 2
         town.router.install(Table.of({"r2": 100}, "r2"))
+        assert (await other.doubles(1))["modeldeploy-revision"] == "r2"
         gate.touch()
         assert (await client.read())[1]["modeldeploy-revision"] == "r1"
         await town.until(lambda: not len(town.group.lending))
@@ -560,6 +561,42 @@ def test_a_request_that_kills_is_found_and_costs_no_other_its_answer(go, start):
         assert len(town.group.links) == len(WORKERS) - 2, "it is sent once more, and no third time"
 
     go(story, *WORKERS)
+
+
+def test_clients_of_a_worker_that_is_held_up_are_answered_by_another(go, start, gate):
+    for name in ("w1", "w2"):
+        start(name)
+
+    async def story(town: Town) -> None:
+        clients = [await town.borrower() for _each in range(4)]
+        clients[0].writer.write(clients[0].request(-1))
+        await town.until(gate.with_suffix(".entered").exists)
+        for client in clients[1:]:
+            for number in range(3):
+                await client.doubles(number)
+        gate.touch()
+        assert json.loads((await clients[0].read())[2]) == {"predictions": [-2]}
+        await town.until(lambda: not any(loans._freed for loans in town.group.lending._loans.values()))
+        assert [await client.doubles(9) for client in clients]
+        assert town.events == []
+
+    go(story, "w1", "w2")
+
+
+def test_a_worker_that_stands_still_is_reported_and_its_clients_are_answered_by_another(go, start):
+    stopped = start("w1")
+
+    async def story(town: Town) -> None:
+        client = await town.borrower()
+        os.kill(stopped.pid, signal.SIGSTOP)
+        await town.until(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED)
+        client.writer.write(client.request(3))
+        await town.until(lambda: town.events == [("hung", "w1")])
+        await town.group.connect("one", str(town._folder / "one"))
+        os.kill(stopped.pid, signal.SIGKILL)
+        assert json.loads((await client.read())[2]) == {"predictions": [6]}
+
+    go(story, "w1", deadline_s=0.3)
 
 
 def test_a_worker_that_hangs_is_reported_and_its_clients_are_told(go, start, gate):
