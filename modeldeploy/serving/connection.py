@@ -401,7 +401,7 @@ class Connection(asyncio.Protocol):
             self._phase = _Phase.LENT
             self._deadline = inf
         else:
-            self._trust = _MOST
+            self._trust = min(_MOST, 2 * self._trust)
             self._transport.resume_reading()
 
     def descriptor(self) -> int:

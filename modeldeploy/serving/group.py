@@ -293,9 +293,7 @@ class Group:
 
     def lend(self, connection: Connection, repeat: Repeat) -> bool:
         """Lend a client to a worker; False where that is of no use now, or a crash must not have a request sent again."""
-        busy = (
-            bool(self._queue) or self._frame_s > _LENDABLE_S or self._loop.time() < self._lends_at or self.breaker.open
-        )
+        busy = self._frame_s > _LENDABLE_S or self._loop.time() < self._lends_at or self.breaker.open
         if self._closed or busy or not self.policy.retry_on_crash:
             return False
         return self.lending.lend(connection, repeat, self.links)
@@ -368,6 +366,8 @@ class Group:
             return
         self._died.add(link.worker)
         self.meter.restarts += 1
+        # First those whose worker died, each alone.
+        self._lends_at = self._loop.time() + _RELENT_S
         busy = bool(link.batch) or self.lending.has(link.worker)
         self.breaker.crashed(self.meter.outcomes["ok"], busy=busy)
 

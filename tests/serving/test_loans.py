@@ -536,8 +536,8 @@ def test_what_a_killed_worker_had_is_answered_by_another(go, start, gate, moment
             await town.until(gate.with_suffix(".entered").exists)
         await asyncio.to_thread(start, "w2")
         await town.group.connect("w2", str(town._folder / "w2"))
-        gate.touch()
         os.kill(killed.pid, signal.SIGKILL)
+        gate.touch()
         for number, client in enumerate(clients):
             assert json.loads((await client.read())[2]) == {"predictions": [-2 - 2 * number]}
             await client.doubles(7)
