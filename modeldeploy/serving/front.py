@@ -157,8 +157,9 @@ class Front:
         """End an endpoint: answer what is in flight, then close its connections."""
         server = self._servers.pop(endpoint, None)
         if server is not None:
-            self._routers[endpoint].ending = True
             await self._routers[endpoint].recall()
+            # At one moment with the drain, so that whoever learns of the end is told that the connection ends as well.
+            self._routers[endpoint].ending = True
             await server.drain(grace)
         router = self._routers.pop(endpoint, None)
         groups = list(router.groups.values()) if router else []
