@@ -368,7 +368,8 @@ class Group:
         self.meter.restarts += 1
         # First those whose worker died, each alone.
         self._lends_at = self._loop.time() + _RELENT_S
-        busy = bool(link.batch) or self.lending.has(link.worker)
+        self.lending.harvest()
+        busy = bool(link.batch) or self.lending.at_work(link.worker)
         self.breaker.crashed(self.meter.outcomes["ok"], busy=busy)
 
     def dismiss(self, worker: str) -> None:

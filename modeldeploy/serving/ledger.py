@@ -110,7 +110,7 @@ class Ledger:
         self._words = view[:_DATA].cast("Q")
         self._places = [view[at : at + PLACE_BYTES] for at in range(_DATA, _SIZE, PLACE_BYTES)]
         view.release()
-        self._seen = (0, dict.fromkeys(range(BUCKETS), 0))
+        self._seen = 0, [0] * BUCKETS
 
     @classmethod
     def make(cls) -> Ledger:
@@ -197,8 +197,8 @@ class Ledger:
         before, seen = self._seen
         total = self._words[_NANOSECONDS]
         counts = self._words[_BUCKETS:_FIRST].tolist()
+        self._seen = total, counts
         found = {bucket: count - seen[bucket] for bucket, count in enumerate(counts) if count != seen[bucket]}
-        self._seen = total, dict(enumerate(counts))
         return found, (total - before) / 1e9
 
     def leftover(self, number: int, moved: Position) -> Leftover | None:

@@ -78,11 +78,6 @@ class Lending:
         """Requests that workers have."""
         return sum(loans.in_hand for loans in self._loans.values())
 
-    def has(self, worker: str) -> bool:
-        """Whether a worker has any request."""
-        self.harvest()
-        return self.at_work(worker)
-
     def at_work(self, worker: str) -> bool:
         """Whether a worker works on what lent clients asked."""
         return worker in self._loans and bool(self._loans[worker].in_hand)

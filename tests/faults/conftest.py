@@ -210,9 +210,9 @@ class Ground:
         self._clients.append(Clients(mode, self.port, {"path": "/v2/models/iris/infer", **options}))
         return self._clients[-1]
 
-    def paced(self, rate: float, seconds: float, *values: float) -> Clients:
+    def paced(self, rate: float, seconds: float, *values: float, **options: Any) -> Clients:
         """Let another process ask at a rate."""
-        return self.clients("paced", rate=rate, seconds=seconds, bodies=[self.body(*(values or (1.0,)))])
+        return self.clients("paced", rate=rate, seconds=seconds, bodies=[self.body(*(values or (1.0,)))], **options)
 
     def log(self) -> str:
         return "\n".join(

@@ -186,7 +186,7 @@ def test_what_is_read_of_a_request_is_left_over_whole(bodies, cut):
         assert read_answers(client, len(bodies)) == [reply(body) for body in bodies]
 
 
-def test_an_answer_that_stopped_half_way_cannot_be_taken_over():
+def test_an_answer_that_stopped_half_way_cannot_be_taken_over_but_with_its_rest():
     with connection() as (client, server), ledgers() as ledger:
         before = Position.of(server)
         ledger.open(PLACE)
@@ -195,16 +195,6 @@ def test_an_answer_that_stopped_half_way_cannot_be_taken_over():
         ledger.writing(PLACE, 10)
         server.sendall(b"half")
         assert take_over(ledger, server, before) is None
-
-
-def test_the_rest_of_an_answer_is_left_over():
-    with connection() as (client, server), ledgers() as ledger:
-        before = Position.of(server)
-        ledger.open(PLACE)
-        client.sendall(b"12345")
-        server.recv_into(ledger.place(PLACE))
-        ledger.writing(PLACE, 10)
-        server.sendall(b"half")
         ledger.settle(PLACE, 5, 4, b"and half")
         assert take_over(ledger, server, before) == Leftover(rest=b"and half")
 

@@ -28,18 +28,6 @@ from modeldeploy.values.serving import Traffic
 _TICK_S = 1.0
 
 
-def run(
-    paths: Paths,
-    idle_exit: float,
-    lock: IO[bytes],
-    *,
-    begun: Mapping[tuple[str, str], Begun],
-    front: BegunFront | None,
-) -> None:
-    """Serve a home whose lock we hold, until told to end or idle for so many seconds; what was begun is taken over."""
-    asyncio.run(_run(paths, idle_exit, lock, begun=begun, front=front))
-
-
 class Server:
     """Answers the backends' questions."""
 
@@ -137,7 +125,7 @@ def _is_ours(paths: Paths, lock: IO[bytes]) -> bool:
         return False
 
 
-async def _run(
+async def run(
     paths: Paths,
     idle_exit: float,
     lock: IO[bytes],
@@ -145,6 +133,7 @@ async def _run(
     begun: Mapping[tuple[str, str], Begun],
     front: BegunFront | None,
 ) -> None:
+    """Serve a home whose lock we hold, until told to end or idle for so many seconds; what was begun is taken over."""
     runtime = make_private(paths.runtime())
     for stale in runtime.iterdir():
         stale.unlink()

@@ -48,12 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in _SHARED:
             importlib.import_module(name)
         begun = {(sys.executable, flavour): fork_server(flavour) for flavour in flavours}
+        # After the fork server, which needs no event loop.
+        import asyncio
+
         from modeldeploy.backends.local.control import run
 
         gc.freeze()
         gc.enable()
         front = fork_front() if sys.platform == "linux" else None
-        run(paths, float(idle_exit), lock, begun=begun, front=front)
+        asyncio.run(run(paths, float(idle_exit), lock, begun=begun, front=front))
     return 0
 
 
