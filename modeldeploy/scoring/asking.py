@@ -8,7 +8,6 @@ from pathlib import Path
 from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError
 from modeldeploy.packaging.bundle import Bundle
 from modeldeploy.scoring import publish
-from modeldeploy.scoring.durable import Lease
 from modeldeploy.scoring.job import Job, Progress, Request, content
 from modeldeploy.values.batch import BatchSpec
 
@@ -66,7 +65,7 @@ def begins_anew(job: Job, asked: Request, *, ours: bool = False) -> bool:
 
 
 def _replaces(job: Job, asked: Request, *, ours: bool) -> bool:
-    if asked.overwrite and (ours or not Lease.held(job.lease)):
+    if asked.overwrite and (ours or not job.at_work()):
         return True
     message = f"batch job {job.name!r} exists with other content"
     raise ConflictError(message, hint="choose another name=, or replace it with overwrite=True once it has ended")

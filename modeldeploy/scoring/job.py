@@ -190,6 +190,10 @@ class Job:
         if not self._reserve.exists():
             self._reserve.write_bytes(b"\0" * _RESERVE)
 
+    def at_work(self) -> bool:
+        """Whether a runner has the job, and not only to go away after it said how the job ended."""
+        return durable.Lease.held(self.lease) and not self.progress().phase.ended
+
     def progress(self) -> Progress:
         """Read where the job stands."""
         try:

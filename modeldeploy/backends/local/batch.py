@@ -161,7 +161,7 @@ class LocalBatch:
             return ticket if ticket.phase.ended else attrs.evolve(ticket, phase=Phase.CANCELLED, note="never begun")
         insist = job.cancelled
         job.ask_to_stop()
-        if Lease.held(job.lease):
+        if job.at_work():
             # Asked twice, it stops at once: a model may hang.
             runners.terminate(job) if insist else None
             return attrs.evolve(ticket, note="stopping" if insist else "stopping after the parts in hand")

@@ -283,6 +283,21 @@ def test_cancelling_what_was_never_begun_or_is_done_is_harmless(backend, spec, f
     assert backend.cancel(attrs.evolve(done, phase=Phase.RUNNING)).phase is Phase.SUCCEEDED
 
 
+def test_a_job_that_is_done_is_done_also_while_its_runner_still_goes_away(backend, spec, finish, wait_until):
+    done = finish(backend.put_job(spec))
+    job = backend._job("the-job")
+    wait_until(lambda: not Lease.held(job.lease))
+    lease = Lease.take(job.lease)
+    try:
+        assert backend.cancel(attrs.evolve(done, phase=Phase.RUNNING)).phase is Phase.SUCCEEDED
+        ticket = backend.put_job(attrs.evolve(spec, keep=(), options={"overwrite": "true"}))
+        assert "lease" in backend.advance(ticket).note
+    finally:
+        lease.release()
+    assert finish(ticket).phase is Phase.SUCCEEDED
+    assert pq.read_schema(spec.output).names == ["id", "prediction"]
+
+
 def test_too_many_bad_rows_fail_and_a_higher_limit_goes_on(backend, spec, finish):
     _write(Path(spec.source[0]), bad=[7, 3999])
     failed = finish(backend.put_job(attrs.evolve(spec, max_bad_rows=1)))
