@@ -14,9 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from modeldeploy.errors import ConfigurationError
 
@@ -26,14 +24,17 @@ _FILE_KEYS = frozenset({"home", "backend", "backends"})
 _SECRETS = ("api_key", "access_key", "password", "secret", "token")
 
 
-@attrs.frozen
-class Settings:
+class Settings(NamedTuple):  # no attrs class: who runs a batch job looks here before anything else is imported
     """What was configured: the state directory, the default backend, and each backend's own settings."""
 
     home: Path
     backend: str
     backends: Mapping[str, Mapping[str, str]]
-    environ: Mapping[str, str] = attrs.field(repr=False)
+    environ: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        # Not the environment, which may hold secrets.
+        return f"Settings(home={self.home!r}, backend={self.backend!r}, backends={self.backends!r})"
 
     def of_backend(self, name: str) -> dict[str, str]:
         """Collect the settings of one backend; the environment wins over the file."""
@@ -62,7 +63,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 def at(settings: Settings, home: Path) -> Settings:
     """Give the same settings with another state directory."""
-    return attrs.evolve(settings, home=home)
+    return settings._replace(home=home)
 
 
 def _path(environ: Mapping[str, str]) -> Path:

@@ -8,23 +8,20 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import attrs
-
-from modeldeploy.engine.record import Kind, Record
-from modeldeploy.engine.single import SingleCursor
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError, OperationFailed
-from modeldeploy.handles.coerce import as_model
-from modeldeploy.handles.operation import Operation
-from modeldeploy.handles.session import Session
-from modeldeploy.spi import Backend
-from modeldeploy.values.batch import BatchSpec, BatchState
-from modeldeploy.values.codec import from_json, to_json
-from modeldeploy.values.model import ModelVersion
-from modeldeploy.values.serving import Revision
-from modeldeploy.values.ticket import Phase, Ticket
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from modeldeploy.engine.record import Record
+    from modeldeploy.handles.operation import Operation
+    from modeldeploy.handles.session import Session
+    from modeldeploy.spi import Backend
+    from modeldeploy.values.batch import BatchSpec, BatchState
+    from modeldeploy.values.model import ModelVersion
+    from modeldeploy.values.ticket import Ticket
+
+# What the verbs rest on is imported by each, as in ``handles.endpoint``: the process that runs a job starts while the rest is loaded.
 
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 _TONES = {"running": "warn", "succeeded": "good", "failed": "bad", "cancelled": "plain"}
@@ -68,37 +65,51 @@ class BatchJob:
 
         Every mistake in the arguments is raised before anything is written; OperationFailed when the job itself fails.
         """
-        session = Session.of(backend, home=home)
+        from modeldeploy.handles import early
+
         options = {
             "format": format or "",
             "output_format": output_format or "",
             "overwrite": "true" if overwrite else "",
         }
-        draft = BatchSpec(
-            name=name or "batch",
-            model=_identity(model, session),
-            source=_files(source),
-            output=_place(output),
-            key=key,
-            columns={field: _mapped(each) for field, each in (columns or {}).items()},
-            keep=None if keep is None else _names(keep),
-            max_bad_rows=max_bad_rows,
-            chunk_rows=chunk_rows,
-            workers=workers,
-            options={option: value for option, value in options.items() if value},
-        )
-        job = cls(session, name or _name_of(draft))
-        job._begin(attrs.evolve(draft, name=job.name))
+        with early.job_expected(backend, workers):
+            import attrs
+
+            from modeldeploy.handles.session import Session
+            from modeldeploy.values.batch import BatchSpec
+
+            session = Session.of(backend, home=home)
+            draft = BatchSpec(
+                name=name or "batch",
+                model=_identity(model, session),
+                source=_files(source),
+                output=_place(output),
+                key=key,
+                columns={field: _mapped(each) for field, each in (columns or {}).items()},
+                keep=None if keep is None else _names(keep),
+                max_bad_rows=max_bad_rows,
+                chunk_rows=chunk_rows,
+                workers=workers,
+                options={option: value for option, value in options.items() if value},
+            )
+            job = cls(session, name or _name_of(draft))
+            job._begin(attrs.evolve(draft, name=job.name))
         return job.wait(timeout) if wait else job
 
     @classmethod
     def get(cls, name: str, *, backend: str | Backend | Session | None = None, home: Path | str | None = None) -> Self:
         """Find a job by its name, from any process; NotFoundError lists the known ones."""
+        from modeldeploy.handles.session import Session
+
         job = cls(Session.of(backend, home=home), name)
         job._state()
         return job
 
     def _begin(self, spec: BatchSpec) -> None:
+        from modeldeploy.engine.record import Kind
+        from modeldeploy.engine.single import SingleCursor
+        from modeldeploy.values.codec import to_json
+
         ticket = self._session.batch.put_job(spec)
         unfinished = self._unfinished()
         if unfinished is None or _spec_of(unfinished) != spec:
@@ -107,17 +118,26 @@ class BatchJob:
         self.operation.start()
 
     def _unfinished(self) -> Record | None:
+        from modeldeploy.engine.record import Kind
+
         found = self._session.journal.unfinished(backend=self._session.backend.name, target=self.name)
         return next((record for record in found if record.kind is Kind.BATCH), None)
 
     @property
     def operation(self) -> Operation:
         """The operation that carries it: status, events, ``watch()``; NotFoundError when the job was begun from another journal."""
-        record = self._session.journal.latest(backend=self._session.backend.name, target=self.name, kind=Kind.BATCH)
+        from modeldeploy.handles.operation import Operation
+
+        record = self._latest()
         if record is None:
             message = f"the journal knows no operation of batch job {self.name!r}"
             raise NotFoundError(message, hint="run the same job again: it goes on where it stopped")
         return Operation(self._session, record.id)
+
+    def _latest(self) -> Record | None:
+        from modeldeploy.engine.record import Kind
+
+        return self._session.journal.latest(backend=self._session.backend.name, target=self.name, kind=Kind.BATCH)
 
     @property
     def status(self) -> str:
@@ -125,6 +145,8 @@ class BatchJob:
         return self._phase(self._session.batch.observe_job(self.name))
 
     def _phase(self, state: BatchState | None) -> str:
+        from modeldeploy.values.ticket import Phase
+
         # Until its driver looked for the first time, what the backend shows is an earlier run, or nothing.
         pending = self._unfinished()
         fresh = pending is not None and _ticket_of(pending).step == "start"
@@ -144,6 +166,9 @@ class BatchJob:
             known = list(self._session.batch.jobs())
             message = f"there is no batch job {self.name!r}"
             raise NotFoundError(message, hint=f"jobs are {known}")
+        from modeldeploy.values.batch import BatchState
+        from modeldeploy.values.ticket import Phase
+
         return BatchState(self.name, Phase.RUNNING, _spec_of(pending).output, note="about to begin")
 
     @property
@@ -160,12 +185,12 @@ class BatchJob:
     def result(self) -> pa.Table:
         """Read the result into memory as an Arrow table (``.to_pandas()``); OperationFailed when the job has not succeeded."""
         state = self._state()
-        if self.status != Phase.SUCCEEDED.value:
+        if self.status != "succeeded":
             message = f"batch job {self.name!r} has no result: it is {self.status}"
             raise OperationFailed(message, hint="job.wait() waits for it and says what failed")
         from modeldeploy.scoring.results import read
 
-        record = self._session.journal.latest(backend=self._session.backend.name, target=self.name, kind=Kind.BATCH)
+        record = self._latest()
         return read(Path(state.output), (_spec_of(record).options.get("output_format") or None) if record else None)
 
     def wait(self, timeout: float | None = None) -> Self:
@@ -211,6 +236,10 @@ class BatchJob:
 
 
 def _identity(model: object, session: Session) -> ModelVersion:
+    from modeldeploy.handles.coerce import as_model
+    from modeldeploy.values.model import ModelVersion
+    from modeldeploy.values.serving import Revision
+
     if isinstance(model, ModelVersion):
         return model
     if isinstance(model, Revision):
@@ -250,10 +279,16 @@ def _name_of(spec: BatchSpec) -> str:
 
 
 def _spec_of(record: Record) -> BatchSpec:
+    from modeldeploy.values.batch import BatchSpec
+    from modeldeploy.values.codec import from_json
+
     return from_json(BatchSpec, _ticket_of(record).wanted["job"])
 
 
 def _ticket_of(record: Record) -> Ticket:
+    from modeldeploy.engine.single import SingleCursor
+    from modeldeploy.values.codec import from_json
+
     return from_json(SingleCursor, record.cursor).ticket
 
 
@@ -263,6 +298,6 @@ def _rows(state: BatchState) -> str:
 
 
 def _percent(state: BatchState) -> float | None:
-    if state.phase is Phase.SUCCEEDED:
+    if state.phase.value == "succeeded":
         return 100.0
     return 100 * state.rows_done / state.rows_total if state.rows_total else None

@@ -1,20 +1,38 @@
-"""What a deployment can have begun before it is looked at, and before what looks at it is loaded."""
+"""What a deployment, or a batch job, can have begun before it is looked at, and before what looks at it is loaded."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from modeldeploy import config, registry
 from modeldeploy.errors import ModelDeployError
-from modeldeploy.handles.model import Model
 
 
 def expect(model: object, backend: object, home: Path | str | None) -> None:
     """Let a backend that is named know which flavour is about to be deployed; what is wrong is told by the deployment itself."""
-    if not isinstance(model, Model) or not (backend is None or isinstance(backend, str)):
-        return
+    from modeldeploy.handles.model import Model
+
     with contextlib.suppress(ModelDeployError, OSError):
-        settings = config.load()
-        place = settings.home if home is None else Path(home).absolute()
-        registry.expect(backend or settings.backend, config.at(settings, place), model.flavour)
+        if isinstance(model, Model) and (named := _named(backend)):
+            settings = config.load()
+            place = settings.home if home is None else Path(home).absolute()
+            registry.expect(named, config.at(settings, place), model.flavour)
+
+
+@contextlib.contextmanager
+def job_expected(backend: object, workers: int) -> Iterator[None]:
+    """Let a backend that is named begin what a job will need, and end it unless the job took it; what is wrong is told by the job itself."""
+    with contextlib.ExitStack() as begun:
+        with contextlib.suppress(ModelDeployError, OSError):
+            if named := _named(backend):
+                begun.enter_context(registry.job_expected(named, workers))
+        yield
+
+
+def _named(backend: object) -> str | None:
+    """Give the name of a backend that is named or configured; None for one that is there already."""
+    if backend is None:
+        return config.load().backend
+    return backend if isinstance(backend, str) else None

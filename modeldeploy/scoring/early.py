@@ -1,7 +1,8 @@
-"""A runner before its job is known: ``python -m modeldeploy.scoring.early [CHARGE SEATS SHARE]``, with a Unix socket as its stdin.
+"""A runner before its job is known: ``python -m modeldeploy.scoring.early WORKERS``, with a Unix socket as its stdin.
 
-Whoever starts it still checks the job; meanwhile it imports what it needs, and a first worker loads the model. Then it is sent the job's
-directory with the lease, and runs the job; or the connection ends, and nothing has happened.
+Whoever starts it has yet to find out what the job is; meanwhile it imports what it needs. Then it is told the request, as a line: it lets a
+first worker load the model of a large job, looks at the tables, and says so with one byte if it finds nothing wrong. Last it is sent the job's
+directory with the lease, and runs the job; or the connection ends at any time, and nothing has happened.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modeldeploy.scoring import forking
-from modeldeploy.scoring.launch import Launched, Shape, go_on_in, launch, settled
+from modeldeploy.scoring.launch import Launched, go_on_in, launch, settled
+
+if TYPE_CHECKING:
+    from modeldeploy.scoring.job import Request
 
 PATIENCE_S = 30.0
 _LONGEST = 65_536
@@ -23,37 +28,76 @@ def main(arguments: list[str]) -> int:
     """Run the job that comes; 0 done or none came, 1 failed or stopped."""
     # Of what is made while modules load next to nothing can be collected.
     gc.disable()
-    launched = _begin(arguments[0], Shape(*map(int, arguments[1:]))) if arguments else None
+    with socket.socket(fileno=os.dup(0)) as line:
+        line.settimeout(PATIENCE_S)
+        return _serve(line, workers=int(arguments[0]))
+
+
+def _serve(line: socket.socket, *, workers: int) -> int:
+    from modeldeploy.scoring import sharing
+
+    share = sharing.share(workers or sharing.cores())
+    # The first worker is a copy of this process, and its libraries are loaded here.
+    with settled(share):
+        from modeldeploy.scoring import plan, schemas, worker  # noqa: F401 - what both need
+
+        schemas.need_pyarrow()
+        request = _hear_request(line)
+        if request is None:
+            return 0
+        launched = _begin(request, share, line)
     try:
-        return _serve(launched)
+        plan.inspect(request.spec)
+        line.sendall(b".")
+        return _wait(line, launched)
     finally:
         if launched is not None:
             launched.end()
 
 
-def _begin(charge: str, shape: Shape) -> Launched:
-    """Start the worker: where possible as a copy, so that what both need is imported once."""
-    if not forking.POSSIBLE:
+def _hear_request(line: socket.socket) -> Request | None:
+    """Wait for what is asked for; None when there will be nothing."""
+    from modeldeploy.scoring.job import Request
+
+    heard = b""
+    while not heard.endswith(b"\n"):
+        try:
+            more = line.recv(_LONGEST)
+        except OSError:
+            more = b""
+        if not more:
+            return None
+        heard += more
+    return Request.read(heard)
+
+
+def _begin(request: Request, share: int, line: socket.socket) -> Launched | None:
+    """Start the worker of a large job: where possible as a copy, so that what both need is imported once."""
+    from modeldeploy.scoring import sharing, worker
+
+    shape, charge = sharing.first(request.spec), request.charge()
+    if shape is None:
+        return None
+    if not forking.POSSIBLE or shape.share != share:
         return launch(charge, shape)
-    with settled(shape):
-        from modeldeploy.scoring import schemas, worker
 
-        schemas.need_pyarrow()
-        gc.freeze()
-        return Launched(forking.fork(lambda: worker.work(charge, shape.seats)), charge, shape)
+    def score() -> int:
+        line.close()
+        return worker.work(charge, shape.seats)
+
+    gc.freeze()
+    return Launched(forking.fork(score), charge, shape)
 
 
-def _serve(launched: Launched | None) -> int:
+def _wait(line: socket.socket, launched: Launched | None) -> int:
     # Only now: these take as long as the worker takes to begin.
-    from modeldeploy.scoring import schemas
     from modeldeploy.scoring.__main__ import carry_out
     from modeldeploy.scoring.durable import Lease
     from modeldeploy.scoring.job import Job
 
-    schemas.need_pyarrow()
     gc.freeze()
     gc.enable()
-    heard = _hear()
+    heard = _hear_job(line)
     if heard is None:
         return 0
     home, lease = heard
@@ -64,14 +108,12 @@ def _serve(launched: Launched | None) -> int:
     return carry_out(job, Lease(lease), launched)
 
 
-def _hear() -> tuple[Path, int] | None:
+def _hear_job(line: socket.socket) -> tuple[Path, int] | None:
     """Wait for the job's directory and its lease; None when there will be none."""
-    with socket.socket(fileno=os.dup(0)) as line:
-        line.settimeout(PATIENCE_S)
-        try:
-            home, handles, _flags, _address = socket.recv_fds(line, _LONGEST, 1)
-        except OSError:
-            return None
+    try:
+        home, handles, _flags, _address = socket.recv_fds(line, _LONGEST, 1)
+    except OSError:
+        return None
     return (Path(os.fsdecode(home)), handles[0]) if handles else None
 
 

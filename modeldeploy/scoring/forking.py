@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 
 POSSIBLE = sys.platform == "linux"
@@ -65,6 +64,8 @@ def _end_with(act: Callable[[], int]) -> None:
     try:
         code = act()
     except BaseException:  # noqa: BLE001 - said, as the interpreter would
+        import traceback
+
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):

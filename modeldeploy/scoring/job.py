@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import orjson
@@ -41,6 +41,15 @@ class Request:
         """Say to a process that scores which model it is to load."""
         model = self.spec.model
         return orjson.dumps({"uri": model.uri, "digest": model.digest, "trust": self.trust}).decode()
+
+    def document(self) -> bytes:
+        """Write it as one line of JSON."""
+        return orjson.dumps(to_document(self))
+
+    @classmethod
+    def read(cls, document: bytes) -> Self:
+        """Read what ``document`` gave."""
+        return from_document(cls, orjson.loads(document))
 
 
 @attrs.frozen
@@ -114,11 +123,11 @@ class Job:
     def put(self, request: Request) -> None:
         """Write down what is asked for."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        durable.write(self.home / "request.json", orjson.dumps(to_document(request)))
+        durable.write(self.home / "request.json", request.document())
 
     def request(self) -> Request:
         """Read what was asked for."""
-        return from_document(Request, orjson.loads((self.home / "request.json").read_bytes()))
+        return Request.read((self.home / "request.json").read_bytes())
 
     def put_plan(self, plan: Plan) -> None:
         """Write down the plan."""

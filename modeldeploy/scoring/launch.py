@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from modeldeploy.scoring.forking import Forked
+if TYPE_CHECKING:
+    import subprocess
+
+    from modeldeploy.scoring.forking import Forked
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # A chunk's arrays are freed and wanted again for each chunk. The C library of Linux would give them back to the system each time,
@@ -54,7 +56,9 @@ class Launched(NamedTuple):
 
 def launch(charge: str, shape: Shape) -> Launched:
     """Start a process that loads the model; it is told the job by the first line on its stdin."""
-    environ = {**KEEP_MEMORY, **_settings(shape), **os.environ}
+    import subprocess
+
+    environ = {**KEEP_MEMORY, **_settings(shape.share), **os.environ}
     command = [sys.executable, "-m", "modeldeploy.scoring.worker", charge, str(shape.seats)]
     return Launched(
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ), charge, shape
@@ -62,9 +66,9 @@ def launch(charge: str, shape: Shape) -> Launched:
 
 
 @contextlib.contextmanager
-def settled(shape: Shape) -> Iterator[None]:
-    """Let libraries that are loaded meanwhile find the settings of a process that scores."""
-    ours = {name: value for name, value in _settings(shape).items() if name not in os.environ}
+def settled(share: int) -> Iterator[None]:
+    """Let libraries that are loaded meanwhile find the settings of a process that scores, with so many threads for each call."""
+    ours = {name: value for name, value in _settings(share).items() if name not in os.environ}
     os.environ.update(ours)
     try:
         yield
@@ -73,8 +77,8 @@ def settled(shape: Shape) -> Iterator[None]:
             del os.environ[name]
 
 
-def _settings(shape: Shape) -> dict[str, str]:
-    return {**dict.fromkeys(_THREADS, str(shape.share)), "ORT_DISABLE_TELEMETRY": "1"}
+def _settings(share: int) -> dict[str, str]:
+    return {**dict.fromkeys(_THREADS, str(share)), "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def go_on_in(log: Path, *, stdout: bool) -> None:

@@ -74,8 +74,12 @@ class Pool(Protocol):
         """Give what happened next; None when nothing did in so many seconds."""
         ...
 
+    def dismiss(self) -> None:
+        """Let all workers end at once, without waiting until they have; what they had in hand is scored again by the next run."""
+        ...
+
     def close(self) -> None:
-        """End all workers at once; what they had in hand is scored again by the next run."""
+        """End all workers at once, and wait until they have ended."""
         ...
 
 
@@ -111,6 +115,9 @@ class InlinePool:
             return Finished(order, self._work.run(order, lambda _start, _stop: None))
         except Exception as error:  # noqa: BLE001 - told to the runner, whatever it is
             return Failed(order, **failure(error))
+
+    def dismiss(self) -> None:
+        """Nothing runs beside this process."""
 
     def close(self) -> None:
         """Nothing runs beside this process."""

@@ -57,6 +57,9 @@ def _run(job: Job, pool_of: PoolOf, meter: Meter) -> Phase:
             with Staff(job, request, pool_of) as staff:
                 if not _Run(job, request, ledger, meter, staff=staff).score():
                     return meter.stopped()
+                # While the workers end, which takes as long.
+                job.clean()
+    # And what an earlier run left.
     job.clean()
     return meter.succeed(ledger)
 
@@ -159,7 +162,7 @@ class _Run:
             if assembly is not None:
                 assembly.check()
             self._meter.show()
-        self._staff.close()
+        self._staff.dismiss()
         return not self._todo
 
     def _grow(self) -> None:

@@ -59,8 +59,13 @@ class Staff:
         if self._pool is not None and self._growth.pays(waiting=waiting, taken=taken):
             self._add(self._pool)
 
+    def dismiss(self) -> None:
+        """Let all workers end at once, without waiting until they have."""
+        if self._pool is not None:
+            self._pool.dismiss()
+
     def close(self) -> None:
-        """End all workers at once."""
+        """End all workers, and wait until they have ended."""
         if self._pool is not None:
             self._pool.close()
         self._pool = None

@@ -22,7 +22,6 @@ import orjson
 
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.packaging.flavours import skops
 from modeldeploy.packaging.loading import load
 from modeldeploy.scoring import schemas
 from modeldeploy.scoring.job import Job
@@ -73,6 +72,8 @@ def prepare(*, uri: str, digest: str, trust: Sequence[str]) -> Predictor:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     bundle = Bundle.open(Path(uri), expect=digest)
     if bundle.manifest.flavour == "sklearn" and not bundle.manifest.pickled:
+        from modeldeploy.packaging.flavours import skops
+
         skops.preload(lean=True)
     model = load(bundle, trust=trust)
     schemas.need_pyarrow()

@@ -6,6 +6,7 @@ started again by whoever looks next, and goes on where it was.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,8 @@ from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.names import check_name
 from modeldeploy.values.ticket import Action, Phase, Ticket
 
+_READS = "pyarrow.parquet"
+"""What looks at tables, and takes long to import."""
 _LOOK_S = 0.1
 _LAST_LOOK_S = 0.01
 """The end is looked for more often the nearer it is."""
@@ -71,13 +74,17 @@ class LocalBatch:
         request = self._request(job)
         asking.check_output(job)
         self._dismiss(job.name)
-        if asking.begins_anew(self._job(job.name), request) and (early := runners.Early.of(request)):
-            self._early[job.name] = early
+        early = runners.Early.told(request) if asking.begins_anew(self._job(job.name), request) else None
         try:
-            planning.inspect(job)
+            # What the runner reads anyway is not imported here as well; what is wrong is told by whoever finds it here.
+            if early is None or _READS in sys.modules or not early.agrees():
+                planning.inspect(job)
         except BaseException:
-            self._dismiss(job.name)
+            if early is not None:
+                early.dismiss()
             raise
+        if early is not None:
+            self._early[job.name] = early
         return Ticket(Action.PUT_JOB, job.name, {"job": to_json(job)}, poll_after=_LOOK_S)
 
     def _dismiss(self, name: str) -> None:

@@ -11,37 +11,65 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from types import MappingProxyType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
-from modeldeploy.scoring.durable import Lease
-from modeldeploy.scoring.job import Job, Request
 from modeldeploy.scoring.launch import KEEP_MEMORY
-from modeldeploy.scoring.sharing import first
+
+if TYPE_CHECKING:
+    from modeldeploy.scoring.durable import Lease
+    from modeldeploy.scoring.job import Job, Request
+
+_PATIENCE_S = 30.0
+_begun: ContextVar[Early | None] = ContextVar("runner of a job that is expected", default=None)
 
 
 class Early:
-    """A runner that imports what it needs, and lets the model be loaded, while the job is checked; it writes nothing and ends by itself."""
+    """A runner that imports what it needs before its job is known; told one, it looks at it and lets the model be loaded.
 
-    def __init__(self, request: Request) -> None:
-        shape = first(request.spec)
-        worker = [] if shape is None else [request.charge(), *map(str, shape)]
-        command = [sys.executable, "-m", "modeldeploy.scoring.early", *worker]
+    It writes nothing before it is given the job's lease, and ends by itself when whoever began it lets go.
+    """
+
+    def __init__(self, workers: int) -> None:
         self._line, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "modeldeploy.scoring.early", str(workers)]
         with theirs, tempfile.TemporaryFile() as log:
-            _start(command, log, stdin=theirs.fileno(), environ=KEEP_MEMORY if worker else {})
+            _start(command, log, stdin=theirs.fileno(), environ=KEEP_MEMORY)
+        self._line.settimeout(_PATIENCE_S)
         weakref.finalize(self, self._line.close)
 
     @classmethod
-    def of(cls, request: Request) -> Self | None:
+    def begin(cls, workers: int) -> Self | None:
         """Start one; None where a lease cannot be handed over (Windows), or where something is lacking."""
         if not hasattr(socket, "send_fds"):
             return None
         try:
-            return cls(request)
+            return cls(workers)
         except OSError:
             return None
+
+    @classmethod
+    def told(cls, request: Request) -> Early | None:
+        """Give one that knows the job: the one that was begun for it, or a new one."""
+        early = _begun.get() or cls.begin(request.spec.workers)
+        _begun.set(None)
+        if early is None:
+            return None
+        try:
+            early._line.sendall(request.document() + b"\n")
+        except OSError:
+            early.dismiss()
+            return None
+        return early
+
+    def agrees(self) -> bool:
+        """Wait until it has looked at the job; False when it found something wrong, or died."""
+        try:
+            return bool(self._line.recv(1))
+        except OSError:
+            return False
 
     def take(self, job: Job, lease: Lease) -> bool:
         """Let it run the job; False when it has ended already."""
@@ -57,6 +85,20 @@ class Early:
         self._line.close()
 
 
+@contextlib.contextmanager
+def expected(workers: int) -> Iterator[None]:
+    """Begin a runner for the job that is asked for in this context; it ends with it, unless a job was told to it."""
+    early = Early.begin(workers)
+    before = _begun.set(early)
+    try:
+        yield
+    finally:
+        unused = _begun.get()
+        _begun.reset(before)
+        if unused is not None:
+            unused.dismiss()
+
+
 def spawn(job: Job, lease: Lease, early: Early | None = None) -> None:
     """Let a runner hold the lease from its first moment, in a session of its own."""
     try:
@@ -68,6 +110,8 @@ def spawn(job: Job, lease: Lease, early: Early | None = None) -> None:
 
 def terminate(job: Job) -> None:
     """Ask the runner of a job to stop, if there is one."""
+    from modeldeploy.scoring.durable import Lease
+
     runner = Lease.holder(job.lease)
     if runner is not None:
         with contextlib.suppress(ProcessLookupError):

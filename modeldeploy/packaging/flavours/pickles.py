@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import pickle
 import pickletools
@@ -76,7 +75,9 @@ def is_local(module: str) -> bool:
 
 @cache
 def _installed() -> frozenset[str]:
-    return frozenset(importlib.metadata.packages_distributions())
+    from importlib.metadata import packages_distributions
+
+    return frozenset(packages_distributions())
 
 
 @cache
