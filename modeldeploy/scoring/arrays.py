@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_FLOATS = (DType.FLOAT32, DType.FLOAT64)
+
+
 def defects(field: Field, column: pa.ChunkedArray, name: str, *, vector: bool) -> dict[int, str]:
     """Find the rows whose value the model cannot take: null, NaN, infinite, or a vector of another length."""
     from pyarrow import types
@@ -61,6 +64,26 @@ def to_array(field: Field, columns: list[pa.ChunkedArray]) -> Any:
         return _matrix(field, [_plain(column) for column in columns])
     (column,) = columns
     return _vectors(field, column) if field.shape else _plain(column)
+
+
+def sound_matrix(field: Field, columns: list[pa.ChunkedArray]) -> NDArray[Any] | None:
+    """Give the input of a model that takes floats side by side, if one look at all of them shows none that it does not take.
+
+    None where there may be one, or where the columns are other than floats: then each column is looked at, see ``defects``.
+    """
+    from pyarrow import types
+
+    dtype = np.dtype(field.dtype.value) if field.dtype in _FLOATS else None
+    if (
+        dtype is None
+        or len(columns) == 1
+        or not all(types.is_floating(each.type) and not each.null_count for each in columns)
+    ):
+        return None
+    # Overflow shows as infinite.
+    with np.errstate(over="ignore"):
+        matrix = side_by_side([values(column) for column in columns], dtype)
+    return matrix if _all_finite(matrix) else None
 
 
 def _matrix(field: Field, columns: list[NDArray[Any]]) -> NDArray[Any]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BLOCK = 1 << 20
+_FLUSHED = 16 << 20
+"""Bytes that are brought to the disk at once, so that little is left when the last part is there."""
 
 
 class Assembly:
@@ -78,9 +80,13 @@ class Assembly:
         there: set[int] = set()
         with self.path.open("r+b") as out:
             joining = Joining(out) if self._plan.target.kind == "parquet" else _Appending(out)
+            flushed = 0
             for part in self._plan.parts:
                 with self._wait_for(part.number, there).open("rb") as source:
                     joining.add(source)
+                if out.tell() - flushed >= _FLUSHED:
+                    durable.flush(out)
+                    flushed = out.tell()
             joining.finish()
             durable.flush(out)
 

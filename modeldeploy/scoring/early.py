@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldeploy.scoring import forking
-from modeldeploy.scoring.launch import Launched, go_on_in, launch, settled
+from modeldeploy.scoring.launch import Launched, Shape, go_on_in, launch, settled
 
 if TYPE_CHECKING:
     from modeldeploy.scoring.job import Request
@@ -42,10 +42,11 @@ def _serve(line: socket.socket, *, workers: int) -> int:
         from modeldeploy.scoring import plan, schemas, worker  # noqa: F401 - what both need
 
         schemas.need_pyarrow()
-        request = _hear_request(line)
-        if request is None:
+        told = _hear_request(line)
+        if told is None:
             return 0
-        launched = _begin(request, share, line)
+        request, shape = told
+        launched = _begin(request.charge(), shape, line, share=share) if shape else None
     try:
         plan.inspect(request.spec)
         line.sendall(b".")
@@ -55,8 +56,10 @@ def _serve(line: socket.socket, *, workers: int) -> int:
             launched.end()
 
 
-def _hear_request(line: socket.socket) -> Request | None:
-    """Wait for what is asked for; None when there will be nothing."""
+def _hear_request(line: socket.socket) -> tuple[Request, Shape | None] | None:
+    """Wait for what is asked for, with the shape of the worker of a large job; None when there will be nothing."""
+    import orjson
+
     from modeldeploy.scoring.job import Request
 
     heard = b""
@@ -68,16 +71,14 @@ def _hear_request(line: socket.socket) -> Request | None:
         if not more:
             return None
         heard += more
-    return Request.read(heard)
+    told = orjson.loads(heard)
+    return Request.read(told["request"].encode()), Shape(*told["shape"]) if told["shape"] else None
 
 
-def _begin(request: Request, share: int, line: socket.socket) -> Launched | None:
-    """Start the worker of a large job: where possible as a copy, so that what both need is imported once."""
-    from modeldeploy.scoring import sharing, worker
+def _begin(charge: str, shape: Shape, line: socket.socket, *, share: int) -> Launched:
+    """Start the worker: where possible as a copy, so that what both need is imported once."""
+    from modeldeploy.scoring import worker
 
-    shape, charge = sharing.first(request.spec), request.charge()
-    if shape is None:
-        return None
     if not forking.POSSIBLE or shape.share != share:
         return launch(charge, shape)
 

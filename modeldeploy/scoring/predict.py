@@ -15,6 +15,7 @@ from modeldeploy.packaging.signature import check
 from modeldeploy.scoring import arrays
 from modeldeploy.scoring.chunks import Bad, Chunk, no_rows, row_values
 from modeldeploy.scoring.layout import Layout
+from modeldeploy.values.model import Field
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,11 +82,10 @@ class Scorer:
         self._set_aside(chunk.bad)
         if not len(chunk.rows):
             return no_rows(self._layout.written)
-        chunk = self._without(chunk, self._defects(chunk))
-        inputs = {
-            field.name: arrays.to_array(field, [chunk.table.column(name) for name in self._layout.inputs[field.name]])
-            for field in self._layout.signature.inputs
-        }
+        inputs: Mapping[str, Any] | None = self._sound(chunk)
+        if inputs is None:
+            chunk = self._without(chunk, self._defects(chunk))
+            inputs = {field.name: arrays.to_array(field, columns) for field, columns in self._bound(chunk)}
         done = []
         for start, stop in self._pieces(chunk.rows):
             self._starting(int(chunk.rows[start]), int(chunk.rows[stop - 1]) + 1)
@@ -93,6 +93,25 @@ class Scorer:
         # From here on no row is to blame.
         self._starting(0, 0)
         return self._result(chunk, done)
+
+    def _bound(self, chunk: Chunk) -> list[tuple[Field, list[pa.ChunkedArray]]]:
+        """Give each input of the model with the columns that make it."""
+        return [
+            (field, [chunk.table.column(name) for name in self._layout.inputs[field.name]])
+            for field in self._layout.signature.inputs
+        ]
+
+    def _sound(self, chunk: Chunk) -> dict[str, NDArray[Any]] | None:
+        """Give the inputs of a chunk that shows at one look that no row is bad; None for one that must be looked at closely."""
+        if self._caution.poison:
+            return None
+        inputs: dict[str, NDArray[Any]] = {}
+        for field, columns in self._bound(chunk):
+            matrix = arrays.sound_matrix(field, columns)
+            if matrix is None:
+                return None
+            inputs[field.name] = matrix
+        return inputs
 
     def _set_aside(self, bad: Sequence[Bad]) -> None:
         self.bad += bad

@@ -7,6 +7,8 @@ import csv
 import gzip
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,18 @@ def model(modeldeploy_home):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+CALLER = """
+import sys
+from modeldeploy import BatchJob, Model
+from modeldeploy.errors import InvalidRequestError
+model = Model.get("scorer", "1.0.0")
+try:
+    BatchJob.run(model, "in.parquet", "other.parquet", columns={"x": "nowhere"})
+except InvalidRequestError as error:
+    print(error.field, "pyarrow" in sys.modules)
+"""
 
 
 @pytest.fixture
@@ -280,3 +294,18 @@ def test_a_job_from_the_store_by_its_uri(model, here, table):
     table.to_parquet("in.parquet")
     assert BatchJob.run("models:/scorer/1.0.0", "in.parquet", "out.parquet").status == "succeeded"
     assert BatchJob.run(model.identity, "in.parquet", "out.parquet").status == "succeeded"
+
+
+def test_a_script_leaves_the_look_at_the_tables_to_the_runner(model, table, here):
+    """It imports nothing that reads tables, unless there is a mistake to be told of."""
+    model.identity  # noqa: B018 - packaged by this
+    table.to_parquet("in.parquet")
+    script = "import sys; from modeldeploy import BatchJob, Model\n"
+    script += "job = BatchJob.run(Model.get('scorer', '1.0.0'), 'in.parquet', 'out.parquet', key='id')\n"
+    script += "print(job.status, 'pyarrow' in sys.modules)"
+    assert _said(script) == ["succeeded", "False"]
+    assert _said(CALLER) == ["nowhere", "True"]
+
+
+def _said(script):
+    return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()

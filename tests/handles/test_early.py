@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from modeldeploy import config, registry
@@ -37,3 +39,40 @@ def test_what_is_wrong_is_told_by_the_deployment(monkeypatch, model):
     made = model(1)
     monkeypatch.setattr(config, "load", refuse)
     early.expect(made, None, None)
+
+
+@pytest.fixture
+def expected(monkeypatch):
+    """What becomes of what backends begin for a job."""
+    said = []
+
+    @contextlib.contextmanager
+    def begin(name, workers):
+        said.append((name, workers))
+        yield
+        said.append("ended")
+
+    monkeypatch.setattr(registry, "job_expected", begin)
+    return said
+
+
+def test_what_a_backend_begins_for_a_job_ends_with_the_context(expected):
+    with early.job_expected(None, 2):
+        assert expected == [("local", 2)]
+    assert expected == [("local", 2), "ended"]
+
+
+def test_a_backend_that_is_there_is_not_told_of_a_job(expected, session):
+    with early.job_expected(session, 2):
+        pass
+    assert expected == []
+
+
+def test_what_is_wrong_is_told_by_the_job(monkeypatch):
+    def refuse(*_arguments):
+        message = "wrong"
+        raise ConfigurationError(message)
+
+    monkeypatch.setattr(config, "load", refuse)
+    with early.job_expected(None, 2):
+        pass

@@ -157,3 +157,30 @@ def test_suspect_rows_are_scored_in_pieces_and_poison_not_at_all():
     assert len(seen) == 259
     assert [(each.row, each.reason) for each in scorer.bad] == [(3, "it died")]
     assert result.num_rows == 999
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "sound"),
+    [
+        (1.0, DType.FLOAT32, True),
+        (1.0, DType.FLOAT64, True),
+        (np.nan, DType.FLOAT64, False),
+        (-np.inf, DType.FLOAT32, False),
+        (1e39, DType.FLOAT32, False),
+        (1e39, DType.FLOAT64, True),
+    ],
+)
+def test_one_look_at_all_columns_finds_what_a_model_does_not_take(value, dtype, sound):
+    columns = [pa.chunked_array([[1.0, 2.0]]), pa.chunked_array([[value, 4.0]])]
+    matrix = arrays.sound_matrix(Field("x", dtype, (2,)), columns)
+    if sound:
+        assert matrix.dtype == dtype.value
+        assert matrix.tolist() == [[1.0, value], [2.0, 4.0]]
+    else:
+        assert matrix is None
+
+
+@pytest.mark.parametrize("other", [[None, 1.0], [1, 2], ["a", "b"]])
+def test_what_is_no_float_is_looked_at_column_by_column(other):
+    columns = [pa.chunked_array([[1.0, 2.0]]), pa.chunked_array([pa.array(other)])]
+    assert arrays.sound_matrix(Field("x", DType.FLOAT32, (2,)), columns) is None

@@ -38,6 +38,7 @@ class Early:
         with theirs, tempfile.TemporaryFile() as log:
             _start(command, log, stdin=theirs.fileno(), environ=KEEP_MEMORY)
         self._line.settimeout(_PATIENCE_S)
+        self._agrees: bool | None = None
         weakref.finalize(self, self._line.close)
 
     @classmethod
@@ -55,25 +56,40 @@ class Early:
         """Give one that knows the job: the one that was begun for it, or a new one."""
         early = _begun.get() or cls.begin(request.spec.workers)
         _begun.set(None)
-        if early is None:
-            return None
+        if early is not None and early.tell(request):
+            return early
+        return None
+
+    def tell(self, request: Request) -> bool:
+        """Say what the job is, and the shape of the worker of a large one; False when it has ended already."""
+        import orjson
+
+        from modeldeploy.scoring.sharing import first
+
+        shape = first(request.spec)
+        told = {"request": request.document().decode(), "shape": shape and list(shape)}
         try:
-            early._line.sendall(request.document() + b"\n")
+            self._line.sendall(orjson.dumps(told) + b"\n")
         except OSError:
-            early.dismiss()
-            return None
-        return early
+            self._line.close()
+            return False
+        return True
 
     def agrees(self) -> bool:
         """Wait until it has looked at the job; False when it found something wrong, or died."""
-        try:
-            return bool(self._line.recv(1))
-        except OSError:
-            return False
+        if self._agrees is None:
+            try:
+                self._agrees = bool(self._line.recv(1))
+            except OSError:
+                self._agrees = False
+        return self._agrees
 
     def take(self, job: Job, lease: Lease) -> bool:
         """Let it run the job; False when it has ended already."""
         with self._line:
+            # Not before it has read the request, which it must not take for one with this.
+            if not self.agrees():
+                return False
             try:
                 socket.send_fds(self._line, [os.fsencode(job.home.absolute())], [lease.handle])
             except OSError:
