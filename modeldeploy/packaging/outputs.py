@@ -24,6 +24,8 @@ NAMES = {
 
 def read(raw: Any, method: str) -> Outputs:
     """Name and tidy a raw answer; PredictionError when it is not made of arrays."""
+    if type(raw) is np.ndarray and raw.dtype.kind in "biuf" and raw.ndim:
+        return {NAMES.get(method, "prediction"): raw}
     if isinstance(raw, Mapping):
         return {str(name): _array(str(name), value) for name, value in raw.items()}
     if hasattr(raw, "columns") and type(raw).__name__ in {"DataFrame", "Table"}:

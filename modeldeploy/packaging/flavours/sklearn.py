@@ -13,6 +13,7 @@ from modeldeploy.packaging.outputs import NAMES
 
 _SKOPS = "model.skops"
 _PICKLE = "model.pkl"
+_NO_STEP = (None, "passthrough")
 
 
 def check_method(model: Any, method: str | None) -> str:
@@ -85,4 +86,26 @@ def load(files: Files, options: Mapping[str, str], *, method: str, trusted: bool
     if odd:
         message = f"the estimator holds types that only a trusted bundle may load: {odd[:5]}"
         raise IntegrityError(message, hint="if you know where it comes from, pass trust= with the bundle's digest")
-    return bind(skops.loads(data, types), method=method)
+    return _straight(skops.loads(data, types), method)
+
+
+def _straight(model: Any, method: str) -> Predict:
+    """Give the estimator's own method; that of a plain pipeline as its steps, one after the other.
+
+    Before it does the same, a pipeline looks at all its steps: whether they are fitted, which was seen when it was packaged. That takes
+    a seventh of what one row takes a linear model (scikit-learn 1.9). The golden outputs come from the pipeline's own method.
+    """
+    if type(model) is not need("sklearn.pipeline").Pipeline:
+        return bind(model, method=method)
+    *before, (_name, last) = model.steps
+    transforms = [step.transform for _name, step in before if step not in _NO_STEP]
+    if last in _NO_STEP:
+        return bind(model, method=method)
+    predict = bind(last, method=method)
+
+    def run(X: Any) -> Any:  # noqa: N803 - as scikit-learn names it
+        for transform in transforms:
+            X = transform(X)  # noqa: N806
+        return predict(X)
+
+    return run

@@ -59,6 +59,40 @@ def test_predict_proba_gives_one_column_for_each_class(iris, classifier, round_t
     assert made.manifest.signature.outputs[0].shape == (3,)
 
 
+@pytest.mark.parametrize("frames", [True, False], ids=["frame", "array"])
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [
+        ("predict", [StandardScaler(), LogisticRegression(max_iter=500)]),
+        ("predict_proba", [SimpleImputer(), "passthrough", StandardScaler(), LogisticRegression(max_iter=500)]),
+        ("decision_function", [make_pipeline(StandardScaler()), LogisticRegression(max_iter=500)]),
+        ("transform", [SimpleImputer(), StandardScaler()]),
+        ("transform", [StandardScaler(), "passthrough"]),
+        ("predict", [LogisticRegression(max_iter=500)]),
+    ],
+)
+def test_a_pipeline_answers_as_its_own_method_does(method, steps, frames, iris, round_trip):
+    table, target = iris
+    data = table if frames else table.to_numpy()
+    model = make_pipeline(*steps).fit(data, target)
+    _made, answers = round_trip(model, data[:5], data, method=method)
+    np.testing.assert_array_equal(next(iter(answers.values())), getattr(model, method)(data))
+
+
+def test_a_loaded_pipeline_is_not_looked_at_for_each_call(iris, store, monkeypatch):
+    table, target = iris
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(table, target)
+    loaded = load(package(model, name="flowers", version="1.0.0", example=table.head(), store=store))
+    expected = model.predict(table)
+
+    def refuse(*_arguments, **_options):
+        pytest.fail("the pipeline's own method was called")
+
+    monkeypatch.setattr(type(model), "predict", refuse)
+    columns = {name: table[name].to_numpy() for name in table}
+    np.testing.assert_array_equal(loaded.predict(columns)["prediction"], expected)
+
+
 def test_text_labels_come_back_as_text(iris, round_trip):
     table, target = iris
     names = np.array(["setosa", "versicolor", "virginica"])[target]
