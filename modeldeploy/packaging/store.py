@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ class Store:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """Give a fresh private directory on the store's own disk, gone at the end unless it was added."""
-        staged = self._folder("staging") / secrets.token_hex(8)
+        staged = self._folder("staging") / os.urandom(8).hex()
         staged.mkdir(mode=0o700)
         try:
             yield staged
@@ -134,7 +133,7 @@ class Store:
         """Give the staged directory its final name; the same content that is there already is kept, if it is sound."""
         target = self._folder("bundles") / bundle.digest.removeprefix(_PREFIX)
         if target.exists() and not is_sound(target, bundle.digest):
-            target.rename(self._folder("staging") / f"damaged-{secrets.token_hex(8)}")
+            target.rename(self._folder("staging") / f"damaged-{os.urandom(8).hex()}")
         with contextlib.suppress(OSError):
             os.rename(bundle.path, target)  # noqa: PTH104 - refuses a directory that is there and not empty
             _sync(target.parent)
@@ -207,7 +206,7 @@ def _replace(path: Path, document: dict[str, str]) -> None:
 
 
 def _written_beside(path: Path, document: dict[str, str]) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with temporary.open("xb") as stream:
         stream.write(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
         stream.flush()
