@@ -26,7 +26,8 @@ from modeldeploy.edge.keys import SigningKey, VerifyKey, check_signatures, write
 from modeldeploy.errors import ConfigurationError, IntegrityError
 from modeldeploy.packaging.archive import read_archive, write_archive
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.packaging.manifest import MANIFEST, FileEntry, check_path
+from modeldeploy.packaging.digest import MANIFEST
+from modeldeploy.packaging.manifest import FileEntry, check_path
 from modeldeploy.values.codec import from_document, to_document
 
 PURPOSE = "release"

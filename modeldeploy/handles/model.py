@@ -128,7 +128,7 @@ class Model:
     @property
     def flavour(self) -> str:
         """The family of models it belongs to, such as ``sklearn``."""
-        return self._bundle.manifest.flavour
+        return self._bundle.flavour
 
     @property
     def signature(self) -> Signature:

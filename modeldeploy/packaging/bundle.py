@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NoReturn
-
-import attrs
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from modeldeploy.errors import ConfigurationError, IntegrityError
-from modeldeploy.packaging.manifest import MANIFEST, FileEntry, Manifest, digest_of
-from modeldeploy.values.model import ModelVersion
+from modeldeploy.packaging.digest import MANIFEST, digest_of
+from modeldeploy.values.schema import SCHEMA
+
+if TYPE_CHECKING:
+    from modeldeploy.packaging.manifest import FileEntry, Manifest
+    from modeldeploy.values.model import ModelVersion
+
+# What reads a manifest is imported with the first one that is read: whoever deploys a model of the store begins its processes before that.
 
 _MAX_MANIFEST = 16 * 1024 * 1024
 _BLOCK = 1 << 20
@@ -21,27 +27,52 @@ _BLOCK = 1 << 20
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-@attrs.frozen
 class Bundle:
     """A packaged model on this machine; its files are checked against ``digest`` before they are used."""
 
-    path: Path
-    manifest: Manifest
-    digest: str
+    def __init__(self, path: Path, digest: str, written: bytes) -> None:
+        self.path = path
+        self.digest = digest
+        self.written = written
+        """The manifest as it lies on the disk."""
 
     @classmethod
     def open(cls, path: Path, *, expect: str | None = None) -> Bundle:
         """Read the manifest in ``path``; IntegrityError when its digest is not the one expected."""
-        path = Path(path).absolute()
-        if not (path / MANIFEST).is_file():
-            message = f"{str(path)!r} is not a bundle: it holds no {MANIFEST}"
-            raise ConfigurationError(message, hint="pass a directory that Model(...) or Model.archive() made")
-        data = _read_regular(path / MANIFEST, _MAX_MANIFEST)
-        digest = digest_of(data)
-        if expect is not None and digest != expect:
-            message = f"the manifest in {str(path)!r} has digest {digest}, expected {expect}"
-            raise IntegrityError(message, hint="the bundle was changed; package the model again")
-        return cls(path=path, manifest=Manifest.from_bytes(data), digest=digest)
+        bundle = cls(*_found(path, expect))
+        _ = bundle.manifest  # what is wrong with it is told here
+        return bundle
+
+    @classmethod
+    def recorded(cls, path: Path, digest: str) -> Bundle:
+        """Open one whose manifest was read when its digest was recorded: only the digest is checked now, the rest is read when it is asked for."""
+        bundle = cls(*_found(path, digest))
+        flavour = _flavour_in(bundle.written)
+        if flavour is None:
+            return cls.open(path, expect=digest)
+        bundle.flavour = flavour
+        return bundle
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the model is."""
+        from modeldeploy.packaging.manifest import Manifest
+
+        return Manifest.from_bytes(self.written)
+
+    @cached_property
+    def flavour(self) -> str:
+        """The family of models that it belongs to."""
+        return self.manifest.flavour
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bundle) and (self.path, self.digest) == (other.path, other.digest)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.digest))
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r}, {self.digest!r})"
 
     def verify(self) -> None:
         """Compare every file with its digest; IntegrityError names the one that differs, is missing or does not belong."""
@@ -64,6 +95,8 @@ class Bundle:
 
     def read(self, name: str) -> bytes:
         """Read one file and return exactly the bytes that were checked."""
+        from modeldeploy.packaging.manifest import FileEntry
+
         entry = self.manifest.files.get(name)
         if entry is None:
             message = f"the bundle {str(self.path)!r} has no file {name!r}"
@@ -75,6 +108,8 @@ class Bundle:
 
     def model_version(self) -> ModelVersion:
         """Give the identity by which backends know it."""
+        from modeldeploy.values.model import ModelVersion
+
         manifest = self.manifest
         return ModelVersion(
             name=manifest.name,
@@ -111,6 +146,30 @@ class Bundle:
     def _refuse(self, name: str) -> NoReturn:
         message = f"file {name!r} of the bundle {str(self.path)!r} does not have its recorded digest"
         raise IntegrityError(message, hint="it is damaged or was changed; package the model again")
+
+
+def _found(path: Path, expect: str | None) -> tuple[Path, str, bytes]:
+    """Find a bundle: its place, its digest and its manifest as it is written."""
+    path = Path(path).absolute()
+    if not (path / MANIFEST).is_file():
+        message = f"{str(path)!r} is not a bundle: it holds no {MANIFEST}"
+        raise ConfigurationError(message, hint="pass a directory that Model(...) or Model.archive() made")
+    data = _read_regular(path / MANIFEST, _MAX_MANIFEST)
+    digest = digest_of(data)
+    if expect is not None and digest != expect:
+        message = f"the manifest in {str(path)!r} has digest {digest}, expected {expect}"
+        raise IntegrityError(message, hint="the bundle was changed; package the model again")
+    return path, digest, data
+
+
+def _flavour_in(manifest: bytes) -> str | None:
+    """Find the flavour that is written in a manifest; None in one of another schema, or in what is none."""
+    try:
+        document = json.loads(manifest)
+        found = document["body"]["flavour"] if document["schema"] == SCHEMA else None
+    except (ValueError, LookupError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:

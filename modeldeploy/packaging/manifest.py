@@ -15,7 +15,6 @@ from modeldeploy.values.codec import from_document, to_document
 from modeldeploy.values.model import Signature
 from modeldeploy.values.names import check_name, check_version
 
-MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
 PARITY = "parity.json"
 """How a converted model compared with the one that it was made of; a bundle that was not converted has none."""
@@ -98,11 +97,6 @@ class Manifest:
             message = f"the manifest is not JSON: {error}"
             raise IntegrityError(message, hint="the bundle is damaged; package the model again") from error
         return from_document(cls, document)
-
-
-def digest_of(manifest: bytes) -> str:
-    """Give the digest of a bundle, which is that of its manifest, which holds those of its files."""
-    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
 def _named(value: str) -> None:

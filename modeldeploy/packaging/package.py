@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from modeldeploy.errors import ConfigurationError, IntegrityError, InvalidRequestError, PredictionError
 from modeldeploy.packaging import containers, outputs, requirements, tables
 from modeldeploy.packaging.bundle import Bundle, write_files
+from modeldeploy.packaging.digest import MANIFEST
 from modeldeploy.packaging.flavours.table import Files, Predict, Saved, detect, find
 from modeldeploy.packaging.golden import ROWS, Golden
 from modeldeploy.packaging.loading import LoadedModel, answerer
-from modeldeploy.packaging.manifest import ARTIFACTS, GOLDEN, MANIFEST, Column, FileEntry, Manifest
+from modeldeploy.packaging.manifest import ARTIFACTS, GOLDEN, Column, FileEntry, Manifest
 from modeldeploy.packaging.rehearse import compare, rehearse
 from modeldeploy.packaging.signature import INPUT, has_gaps, infer
 from modeldeploy.packaging.store import Store

@@ -10,10 +10,10 @@ from typing import Any
 from modeldeploy.errors import ConfigurationError, PredictionError
 from modeldeploy.packaging import foreign, mlflow
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.digest import MANIFEST
 from modeldeploy.packaging.flavours.table import Files, find
 from modeldeploy.packaging.golden import Golden
 from modeldeploy.packaging.loading import answerer
-from modeldeploy.packaging.manifest import MANIFEST
 from modeldeploy.packaging.package import Draft, adapt, finish, read_example, stage
 from modeldeploy.packaging.rehearse import answer
 from modeldeploy.packaging.store import Store

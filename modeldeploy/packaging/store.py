@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
-
-import orjson
 
 from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError, NotFoundError, QuotaError
 from modeldeploy.packaging.bundle import Bundle
@@ -29,6 +27,8 @@ class Store:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """Give a fresh private directory on the store's own disk, gone at the end unless it was added."""
+        import shutil
+
         staged = self._folder("staging") / os.urandom(8).hex()
         staged.mkdir(mode=0o700)
         try:
@@ -41,6 +41,8 @@ class Store:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _refuse_full(self, staged: Path, error: OSError) -> NoReturn:
+        import shutil
+
         shutil.rmtree(staged, ignore_errors=True)
         free = shutil.disk_usage(self.root).free
         message = f"no space for the model in {str(self.root)!r} ({free / 1e6:,.0f} MB free): {error.strerror}"
@@ -74,7 +76,7 @@ class Store:
         if not path.is_dir():
             message = f"the files of {name} {wanted} ({digest}) are gone from {str(self.root)!r}"
             raise IntegrityError(message, hint="package the model again")
-        return Bundle.open(path, expect=digest)
+        return Bundle.recorded(path, digest)
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Name the versions of a model, oldest first by semantic version; empty when there is none."""
@@ -178,8 +180,8 @@ def is_sound(path: Path, digest: str) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
         message = f"{str(path)!r} is not JSON: {error}"
         raise IntegrityError(message, hint="delete it and package the model again") from error
     return dict(document)
@@ -208,7 +210,7 @@ def _replace(path: Path, document: dict[str, str]) -> None:
 def _written_beside(path: Path, document: dict[str, str]) -> Path:
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with temporary.open("xb") as stream:
-        stream.write(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+        stream.write(json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode())
         stream.flush()
         os.fsync(stream.fileno())
     return temporary

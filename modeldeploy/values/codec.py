@@ -15,11 +15,9 @@ from typing import Any, TypeAlias, TypeVar, cast
 import attrs
 
 from modeldeploy.errors import ConfigurationError
+from modeldeploy.values.schema import SCHEMA
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
-
-SCHEMA = 1
-"""Written into every stored document; a document with another number is refused, never guessed at."""
 
 T = TypeVar("T")
 _PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 
 from modeldeploy.errors import ConfigurationError
 
@@ -73,4 +72,6 @@ def revision_id(version: str, *content: str) -> str:
 
 def operation_id(kind: str) -> str:
     """Make a new, unguessable operation id that says what it is, such as ``rollout-3f9c2a71b0d4``."""
+    import secrets  # draws in what no process needs that only serves
+
     return f"{kind}-{secrets.token_hex(6)}"

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.packaging.manifest import MANIFEST, FileEntry, Manifest
+from modeldeploy.packaging.digest import MANIFEST
+from modeldeploy.packaging.manifest import FileEntry, Manifest
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 from modeldeploy.serving.keyring import Keyring

@@ -15,8 +15,9 @@ import pytest
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.errors import ConfigurationError, IntegrityError, ModelDeployError
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.digest import MANIFEST
 from modeldeploy.packaging.loading import load
-from modeldeploy.packaging.manifest import MANIFEST, FileEntry
+from modeldeploy.packaging.manifest import FileEntry
 from modeldeploy.packaging.paths import package_path
 from modeldeploy.packaging.store import Store
 from modeldeploy.serving.boot import boot

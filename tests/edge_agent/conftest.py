@@ -24,8 +24,9 @@ from modeldeploy.edge.release import build
 from modeldeploy.edge.reports import Report
 from modeldeploy.edge.stores import DirectoryStore
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.digest import MANIFEST
 from modeldeploy.packaging.golden import Golden
-from modeldeploy.packaging.manifest import GOLDEN, MANIFEST, FileEntry
+from modeldeploy.packaging.manifest import GOLDEN, FileEntry
 from modeldeploy.packaging.package import package
 from modeldeploy.packaging.store import Store
 

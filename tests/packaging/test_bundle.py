@@ -7,8 +7,9 @@ import pytest
 
 from modeldeploy.errors import ConfigurationError, ConflictError, IntegrityError
 from modeldeploy.packaging.bundle import Bundle
+from modeldeploy.packaging.digest import digest_of
 from modeldeploy.packaging.loading import load
-from modeldeploy.packaging.manifest import FileEntry
+from modeldeploy.packaging.manifest import FileEntry, Manifest
 
 
 def files_of(bundle):
@@ -136,3 +137,31 @@ def test_the_identity_of_a_bundle_names_its_place_and_content(bundle):
     assert (identity.name, identity.version, identity.digest) == ("iris", "1.0.0", bundle.digest)
     assert identity.uri == str(bundle.path)
     assert identity.signature == bundle.manifest.signature
+
+
+def test_a_recorded_bundle_is_checked_at_once_and_read_when_it_is_asked_for(bundle, monkeypatch):
+    read = []
+    monkeypatch.setattr(Manifest, "from_bytes", lambda data: read.append(data) or bundle.manifest)
+    again = Bundle.recorded(bundle.path, bundle.digest)
+    assert (again, again.flavour, read) == (bundle, bundle.flavour, [])
+    assert again.manifest is bundle.manifest
+    with pytest.raises(IntegrityError, match="expected sha256:0"):
+        Bundle.recorded(bundle.path, f"sha256:{'0' * 64}")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [b"{", b"[]", b"{}", b'{"schema": 2, "body": {"flavour": "onnx"}}', b'{"schema": 1, "body": {"flavour": 1}}'],
+)
+def test_a_manifest_that_is_none_is_refused_when_it_is_found_also_where_it_was_recorded(bundle, written):
+    overwrite(bundle.path / "manifest.json", written)
+    with pytest.raises((ConfigurationError, IntegrityError)):
+        Bundle.recorded(bundle.path, digest_of(written))
+
+
+def test_bundles_are_the_same_by_place_and_content(bundle, tmp_path):
+    again = Bundle.open(bundle.path)
+    assert again == bundle
+    assert {again, bundle} == {bundle}
+    assert again != Bundle(tmp_path, bundle.digest, b"")
+    assert bundle.digest in repr(bundle)

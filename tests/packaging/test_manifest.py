@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeploy.errors import ConfigurationError, IntegrityError
-from modeldeploy.packaging.manifest import Column, FileEntry, Manifest, check_path, digest_of
+from modeldeploy.packaging.digest import digest_of
+from modeldeploy.packaging.manifest import Column, FileEntry, Manifest, check_path
 from modeldeploy.values.model import DType, Field, Signature
 
 _TEXT = st.text(max_size=12)

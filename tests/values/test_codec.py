@@ -22,11 +22,12 @@ from modeldeploy.engine.single import SingleCursor
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.stats.eprocess import Stratum
 from modeldeploy.values.analysis import Analysis, Method
-from modeldeploy.values.codec import SCHEMA, from_document, from_json, to_document, to_json
+from modeldeploy.values.codec import from_document, from_json, to_document, to_json
 from modeldeploy.values.gate import Gate, Metric
 from modeldeploy.values.model import DType, Field, ModelVersion, Signature
 from modeldeploy.values.names import check_name
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
+from modeldeploy.values.schema import SCHEMA
 from modeldeploy.values.serving import EndpointSpec, Payload, Scale, Traffic
 from modeldeploy.values.ticket import Action, Phase, Ticket
 from modeldeploy.values.tolerance import Tolerance

@@ -19,7 +19,7 @@ from pathlib import Path
 from modeldeploy.backends.cloud import library
 from modeldeploy.errors import ConfigurationError
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.packaging.manifest import MANIFEST
+from modeldeploy.packaging.digest import MANIFEST
 
 FILE = "model.zip"
 FOLDER = "model"

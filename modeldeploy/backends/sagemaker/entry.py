@@ -19,7 +19,7 @@ from collections.abc import Collection
 from modeldeploy.backends.cloud import library
 from modeldeploy.backends.sagemaker.archive import Member
 from modeldeploy.packaging.bundle import Bundle
-from modeldeploy.packaging.manifest import MANIFEST
+from modeldeploy.packaging.digest import MANIFEST
 
 BUNDLE = "bundle"
 CODE = "code"
