@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 
 import pytest
 
@@ -76,3 +78,34 @@ def test_what_is_wrong_is_told_by_the_job(monkeypatch):
     monkeypatch.setattr(config, "load", refuse)
     with early.job_expected(None, 2):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the local backend needs Unix sockets")
+def test_a_supervisor_is_begun_before_what_looks_at_the_model_is_imported(model):
+    """It starts meanwhile: each of these would hold it up by some milliseconds."""
+    made = model(1)
+    program = (
+        "import os, sys\n"
+        "def spawn(*_arguments, **_options):\n"
+        "    print(chr(10).join(sys.modules), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.posix_spawn = spawn\n"
+        "from modeldeploy import Endpoint, Model\n"
+        f"Endpoint.deploy(Model.get({made.name!r}, {made.version!r}), name='iris')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.split())
+    assert "modeldeploy.backends.local.client" in loaded
+    late = {
+        "attrs",
+        "logging",
+        "numpy",
+        "orjson",
+        "platformdirs",
+        "secrets",
+        "shutil",
+        "sqlite3",
+        "subprocess",
+        "tempfile",
+    }
+    assert loaded & late == set()

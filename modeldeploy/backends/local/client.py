@@ -14,9 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from modeldeploy.backends.local.paths import Paths, check_private
 from modeldeploy.errors import ConfigurationError, UnavailableError, UnsupportedError
@@ -78,8 +76,7 @@ def knock(paths: Paths) -> bool:
     return sock is not None
 
 
-@attrs.frozen
-class Control:
+class Control(NamedTuple):  # no attrs class, as Paths
     """Asks the supervisor of one home."""
 
     paths: Paths

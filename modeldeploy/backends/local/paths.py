@@ -10,8 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
-
-import attrs
+from typing import NamedTuple
 
 from modeldeploy.errors import ConfigurationError, IntegrityError
 
@@ -22,8 +21,7 @@ _MAX_DIRECTORY = 76
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-@attrs.frozen
-class Paths:
+class Paths(NamedTuple):  # no attrs class: whoever deploys needs it before anything else is imported
     """The files of one state directory."""
 
     home: Path
