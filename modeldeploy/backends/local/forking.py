@@ -29,6 +29,8 @@ def _become(run: Callable[[], int], parent: int, keep: Collection[int]) -> None:
     try:
         die_with_parent(parent)
         _let_go({0, 1, 2, *keep})
+        # What came with the fork stays; to look through it would copy every page of it.
+        gc.freeze()
         gc.enable()
         code = run()
     except SystemExit as error:

@@ -63,3 +63,15 @@ def test_it_ends_with_its_parent():
     command = [sys.executable, "-c", HEAD + program]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == -9
+
+
+def test_what_it_came_with_is_not_looked_through_for_garbage():
+    """Looking copies every page that it shares with the process that it came from."""
+    program = """
+gc.collect(); gc.disable()
+before = [[] for _each in range(10_000)]
+def look():
+    return int(gc.get_freeze_count() > len(before) and gc.get_count()[0] < len(before))
+print(code(look))
+"""
+    assert said(program) == ["1"]
