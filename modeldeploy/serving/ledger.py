@@ -43,11 +43,6 @@ _RECEIVED, _NOT_SENT, _SENT = struct.Struct("=Q"), struct.Struct("=I"), struct.S
 _RECEIVED_AT, _NOT_SENT_AT, _SENT_AT = 128, 144, 200
 
 
-def is_possible() -> bool:
-    """Whether this system can share such memory, and counts the bytes of a connection: Linux does."""
-    return sys.platform == "linux" and hasattr(os, "memfd_create")
-
-
 @attrs.frozen
 class Position:
     """How many bytes of a connection were read and written on this side, by whatever process, since it was made."""

@@ -17,6 +17,7 @@ import itertools
 import os
 import socket
 import struct
+import sys
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -212,9 +213,12 @@ def listen(address: str) -> tuple[socket.socket, str]:
 
 def listen_for_loans(address: str) -> socket.socket | None:
     """Listen beside a unix socket that ``listen`` gave; None where connections cannot be lent."""
-    from modeldeploy.serving.ledger import is_possible
+    return _listen(address + LOANS, socket.SOCK_SEQPACKET) if can_lend() and not address.startswith(_TCP) else None
 
-    return _listen(address + LOANS, socket.SOCK_SEQPACKET) if is_possible() and not address.startswith(_TCP) else None
+
+def can_lend() -> bool:
+    """Whether this system can share a ledger of connections, and counts their bytes: Linux does."""
+    return sys.platform == "linux" and hasattr(os, "memfd_create")
 
 
 def remove(address: str) -> None:

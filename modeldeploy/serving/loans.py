@@ -24,9 +24,9 @@ import attrs
 
 from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.head import Repeat
-from modeldeploy.serving.ledger import PLACES, Ledger, Leftover, Position, is_possible, unread_bytes
+from modeldeploy.serving.ledger import PLACES, Ledger, Leftover, Position, unread_bytes
 from modeldeploy.serving.lent import MESSAGE, PLACE, RECALL, TERMS, tell
-from modeldeploy.serving.link import LOANS
+from modeldeploy.serving.link import LOANS, can_lend
 from modeldeploy.serving.messages import Response, failure
 from modeldeploy.serving.meters import Meter
 
@@ -84,7 +84,7 @@ class Lending:
 
     def know(self, worker: str, address: str) -> None:
         """Lend to one more; what the others have is asked back, so that it gets its share."""
-        if is_possible():
+        if can_lend():
             self._addresses[worker] = address
         self.ask_back()
         self._loans = {name: loans for name, loans in self._loans.items() if not loans.ended}

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeldeploy.serving.head import Head, Repeat
-from modeldeploy.serving.ledger import PLACE_BYTES, PLACES, Ledger, Leftover, Position, is_possible
+from modeldeploy.serving.ledger import PLACE_BYTES, PLACES, Ledger, Leftover, Position
 from modeldeploy.serving.lent import TERMS, Lent, tell
+from modeldeploy.serving.link import can_lend
 from modeldeploy.serving.messages import Response
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="connections are lent on Linux only")
+pytestmark = pytest.mark.skipif(not can_lend(), reason="connections are lent on Linux only")
 
 HEAD = b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: "
 PLACE = 7

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from modeldeploy.serving.head import Head, Repeat
-from modeldeploy.serving.ledger import Ledger, is_possible
+from modeldeploy.serving.ledger import Ledger
 from modeldeploy.serving.lent import MESSAGE, PLACE, RECALL, TERMS, Lent, tell
+from modeldeploy.serving.link import can_lend
 from modeldeploy.serving.messages import Response
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="connections are lent on Linux only")
+pytestmark = pytest.mark.skipif(not can_lend(), reason="connections are lent on Linux only")
 
 HEAD = b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: "
 REPEAT = Repeat(HEAD, b"\r\n\r\n", Head("POST", b"/a", {"host": "x"}, old=False), "/a", "")

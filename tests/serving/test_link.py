@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -145,3 +147,16 @@ def test_a_path_too_long_for_a_socket_is_refused_by_name(modeldeploy_home):
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(ConfigurationError, match="is not 'tcp:HOST:PORT'"):
         link.listen(address)
+
+
+def test_who_listens_for_loans_does_not_import_what_only_lent_clients_need(modeldeploy_home):
+    """A worker is ready some milliseconds sooner."""
+    program = (
+        "import sys\n"
+        "from modeldeploy.serving import link\n"
+        f"_listener, address = link.listen({str(modeldeploy_home / 's')!r})\n"
+        "link.listen_for_loans(address)\n"
+        "print('modeldeploy.serving.ledger' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"

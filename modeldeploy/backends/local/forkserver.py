@@ -175,14 +175,10 @@ def _become_worker(order: dict[str, Any], descriptors: list[int]) -> int:
 
 
 def _reseed() -> None:
-    # Every worker would otherwise draw the same numbers.
-    import random
-
-    random.seed()
-    # A model may want it only later, when it seeds itself.
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        numpy.seed()
+    # Every worker would otherwise draw the same numbers. A model may want one of them only later, when it seeds itself.
+    for name in ("random", "numpy.random"):
+        if (module := sys.modules.get(name)) is not None:
+            module.seed()
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import signal
 import psutil
 import pytest
 
-from modeldeploy.serving.ledger import is_possible
+from modeldeploy.serving.link import can_lend
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="connections are lent on Linux only")
+pytestmark = pytest.mark.skipif(not can_lend(), reason="connections are lent on Linux only")
 
 WORKERS = ("w1", "w2", "w3", "w4")
 

@@ -9,10 +9,11 @@ import json
 import pytest
 
 from modeldeploy.serving import loans
-from modeldeploy.serving.ledger import PLACE_BYTES, PLACES, is_possible
+from modeldeploy.serving.ledger import PLACE_BYTES, PLACES
+from modeldeploy.serving.link import can_lend
 from modeldeploy.serving.router import Table
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="connections are lent on Linux only")
+pytestmark = pytest.mark.skipif(not can_lend(), reason="connections are lent on Linux only")
 
 
 def has_read(town, count) -> bool:
