@@ -6,7 +6,6 @@ that raises is predicted again call by call.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -18,10 +17,11 @@ from modeldeploy.errors import InvalidRequestError
 from modeldeploy.packaging import blocks
 from modeldeploy.packaging.casting import empty
 from modeldeploy.serving.messages import RefusedError, Response, failure
+from modeldeploy.serving.saying import Log
 from modeldeploy.values.model import Signature
 
 MAX_ROWS = 8192
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 Columns: TypeAlias = Mapping[str, NDArray[Any]]
 

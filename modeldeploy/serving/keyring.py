@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
-import logging
 import math
 import os
 import secrets
@@ -23,6 +22,7 @@ import orjson
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
 from modeldeploy.serving.files import check_ours, locked, write_file
 from modeldeploy.serving.ratelimit import Rate
+from modeldeploy.serving.saying import Log
 from modeldeploy.values.codec import from_document, to_document
 
 PREFIX = "md"
@@ -32,7 +32,7 @@ _MAX_TOKEN = 200
 _MAX_NAME = 80
 _DAY_S = 86_400
 _LOOK_S = 1.0
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 
 class Scope(enum.Enum):

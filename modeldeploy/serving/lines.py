@@ -8,7 +8,6 @@ does not have, are the texts ``"Infinity"`` and ``"-Infinity"`` both ways; NaN i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from modeldeploy.packaging.signature import check
 from modeldeploy.serving import matrix, payloads
 from modeldeploy.serving.batching import Columns, Predictor
 from modeldeploy.serving.messages import JSON_TYPE, Response
+from modeldeploy.serving.saying import Log
 from modeldeploy.values.model import Signature
 
 ERROR = "modeldeploy_error"
@@ -32,7 +32,7 @@ _INFINITIES = {"Infinity": np.inf, "-Infinity": -np.inf}
 _SPELLED = b'Infinity"'
 _TABLE = 2
 _LEAST_FLOAT = 4
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 
 def wanted(environ: Mapping[str, str]) -> bool:

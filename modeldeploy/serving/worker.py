@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import logging
 import os
 import selectors
 import signal
@@ -18,7 +17,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,12 +26,13 @@ import orjson
 
 from modeldeploy.serving import link, sink
 from modeldeploy.serving.messages import Request, Response, failure
+from modeldeploy.serving.saying import Log
 
 if TYPE_CHECKING:
     from modeldeploy.serving.app import App
     from modeldeploy.serving.lent import Lent
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 _CHUNK = 1 << 20
 _SEND_TIMEOUT = 30.0
 _TICK = 5.0
@@ -85,6 +84,8 @@ def run(
         listener, address = link.listen(address)
         lender = link.listen_for_loans(address)
     except BaseException as error:  # noqa: BLE001 - a model's code may raise anything, SystemExit included
+        import traceback
+
         _say(
             ready_fd, {"ready": False, "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         )
