@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from email.utils import formatdate
 from http import HTTPStatus
 
 from modeldeploy.serving.messages import Response
 
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+
+# In English whatever the locale; what the standard library has for it takes four milliseconds to import.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(at: float) -> str:
+    """Write a moment, in seconds since the epoch, as HTTP dates do (RFC 9110, 5.6.7).
+
+    >>> http_date(784111777)
+    'Sun, 06 Nov 1994 08:49:37 GMT'
+    """
+    now = time.gmtime(at)
+    clock = f"{now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
+    return f"{_DAYS[now.tm_wday]}, {now.tm_mday:02} {_MONTHS[now.tm_mon - 1]} {now.tm_year:04} {clock} GMT"
 
 
 class AnswerHeads:
@@ -19,7 +34,7 @@ class AnswerHeads:
 
     def tick(self) -> None:
         """Take a new date from now on."""
-        self._date = formatdate(usegmt=True)
+        self._date = http_date(time.time())
         self._last: tuple[int, Mapping[str, str], bytes] = (0, {}, b"")
 
     def before_length(self, answer: Response) -> bytes:
