@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -21,7 +22,6 @@ from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.retry import RetryPolicy, retrying
 from modeldeploy.errors import ConfigurationError, UnsupportedError
 from modeldeploy.handles import flows
-from modeldeploy.observe import log
 from modeldeploy.observe.sinks import Sinks
 from modeldeploy.spi import Backend, Batch, Edge, Expecting, Logs, Meters, Rollable, Serving
 from modeldeploy.values.events import Event, Level, Name
@@ -39,7 +39,7 @@ class Session:
         self.journal = journal
         self.home = home
         self.retry = retry or RetryPolicy()
-        self.sinks = Sinks(log.sink)
+        self.sinks = Sinks(_logged)
         self._drives: dict[str, Drive] = {}
         self._wakes: dict[str, Wake] = {}
         self._lock = threading.Lock()
@@ -279,9 +279,19 @@ class Drive:
             self._release()
 
     def _tell(self, error: Exception) -> None:
+        from modeldeploy.observe import log
+
         log.write(
             "drive.ended", Level.WARNING, {"operation": self.operation, "error": f"{type(error).__name__}: {error}"}
         )
+
+
+def _logged(event: Event) -> None:
+    """Log an event, unless nobody has imported what takes log lines: there is nobody to read them then."""
+    if "logging" in sys.modules:
+        from modeldeploy.observe import log
+
+        log.sink(event)
 
 
 _sessions: weakref.WeakValueDictionary[tuple[object, Path], Session] = weakref.WeakValueDictionary()

@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.observe import log
 from modeldeploy.observe.status import Status
 from modeldeploy.values.events import Event, Level
 
@@ -89,6 +88,8 @@ class Progress:
         try:
             act(self._display)
         except Exception as error:  # noqa: BLE001 - drawing must not stop the work
+            from modeldeploy.observe import log
+
             self._display = None
             log.write("progress.dropped", Level.DEBUG, {"error": f"{type(error).__name__}: {error}"})
 
@@ -202,6 +203,8 @@ class _Log:
 
     def show(self, status: Status) -> None:
         if time.monotonic() >= self._next:
+            from modeldeploy.observe import log
+
             self._next = time.monotonic() + LOG_EVERY_S
             log.write("progress", Level.INFO, {"status": str(status)})
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
-from modeldeploy.observe import log
 from modeldeploy.values.events import Event, Level
 
 Sink: TypeAlias = Callable[[Event], object]
@@ -52,6 +51,8 @@ class Sinks:
     def _drop(self, sink: Sink, event: Event, error: Exception) -> None:
         # Two threads may fail in one sink at the same time; the one that takes it out reports it.
         if self._remove(sink):
+            from modeldeploy.observe import log
+
             name = getattr(sink, "__qualname__", type(sink).__qualname__)
             fields = {"sink": name, "during": event.name.value, "error": f"{type(error).__name__}: {error}"}
             log.write("sink.dropped", Level.WARNING, fields)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +40,8 @@ def create_file(path: Path, data: bytes) -> None:
 def check_ours(path: Path, found: os.stat_result) -> None:
     """Raise IntegrityError when somebody else may write the file: what it says would then be theirs."""
     if os.name == "posix" and (found.st_uid not in {0, os.geteuid()} or found.st_mode & _WRITABLE_BY_OTHERS):
+        import shlex
+
         message = f"{str(path)!r} can be written by others than you"
         raise IntegrityError(message, hint=f"chown it to yourself, and run: chmod 600 {shlex.quote(str(path))}")
 
@@ -58,6 +58,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _written_beside(path: Path, data: bytes) -> Path:
+    import tempfile
+
     try:
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -177,6 +176,8 @@ class LocalBackend:
         return {} if self.host == LOOPBACK else {"host": self.host}
 
     def _check_exposed(self, access: Access) -> None:
+        import shlex
+
         remedy = f"modeldeploy keys create NAME --home {shlex.quote(str(self.home))}"
         check_exposed(access, remedy=remedy, waiver="""endpoint_options={"auth": "none"}""")
 
