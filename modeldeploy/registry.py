@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,6 @@ _EXTRAS = {
     "vertex": "vertex",
 }
 _registered: dict[str, str | type[Backend]] = {}
-_lock = threading.Lock()
 
 
 def register(name: str, target: str | type[Backend]) -> None:
@@ -52,10 +50,11 @@ def register(name: str, target: str | type[Backend]) -> None:
     if name in BUILT_IN:
         message = f"backend name {name!r} is built in"
         raise ConfigurationError(message, hint="register it under a name of its own")
-    with _lock:
-        if _registered.setdefault(name, target) is not target and _registered[name] != target:
-            message = f"backend name {name!r} is registered already, by {_registered[name]!r}"
-            raise ConfigurationError(message, hint="register it under a name of its own")
+    # One step, also where two threads register at the same time.
+    known = _registered.setdefault(name, target)
+    if known is not target and known != target:
+        message = f"backend name {name!r} is registered already, by {known!r}"
+        raise ConfigurationError(message, hint="register it under a name of its own")
 
 
 def known() -> list[str]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modeldeploy.backends.local.paths import Paths, check_private
 from modeldeploy.errors import ConfigurationError, UnavailableError, UnsupportedError
+
+if TYPE_CHECKING:
+    import socket
 
 IDLE_EXIT_S = 60.0
 """How long a supervisor that we start stays when there is nothing to serve."""
@@ -53,6 +54,8 @@ def connect(paths: Paths) -> socket.socket | None:
     try:
         control = Path(json.loads(paths.info.read_bytes())["control"])
         check_private(control.parent)
+        import socket  # not for a first deployment, which has a supervisor begun before it goes on
+
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except (FileNotFoundError, ValueError, KeyError):
         return None
@@ -169,6 +172,8 @@ def _withdraw(paths: Paths, child: int) -> None:
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
         if json.loads(paths.info.read_bytes())["pid"] == child:
             return
+    import signal
+
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
