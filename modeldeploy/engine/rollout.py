@@ -10,14 +10,12 @@ from collections.abc import Callable
 
 import attrs
 
-from modeldeploy.engine import rings
 from modeldeploy.engine.cursor import RolloutCursor, Stage
 from modeldeploy.engine.effects import Emit, Flow
 from modeldeploy.engine.record import HistoryEntry
 from modeldeploy.engine.rollout_base import AbortedError
 from modeldeploy.engine.rollout_golden import Check, RolloutGolden, StagedCheck
 from modeldeploy.errors import FencedError, ModelDeployError, OperationFailed
-from modeldeploy.values.edge import raised
 from modeldeploy.values.events import Level, Name
 from modeldeploy.values.gate import Verdict
 from modeldeploy.values.serving import WHOLE, EndpointState, Traffic
@@ -111,6 +109,9 @@ class RolloutFlow(RolloutGolden):
 
     def _raise_steps(self) -> Flow[bool]:
         """Make each step so large that its ring can vote; whether the devices could be read."""
+        from modeldeploy.engine import rings  # for fleets alone
+        from modeldeploy.values.edge import raised
+
         asked = self.cursor.policy
         try:
             devices = yield from rings.fleet(self._backend, self.cursor.endpoint.name)

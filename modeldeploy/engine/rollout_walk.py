@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from modeldeploy.engine import gates, rings, sequential
+from modeldeploy.engine import gates, sequential
 from modeldeploy.engine.cursor import Stage
 from modeldeploy.engine.effects import Emit, Flow, Sleep, now
 from modeldeploy.engine.evidence import Evidence
@@ -190,6 +190,8 @@ class RolloutWalk(RolloutBase):
     def _seen(self, at: float, elapsed: float) -> Flow[tuple[Evidence, tuple[GateResult, ...]]]:
         cursor = self.cursor
         if cursor.policy.asks_devices:
+            from modeldeploy.engine import rings
+
             return cursor.evidence, ((yield from rings.ask(self._backend, cursor)),)
         evidence, results = yield from Looker(self._backend, cursor).look(at, at - elapsed)
         if evidence.upto > cursor.evidence.upto and evidence.here == cursor.evidence.here:

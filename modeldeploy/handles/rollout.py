@@ -15,7 +15,6 @@ from modeldeploy.handles.operation import Operation
 from modeldeploy.handles.session import Session
 from modeldeploy.spi import Backend, Meters
 from modeldeploy.values.codec import from_json
-from modeldeploy.values.edge import Device
 from modeldeploy.values.gate import GateResult
 from modeldeploy.values.metrics import Window
 from modeldeploy.values.rollout import RolloutPolicy, Strategy
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from modeldeploy.handles.live_table import LiveTable
     from modeldeploy.handles.verdicts import Outcomes, Verdicts
     from modeldeploy.observe.timeline import Timeline
+    from modeldeploy.values.edge import Device
 
 
 class Rollout:

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from modeldeploy.backends.local import logs
 from modeldeploy.backends.local.client import IDLE_EXIT_S, Control, gone, idle_exit, refuse_windows
-from modeldeploy.backends.local.invoke import Caller, StaleAddressError
 from modeldeploy.backends.local.options import LOOPBACK, EndpointOptions, RevisionOptions, read
 from modeldeploy.backends.local.passes import Address, Passes
 from modeldeploy.backends.local.paths import Paths
@@ -43,6 +41,7 @@ from modeldeploy.values.ticket import Action, Phase, Ticket
 
 if TYPE_CHECKING:
     from modeldeploy.backends.local.batch import LocalBatch
+    from modeldeploy.backends.local.invoke import Caller
     from modeldeploy.serving.keyring import Keyring
     from modeldeploy.values.batch import BatchSpec, BatchState
 
@@ -96,7 +95,6 @@ class LocalBackend:
         self.host = host
         self._paths = Paths(self.home)
         self._control = Control(self._paths, idle_exit)
-        self._caller = Caller()
         self._addresses: dict[str, Address] = {}
         self._passes = Passes(self._paths.owner, api_key)
 
@@ -117,7 +115,8 @@ class LocalBackend:
 
     def close(self) -> None:
         """Close connections; endpoints go on serving."""
-        self._caller.close()
+        if "_caller" in vars(self):
+            self._caller.close()
 
     def shutdown(self) -> None:
         """End the supervisor and all workers; the endpoints come back with the next call that needs them."""
@@ -351,6 +350,8 @@ class LocalBackend:
 
     def lines(self, endpoint: str, revision: str, *, since: float, limit: int) -> Iterable[LogLine]:
         """Give the last lines that the workers of a revision wrote."""
+        from modeldeploy.backends.local import logs
+
         return logs.read(self._paths.log(endpoint, revision), revision, since=since, limit=limit)
 
     # Batch jobs: processes of their own, which no supervisor watches
@@ -375,8 +376,16 @@ class LocalBackend:
 
     # Calling
 
+    @functools.cached_property
+    def _caller(self) -> Caller:
+        from modeldeploy.backends.local.invoke import Caller
+
+        return Caller()
+
     def invoke(self, endpoint: str, payload: Payload, *, revision: str | None = None, timeout: float) -> Payload:
         """Send one request over loopback HTTP; a supervisor that is gone is started once."""
+        from modeldeploy.backends.local.invoke import StaleAddressError
+
         if not timeout > 0:
             message = f"timeout is {timeout!r}"
             raise InvalidRequestError(message, field="timeout", hint="use a number of seconds above 0")
