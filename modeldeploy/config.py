@@ -12,7 +12,6 @@ In the environment: ``MODELDEPLOY_HOME``, ``MODELDEPLOY_BACKEND`` and ``MODELDEP
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,27 +73,15 @@ def _path(environ: Mapping[str, str]) -> Path:
             message = f"MODELDEPLOY_CONFIG names {named!r}, which is not a file"
             raise ConfigurationError(message, hint="correct the variable or unset it")
         return Path(named)
-    return (_xdg("XDG_CONFIG_HOME", ".config") or _platform().user_config_path("modeldeploy")) / "modeldeploy.toml"
+    import platformdirs
+
+    return platformdirs.user_config_path("modeldeploy") / "modeldeploy.toml"
 
 
 def _default_home() -> Path:
-    return _xdg("XDG_DATA_HOME", ".local/share") or _platform().user_data_path("modeldeploy")
-
-
-def _xdg(variable: str, usual: str) -> Path | None:
-    """Give our directory of a kind where it is plain what it is: on Linux, by the rules that platformdirs follows there, too."""
-    if sys.platform != "linux" or "ANDROID_ROOT" in os.environ:
-        return None
-    named = os.environ.get(variable, "")
-    if named and not Path(named).is_absolute():
-        return None
-    return Path(named or f"~/{usual}").expanduser() / "modeldeploy"
-
-
-def _platform() -> Any:
     import platformdirs
 
-    return platformdirs
+    return platformdirs.user_data_path("modeldeploy")
 
 
 def _read(path: Path) -> dict[str, Any]:

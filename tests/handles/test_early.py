@@ -101,7 +101,6 @@ def test_a_supervisor_is_begun_before_what_looks_at_the_model_is_imported(model)
         "logging",
         "numpy",
         "orjson",
-        "platformdirs",
         "secrets",
         "shutil",
         "sqlite3",
