@@ -20,12 +20,13 @@ NAMES = {
     "transform": "feature",
 }
 """The method that is called -> the name of its output."""
+_NUMBERS = "biuf"
 
 
 def read(raw: Any, method: str) -> Outputs:
     """Name and tidy a raw answer; PredictionError when it is not made of arrays."""
-    if type(raw) is np.ndarray and raw.dtype.kind in "biuf" and raw.ndim:
-        return {NAMES.get(method, "prediction"): raw}
+    if type(raw) is np.ndarray:
+        return {NAMES.get(method, "prediction"): _array(NAMES.get(method, "prediction"), raw)}
     if isinstance(raw, Mapping):
         return {str(name): _array(str(name), value) for name, value in raw.items()}
     if hasattr(raw, "columns") and type(raw).__name__ in {"DataFrame", "Table"}:
@@ -38,6 +39,8 @@ def read(raw: Any, method: str) -> Outputs:
 
 
 def _array(name: str, value: Any) -> NDArray[Any]:
+    if type(value) is np.ndarray and value.dtype.kind in _NUMBERS and value.ndim:
+        return value
     if hasattr(value, "toarray"):
         value = value.toarray()
     try:

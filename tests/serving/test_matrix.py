@@ -96,3 +96,13 @@ def test_rows_are_columns_too():
     array = Signature((Field("x", DType.FLOAT64, (2,)),), (Field("y", DType.FLOAT64),))
     assert dict(matrix.rows_of([[1.0, 2]], array)) == {"x": [[1.0, 2]]}
     assert matrix.rows_of([[1.0], [1.0, 2.0]], array) is None
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT64])
+def test_a_row_of_floats_alone_takes_the_short_way_and_may_be_written_to(dtype):
+    signature = Signature((Field("x", dtype, (3,)),), (Field("y", DType.FLOAT64),))
+    short = matrix.of_rows([[0.1, -2.5, 3e8]], signature)
+    np.testing.assert_array_equal(short["x"], np.array([[0.1, -2.5, 3e8]], dtype=dtype.value))
+    assert short["x"].dtype == dtype.value
+    assert short["x"].flags.writeable
+    assert matrix.of_rows([[0.1, float("inf"), 1.0]], signature) is None
