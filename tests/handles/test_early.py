@@ -102,9 +102,7 @@ def test_a_supervisor_is_begun_before_what_looks_at_the_model_is_imported(model)
         "numpy",
         "orjson",
         "secrets",
-        "shutil",
         "sqlite3",
         "subprocess",
-        "tempfile",
     }
     assert loaded & late == set()
