@@ -123,11 +123,12 @@ class Results:
 
 def together(parts: Sequence[Results]) -> Results:
     """Put runs together: what was measured in one, and the rounds of the others after it; what differs between the runs is told for each."""
-    told: dict[str, list[str]] = {}
+    told: dict[str, dict[str, None]] = {}
     for part in parts:
         for key, text in part.about.items():
-            told.setdefault(key, []).append(text)
-    about = {key: texts[0] if len(set(texts)) == 1 else "; then ".join(texts) for key, texts in told.items()}
+            # What several runs have in common is told once.
+            told.setdefault(key, {}).setdefault(text)
+    about = {key: "; then ".join(filter(None, texts)) for key, texts in told.items()}
     joined = [list(itertools.chain(*each)) for each in zip(*_one_after_another(parts), strict=True)]
     return Results(about, *joined)
 

@@ -83,6 +83,7 @@ def test_runs_of_different_parts_are_put_together(results, cell):
     one = results.Results({"commit": "a", "machine": "m"}, [cell("x")])
     two = results.Results({"commit": "b", "machine": "m"}, figures=[results.Figure("f", 1.0, "s", 1, 0.0)])
     both = results.together([one, two])
+    assert results.together([one, two, one]).about == both.about
     assert both.about == {"commit": "a; then b", "machine": "m"}
     assert (both.cells, [each.name for each in both.figures]) == (one.cells, ["f"])
 
