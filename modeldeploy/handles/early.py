@@ -16,9 +16,9 @@ def expect(model: object, backend: object, home: Path | str | None) -> None:
 
     with contextlib.suppress(ModelDeployError, OSError):
         if isinstance(model, Model) and (named := _named(backend)):
-            settings = config.load()
+            name, settings = named
             place = settings.home if home is None else Path(home).absolute()
-            registry.expect(named, config.at(settings, place), model.flavour)
+            registry.expect(name, config.at(settings, place), model.flavour)
 
 
 @contextlib.contextmanager
@@ -27,12 +27,13 @@ def job_expected(backend: object, workers: int) -> Iterator[None]:
     with contextlib.ExitStack() as begun:
         with contextlib.suppress(ModelDeployError, OSError):
             if named := _named(backend):
-                begun.enter_context(registry.job_expected(named, workers))
+                begun.enter_context(registry.job_expected(named[0], workers))
         yield
 
 
-def _named(backend: object) -> str | None:
-    """Give the name of a backend that is named or configured; None for one that is there already."""
-    if backend is None:
-        return config.load().backend
-    return backend if isinstance(backend, str) else None
+def _named(backend: object) -> tuple[str, config.Settings] | None:
+    """Give the name of a backend that is named or configured, and what is configured; None for one that is there already."""
+    if not (backend is None or isinstance(backend, str)):
+        return None
+    settings = config.load()
+    return backend or settings.backend, settings

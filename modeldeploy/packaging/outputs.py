@@ -25,13 +25,13 @@ _NUMBERS = "biuf"
 
 def read(raw: Any, method: str) -> Outputs:
     """Name and tidy a raw answer; PredictionError when it is not made of arrays."""
-    if type(raw) is np.ndarray:
-        return {NAMES.get(method, "prediction"): _array(NAMES.get(method, "prediction"), raw)}
-    if isinstance(raw, Mapping):
-        return {str(name): _array(str(name), value) for name, value in raw.items()}
-    if hasattr(raw, "columns") and type(raw).__name__ in {"DataFrame", "Table"}:
-        return {name: _array(name, value) for name, value in tables.read(raw).columns.items()}
     name = NAMES.get(method, "prediction")
+    if type(raw) is np.ndarray:  # as nearly always; the questions below take longer
+        return {name: _array(name, raw)}
+    if isinstance(raw, Mapping):
+        return {str(output): _array(str(output), value) for output, value in raw.items()}
+    if hasattr(raw, "columns") and type(raw).__name__ in {"DataFrame", "Table"}:
+        return {column: _array(column, value) for column, value in tables.read(raw).columns.items()}
     if isinstance(raw, list | tuple) and raw and all(isinstance(part, np.ndarray) and part.ndim > 1 for part in raw):
         # scikit-learn gives one array of probabilities for each of several targets.
         return {f"{name}_{at}": _array(name, part) for at, part in enumerate(raw)}

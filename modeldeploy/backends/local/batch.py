@@ -75,16 +75,15 @@ class LocalBatch:
         asking.check_output(job)
         self._dismiss(job.name)
         early = runners.Early.told(request) if asking.begins_anew(self._job(job.name), request) else None
+        if early is not None:
+            self._early[job.name] = early
         try:
             # What the runner reads anyway is not imported here as well; what is wrong is told by whoever finds it here.
             if early is None or _READS in sys.modules or not early.agrees():
                 planning.inspect(job)
         except BaseException:
-            if early is not None:
-                early.dismiss()
+            self._dismiss(job.name)
             raise
-        if early is not None:
-            self._early[job.name] = early
         return Ticket(Action.PUT_JOB, job.name, {"job": to_json(job)}, poll_after=_LOOK_S)
 
     def _dismiss(self, name: str) -> None:

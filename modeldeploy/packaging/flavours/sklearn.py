@@ -95,12 +95,10 @@ def _straight(model: Any, method: str) -> Predict:
     Before it does the same, a pipeline looks at all its steps: whether they are fitted, which was seen when it was packaged. That takes
     a seventh of what one row takes a linear model (scikit-learn 1.9). The golden outputs come from the pipeline's own method.
     """
-    if type(model) is not need("sklearn.pipeline").Pipeline:
+    if type(model) is not need("sklearn.pipeline").Pipeline or model.steps[-1][1] in _NO_STEP:
         return bind(model, method=method)
     *before, (_name, last) = model.steps
     transforms = [step.transform for _name, step in before if step not in _NO_STEP]
-    if last in _NO_STEP:
-        return bind(model, method=method)
     predict = bind(last, method=method)
 
     def run(X: Any) -> Any:  # noqa: N803 - as scikit-learn names it
