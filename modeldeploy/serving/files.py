@@ -14,14 +14,19 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace a file by way of a temporary one that has reached the disk; readable by its owner alone."""
+    """Replace a file for good: whoever is killed, or loses power, afterwards finds the new one; readable by its owner alone."""
+    replace_file(path, data)
+    sync_directory(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file by way of a temporary one that has reached the disk; until ``sync_directory`` a loss of power may bring the old one back."""
     temporary = _written_beside(path, data)
     try:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
-    _sync_directory(path.parent)
 
 
 def create_file(path: Path, data: bytes) -> None:
@@ -34,7 +39,7 @@ def create_file(path: Path, data: bytes) -> None:
         raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def check_ours(path: Path, found: os.stat_result) -> None:
@@ -76,8 +81,9 @@ def _written_beside(path: Path, data: bytes) -> Path:
     return Path(name)
 
 
-def _sync_directory(directory: Path) -> None:
-    # The rename itself must reach the disk too; Windows cannot open directories and needs no such thing.
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory reach the disk."""
+    # Windows cannot open directories and needs no such thing.
     if os.name == "posix":
         fd = os.open(directory, os.O_RDONLY)
         try:

@@ -32,6 +32,7 @@ RETIRED = "retired"
 
 _LINE_LIMIT = 64 << 20
 _SWITCH_S = 0.0005
+_IN_ORDER = frozenset({"listen", "ask_back", "configure"})
 
 
 class Front:
@@ -46,6 +47,7 @@ class Front:
         self._audits: dict[str, AuditLog] = {}
         self._commands: dict[str, Callable[..., Awaitable[Any]]] = {
             "listen": self.listen,
+            "ask_back": self.ask_back,
             "configure": self.configure,
             "drain": self.drain,
             "forget": self.forget,
@@ -87,6 +89,11 @@ class Front:
         listener = socket.socket(fileno=descriptors[0])
         listener.setblocking(False)  # noqa: FBT003 - the signature of the standard library
         return listener
+
+    async def ask_back(self, endpoint: str) -> None:
+        """Ask for the clients of an endpoint whose table is about to change; the "configure" that follows finds them back."""
+        if endpoint in self._routers:
+            self._routers[endpoint].ask_back()
 
     async def configure(
         self,
@@ -222,11 +229,11 @@ async def _serve(control: int, sockets: int) -> int:
 
 
 async def _obey(front: Front, reader: asyncio.StreamReader) -> None:
-    """Read commands; "listen" and "configure" take effect in the order they came, waiting ones do not hold up others."""
+    """Read commands; those of ``_IN_ORDER`` take effect in the order they came, waiting ones do not hold up others."""
     waiting: set[asyncio.Task[None]] = set()
     while line := await reader.readline():
         message = orjson.loads(line)
-        if message["do"] in {"listen", "configure"}:
+        if message["do"] in _IN_ORDER:
             await front.obey(message)
             continue
         task = asyncio.create_task(front.obey(message))

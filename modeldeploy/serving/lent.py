@@ -8,6 +8,7 @@ the ledger.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import socket
 import struct
@@ -32,11 +33,12 @@ TERMS = struct.Struct("<I")
 """The first message, with the ledger's descriptor: how many requests are taken at once."""
 RECALL = b"!"
 """Everything is to be given back."""
-PLACE = struct.Struct("<H")
-"""What is given back: places, one after the other."""
+BACK = struct.Struct("<H?")
+"""What is given back, one after the other: its place, and whether the front finds something left over in the ledger."""
 MESSAGE = 1 << 16
 """No message is longer."""
 _HEAD = struct.Struct("<HHH")
+_PLACE = struct.Struct("<H")
 
 
 def tell(place: int, repeat: Repeat) -> bytes:
@@ -81,7 +83,7 @@ class Lent:
         self._most = 1
         self._clients: dict[int, _Client] = {}
         self._repeats: dict[bytes, Repeat] = {}
-        self._returned: list[int] = []
+        self._returned: list[tuple[int, bool]] = []
         self._taken: list[_Client] = []
         self._heads = AnswerHeads()
         self._began = self._ended = self._looked = self._dated = self._swept = time.perf_counter()
@@ -122,15 +124,15 @@ class Lent:
         self.ended = self._ledger is None
 
     def _begin(self, ledger: Ledger, data: bytes, descriptors: list[int]) -> None:
-        (place,) = PLACE.unpack_from(data)
+        (place,) = _PLACE.unpack_from(data)
         if not descriptors:  # too many files are open
-            self._returned.append(place)
+            self._returned.append((place, False))
             return
         (descriptor,) = descriptors
         sock = socket.socket(fileno=descriptor)
         sock.settimeout(0)
         # Requests with the same head share their headers, whoever sends them, so that the model server finds its plan at once.
-        known = data[PLACE.size :]
+        known = data[_PLACE.size :]
         repeat = self._repeats.get(known)
         if repeat is None:
             if len(self._repeats) >= _KNOWN:
@@ -214,15 +216,15 @@ class Lent:
         client.written += sent
         ledger.settle(client.place, client.read, client.written, data[sent:])
         if sent < len(data):
-            self._give_back(client)
+            self._give_back(client, rest=True)
 
     # Giving back
 
-    def _give_back(self, client: _Client) -> None:
+    def _give_back(self, client: _Client, *, rest: bool = False) -> None:
         del self._clients[client.sock.fileno()]
         self._epoll.unregister(client.sock)
         client.sock.close()
-        self._returned.append(client.place)
+        self._returned.append((client.place, rest or client.size > 0))
 
     def give_back_all(self) -> None:
         """Give everything back that is not being answered."""
@@ -243,7 +245,7 @@ class Lent:
             self._give_back_silent()
         if self._returned:
             with contextlib.suppress(OSError):  # it is far behind, or gone: the next time tells of these as well
-                self.channel.send(b"".join(map(PLACE.pack, self._returned)))
+                self.channel.send(b"".join(itertools.starmap(BACK.pack, self._returned)))
                 self._returned.clear()
 
     def close(self) -> None:

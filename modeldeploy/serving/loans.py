@@ -25,7 +25,7 @@ import attrs
 from modeldeploy.serving.connection import Connection
 from modeldeploy.serving.head import Repeat
 from modeldeploy.serving.ledger import PLACES, Ledger, Leftover, Position, unread_bytes
-from modeldeploy.serving.lent import MESSAGE, PLACE, RECALL, TERMS, tell
+from modeldeploy.serving.lent import BACK, MESSAGE, RECALL, TERMS, tell
 from modeldeploy.serving.link import LOANS, can_lend
 from modeldeploy.serving.messages import Response, failure
 from modeldeploy.serving.meters import Meter
@@ -34,6 +34,7 @@ _SHARE = 100
 _LOOK_S = 0.1
 _AGAIN_S = 0.002
 _LONGEST = 4_096
+_NOTHING = Leftover()
 _log = logging.getLogger(__name__)
 
 
@@ -112,9 +113,11 @@ class Lending:
     async def recall(self, within: float) -> None:
         """Have everything given back; what takes longer than so many seconds comes later."""
         self.ask_back()
-        waiting = [loans.returned() for loans in self._loans.values()]
+        # No task is made, nor a turn of the loop taken: the clients who are back already ask again, and would come first.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*waiting), within)
+            async with asyncio.timeout(within):
+                for loans in list(self._loans.values()):
+                    await loans.returned()
 
     def forget(self, worker: str) -> None:
         """Lend a worker nothing more, and ask back what it has."""
@@ -213,7 +216,8 @@ class Loans:
         """Wait until everything is given back but the requests that the worker has in hand."""
         while self._lent and not self._free_unread():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._none_left.wait(), _AGAIN_S)
+                async with asyncio.timeout(_AGAIN_S):
+                    await self._none_left.wait()
 
     def close(self) -> None:
         """Ask everything back, and end when it is there."""
@@ -237,10 +241,10 @@ class Loans:
         """Take back whom a worker that predicts has not read from; False when it does not predict, and gives back everybody soon."""
         if self.ended or not self._revoked or not self._ledger.in_hand:
             return False
-        for place, (connection, before) in list(self._lent.items()):
-            if self._left(place, connection, before) == Leftover():
+        for place in list(self._lent):
+            if self._left(place) == _NOTHING:
                 self._freed.add(place)
-                self._take_back(place)
+                self._take_back(place, _NOTHING)
         return True
 
     def harvest(self) -> None:
@@ -262,11 +266,11 @@ class Loans:
             self.end()
             return
         self.harvest()
-        for (place,) in PLACE.iter_unpack(data):
+        for place, rest in BACK.iter_unpack(data):
             if place in self._freed:
                 self._freed.discard(place)
             else:
-                self._take_back(place)
+                self._take_back(place, self._left(place) if rest else _NOTHING)
             self._free.append(place)
         if self._revoked and not self._lent and not self._freed:
             self._ledger.revoke(revoked=False)
@@ -274,16 +278,16 @@ class Loans:
         if self._closing and not self._lent:
             self.end()
 
-    def _left(self, place: int, connection: Connection, before: Position) -> Leftover | None:
+    def _left(self, place: int) -> Leftover | None:
+        connection, before = self._lent[place]
         try:
             with socket.socket(fileno=os.dup(connection.descriptor())) as sock:
                 return self._ledger.leftover(place, Position.of(sock).since(before))
         except OSError:  # the client is gone
             return None
 
-    def _take_back(self, place: int, refusal: Response | None = None) -> None:
-        connection, before = self._lent.pop(place)
-        left = self._left(place, connection, before)
+    def _take_back(self, place: int, left: Leftover | None, refusal: Response | None = None) -> None:
+        connection, _before = self._lent.pop(place)
         if not self._lent:
             self._none_left.set()
         if left is not None and left.request and self.ended:
@@ -339,5 +343,5 @@ class Loans:
             self._owner.died(self._worker)
         refusal = failure(504, f"revision {self._meter.revision} did not answer in time") if self._late else None
         for place in list(self._lent):
-            self._take_back(place, refusal)
+            self._take_back(place, self._left(place), refusal)
         self._ledger.close()

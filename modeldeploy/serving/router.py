@@ -180,8 +180,14 @@ class Router:
         late = _timeout(request, group) < group.policy.deadline_s
         return None if guarded or own or late or request.method != "POST" else group
 
+    def ask_back(self) -> None:
+        """Ask for every client that was lent, and lend none until ``lends`` is set again."""
+        self.lends = False
+        for group in self.groups.values():
+            group.lending.ask_back()
+
     async def recall(self) -> None:
-        """Have every client given back that was lent, and lend none until ``lends`` is set again."""
+        """Do so, and wait until they are back."""
         self.lends = False
         for group in list(self.groups.values()):
             await group.lending.recall(_BACK_S)

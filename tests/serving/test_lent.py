@@ -10,7 +10,7 @@ import pytest
 
 from modeldeploy.serving.head import Head, Repeat
 from modeldeploy.serving.ledger import Ledger
-from modeldeploy.serving.lent import MESSAGE, PLACE, RECALL, TERMS, Lent, tell
+from modeldeploy.serving.lent import BACK, MESSAGE, RECALL, TERMS, Lent, tell
 from modeldeploy.serving.link import can_lend
 from modeldeploy.serving.messages import Response
 
@@ -50,9 +50,13 @@ class Front:
         return client
 
     def returned(self) -> list[int]:
+        return [place for place, _rest in self.told()]
+
+    def told(self) -> list[tuple[int, bool]]:
+        """What was given back, and whether something of it is left over."""
         self.lent.tell()
         try:
-            return [place for (place,) in PLACE.iter_unpack(self.channel.recv(MESSAGE))]
+            return list(BACK.iter_unpack(self.channel.recv(MESSAGE)))
         except BlockingIOError:
             return []
 
@@ -136,7 +140,7 @@ def test_what_the_front_does_not_read_in_time_is_told_again(front):
     told = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            front.lent.channel.send(PLACE.pack(99))
+            front.lent.channel.send(BACK.pack(99, 0))
             told += 1
     front.lend(3).close()
     assert front.lent.take() == []
@@ -153,8 +157,33 @@ def test_what_is_no_usual_answer_is_left_to_the_front(front, answer):
     client.sendall(request(b"x"))
     front.lent.take()
     front.lent.answer([answer])
-    assert front.returned() == [4]
+    assert front.told() == [(4, True)]
     assert bytes(front.ledger.place(4)[: len(request(b"x"))]) == request(b"x")
     client.settimeout(0)
     with pytest.raises(BlockingIOError):
         client.recv(1)
+
+
+def test_the_front_is_told_of_whom_something_is_left_over(front):
+    front.agree()
+    clients = {place: front.lend(place) for place in (1, 2, 3)}
+    clients[1].sendall(request(b"whole"))
+    clients[2].sendall(request(b"a part")[:-1])
+    front.lent.take()
+    front.lent.answer([Response(200, b"{}")])
+    front.channel.send(RECALL)
+    front.lent.hear()
+    assert sorted(front.told()) == [(1, False), (2, True), (3, False)]
+
+
+def test_the_rest_of_an_answer_that_nobody_reads_is_left_over(front):
+    front.agree()
+    client = front.lend(1)
+    body = b"x" * 60_000
+    while True:  # until the system takes no more
+        client.sendall(request(b"x"))
+        front.lent.take()
+        front.lent.answer([Response(200, body)])
+        if told := front.told():
+            break
+    assert told == [(1, True)]

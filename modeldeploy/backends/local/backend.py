@@ -201,12 +201,15 @@ class LocalBackend:
 
     def set_traffic(self, endpoint: str, traffic: Traffic, *, expect: str | None = None) -> Ticket:
         """Ask for a whole new table."""
+        from modeldeploy.backends.local import state as wanted
+
         self.capabilities.check_traffic(traffic, backend=self.name)
-        state = self._existing(endpoint)
+        # Looked up on disk, where the supervisor writes first; it is asked once, by the step that moves the traffic.
+        record = wanted.load(self._paths.state).endpoints.get(endpoint)
+        if record is None:
+            raise self._not_there(endpoint)
         for revision in {**traffic.live, **traffic.copies}:
-            if state.revision(revision) is None:
-                message = f"endpoint {endpoint!r} has no revision {revision!r}"
-                raise NotFoundError(message, hint=f"it has {[each.revision.id for each in state.revisions]}")
+            record.check_has(revision)
         return Ticket(Action.SET_TRAFFIC, endpoint, {"traffic": to_json(traffic), "expect": expect})
 
     def drop_revision(self, endpoint: str, revision: str) -> Ticket:
@@ -316,12 +319,6 @@ class LocalBackend:
             return None
         seen = self._control.ask("observe", endpoint=endpoint)
         return from_json(EndpointState, seen["state"]) if seen else None
-
-    def _existing(self, endpoint: str) -> EndpointState:
-        state = self.observe(endpoint)
-        if state is None:
-            raise self._not_there(endpoint)
-        return state
 
     def _not_there(self, endpoint: str) -> NotFoundError:
         message = f"there is no endpoint {endpoint!r}"

@@ -51,8 +51,12 @@ class FrontProcess:
 
     async def call(self, do: str, *, answer_within: float = _ANSWER_S, **arguments: Any) -> Any:
         """Give a command and wait for its result; commands take effect in the order of the calls."""
-        async with asyncio.timeout(answer_within):  # wait_for may swallow a cancellation before Python 3.12
-            return await self.send(do, **arguments)
+        return await self.answer(self.send(do, **arguments), within=answer_within)
+
+    async def answer(self, sent: asyncio.Future[Any], *, within: float = _ANSWER_S) -> Any:
+        """Wait for the result of what was sent."""
+        async with asyncio.timeout(within):  # wait_for may swallow a cancellation before Python 3.12
+            return await sent
 
     def send(self, do: str, **arguments: Any) -> asyncio.Future[Any]:
         """Give a command now; its result comes later."""

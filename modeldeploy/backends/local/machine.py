@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +135,20 @@ class Machine:
             for revision in {**traffic.live, **traffic.copies}:
                 self._check_can_serve(record, revision)
             stable = next(iter(traffic.live)) if len(traffic.live) == 1 else record.stable
-            self._save(self.state.put(attrs.evolve(record, traffic=traffic, stable=stable)))
-        await self._tell(endpoint)
+            with contextlib.suppress(UnavailableError):  # a front that starts right now has lent nothing
+                _forget_result(self._front.send("ask_back", endpoint=endpoint))
+            try:
+                self._replace(self.state.put(attrs.evolve(record, traffic=traffic, stable=stable)))
+            except ModelDeployError:
+                await self._tell(endpoint)
+                raise
+        telling = self._tell_now(self._find(endpoint))
+        # While the front obeys: a loss of power, which may bring the old table back until this is done, ends the front too.
+        wanted.settle(self.paths.state)
+        await telling
 
     def _check_can_serve(self, record: Record, revision: str) -> None:
-        if record.find(revision) is None:
-            message = f"endpoint {record.name!r} has no revision {revision!r}"
-            raise NotFoundError(message, hint=f"it has {[each.revision.id for each in record.revisions]}")
+        record.check_has(revision)
         replicas = self._replicas.get((record.name, revision))
         if replicas is None or not replicas.proven:
             why = replicas.note if replicas else "it is not running"
@@ -281,6 +288,10 @@ class Machine:
         return record
 
     def _save(self, state: State) -> None:
+        self._replace(state)
+        wanted.settle(self.paths.state)
+
+    def _replace(self, state: State) -> None:
         wanted.save(self.paths.state, state)
         self.state = state
 
@@ -352,13 +363,22 @@ class Machine:
         _forget_result(self._front.listen(endpoint, self._listeners[endpoint], to_json(access)))
 
     async def _tell(self, endpoint: str) -> None:
-        """Tell the front what an endpoint is now; a front that is not there is told everything when it starts."""
         record = self.state.endpoints.get(endpoint)
-        if record is None:
-            return
+        if record is not None:
+            await self._tell_now(record)
+
+    def _tell_now(self, record: Record) -> Awaitable[None]:
+        """Tell the front what an endpoint is, and give what waits until it has obeyed; one that is not there is told everything when it starts."""
+        try:
+            sent = self._front.send("configure", **self._view(record))
+        except UnavailableError:
+            return asyncio.sleep(0)
+        return self._spawn(self._obeyed(record, sent))
+
+    async def _obeyed(self, record: Record, sent: asyncio.Future[Any]) -> None:
         with contextlib.suppress(ModelDeployError, TimeoutError):
-            await self._front.call("configure", **self._view(record))
-            self._told[endpoint] = max(record.version, self._told.get(endpoint, 0))
+            await self._front.answer(sent)
+            self._told[record.name] = max(record.version, self._told.get(record.name, 0))
             self._tell_news()
 
     def _view(self, record: Record) -> dict[str, Any]:

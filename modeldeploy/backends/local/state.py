@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 import orjson
 
-from modeldeploy.errors import ConfigurationError, ConflictError
-from modeldeploy.serving.files import write_file
+from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError
+from modeldeploy.serving.files import replace_file, sync_directory
 from modeldeploy.values.codec import from_document, to_document
 from modeldeploy.values.serving import Revision, Traffic
 
@@ -43,6 +43,12 @@ class Record:
     def find(self, revision: str) -> Deployed | None:
         """Find a revision by its id."""
         return next((each for each in self.revisions if each.revision.id == revision), None)
+
+    def check_has(self, revision: str) -> None:
+        """Raise NotFoundError when it has no such revision."""
+        if self.find(revision) is None:
+            message = f"endpoint {self.name!r} has no revision {revision!r}"
+            raise NotFoundError(message, hint=f"it has {[each.revision.id for each in self.revisions]}")
 
 
 @attrs.frozen
@@ -86,5 +92,10 @@ def load(path: Path) -> State:
 
 
 def save(path: Path, state: State) -> None:
-    """Write the state so that a crash at any moment leaves the old one or the new one."""
-    write_file(path, orjson.dumps(to_document(state)))
+    """Write the state so that a crash at any moment leaves the old one or the new one; after a loss of power either, until ``settle``."""
+    replace_file(path, orjson.dumps(to_document(state)))
+
+
+def settle(path: Path) -> None:
+    """Have what was saved outlast a loss of power."""
+    sync_directory(path.parent)

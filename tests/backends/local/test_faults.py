@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ import pytest
 from modeldeploy.backends.local import client
 from modeldeploy.backends.local.backend import LocalBackend
 from modeldeploy.backends.local.client import gone
-from modeldeploy.errors import PredictionError
+from modeldeploy.errors import PredictionError, QuotaError
 from modeldeploy.values.serving import EndpointSpec
 from modeldeploy.values.ticket import Phase
 
@@ -121,6 +122,22 @@ def test_another_port_is_taken_when_somebody_else_has_ours(local):
         other = local.backend.observe("iris").url
         assert other != url
         assert local.predict(1.0, timeout=20) == [2.0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
+def test_a_table_that_cannot_be_written_changes_nothing(local):
+    first, second = local.revision(1), local.revision(2)
+    local.deploy(first, second)
+    pid = local.backend.processes()["supervisor"]
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    with pytest.raises(QuotaError, match="nothing was changed"):
+        local.shift({second.id: 100})
+    state = local.backend.observe("iris")
+    assert (state.traffic.live, state.settled) == ({first.id: 100}, True)
+    assert local.predict(1.0) == [2.0]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    local.shift({second.id: 100})
+    assert local.predict(1.0) == [3.0]
 
 
 def test_killing_the_front_again_and_again_while_endpoints_come_and_go_loses_none(local, wait_until):

@@ -247,9 +247,13 @@ def test_a_new_table_holds_for_lent_clients_from_the_next_request_on(go):
     go(story)
 
 
-def test_nobody_is_lent_between_the_recall_and_the_new_table(go):
+@pytest.mark.parametrize("asked", [False, True])
+def test_nobody_is_lent_between_the_recall_and_the_new_table(go, asked):
     async def story(town):
         client = await town.borrower()
+        if asked:
+            town.router.ask_back()
+            await town.until(lambda: not len(town.group.lending))
         await town.router.recall()
         for number in range(3 * town.enough):
             await client.doubles(number)
