@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeldeploy.scoring.formats import Format
-from modeldeploy.scoring.parquet import ROW_GROUP, repeating
+from modeldeploy.scoring.parquet import ROW_GROUP, repeating, rising
 from modeldeploy.scoring.writing import Writer
 
 
@@ -40,6 +40,38 @@ def test_only_columns_whose_values_repeat_get_a_dictionary(tmp_path):
     file = written(tmp_path / "out.parquet", table)
     assert encodings(file) == {"id": False, "measured": False, "class": True, "name": True, "note": False, "null": True}
     assert file.read().equals(table)
+
+
+def test_keys_that_grow_are_written_as_differences(tmp_path):
+    rows = 2 * ROW_GROUP
+    measured = np.random.default_rng(0).integers(-(2**62), 2**62, rows)
+    table = pa.table(
+        {
+            "id": np.arange(rows) + 5_000_000,
+            "sorted": np.sort(measured),
+            "small": np.arange(rows, dtype=np.uint32),
+            "measured": measured,
+            "class": np.arange(rows) % 3,
+            "falls later": np.r_[np.arange(ROW_GROUP), measured[ROW_GROUP:]],
+            "gap": pa.array([None, *range(1, rows)]),
+            "share": np.arange(rows) / rows,
+        }
+    )
+    assert rising(table) == ["id", "sorted", "small", "falls later"]
+    file = written(tmp_path / "out.parquet", table)
+    group = file.metadata.row_group(0)
+    columns = {group.column(at).path_in_schema: group.column(at) for at in range(group.num_columns)}
+    assert [name for name in columns if "DELTA_BINARY_PACKED" in columns[name].encodings] == rising(table)
+    assert columns["id"].total_compressed_size < ROW_GROUP / 8
+    assert file.read().equals(table)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
+def test_the_ends_of_a_type_are_told_apart_by_a_difference(tmp_path, dtype):
+    ends = np.iinfo(dtype)
+    table = pa.table({"x": np.array([ends.min, ends.min + 1, ends.max - 1, ends.max], dtype)})
+    assert rising(table) == ["x"]
+    assert written(tmp_path / "out.parquet", table).read().equals(table)
 
 
 def test_columns_inside_of_lists_and_records_are_looked_at_each(tmp_path):
