@@ -89,17 +89,18 @@ class Batcher:
 
     def _answer_batch(self, calls: Sequence[Call]) -> list[Response]:
         if len(calls) == 1:
-            return [self._answer_one(calls[0])]
+            return [self.answer_one(calls[0])]
         try:
             outputs = self._predict(blocks.join([call.inputs for call in calls]), sum(call.rows for call in calls))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; each member then answers for itself
             _log.info("a batch of %d requests failed (%s); each is tried alone", len(calls), type(error).__name__)
-            return [self._answer_one(call) for call in calls]
+            return [self.answer_one(call) for call in calls]
         return _write_together(calls, outputs) or [
             _write(call, part) for call, part in zip(calls, _parts(outputs, calls), strict=True)
         ]
 
-    def _answer_one(self, call: Call) -> Response:
+    def answer_one(self, call: Call) -> Response:
+        """Answer a call by itself."""
         try:
             outputs = self._predict(call.inputs, call.rows)
         except (InvalidRequestError, RefusedError) as error:

@@ -76,10 +76,10 @@ def rows_of(rows: Sequence[Sequence[Any]], signature: Signature) -> Rows | None:
 def together(tables: Sequence[Sequence[Sequence[Any]]], signature: Signature) -> list[Block | None]:
     """Read the rows of several callers, all of the right length, at once; each alone where one of them needs a closer look."""
     if len(tables) <= 1:
-        return [_read(rows, signature) for rows in tables]
-    whole = _read(list(itertools.chain.from_iterable(tables)), signature)
+        return [read(rows, signature) for rows in tables]
+    whole = read(list(itertools.chain.from_iterable(tables)), signature)
     if whole is None:
-        return [_read(rows, signature) for rows in tables]
+        return [read(rows, signature) for rows in tables]
     names, matrix, packed = whole.names, whole.matrix, whole.whole
     ends = list(itertools.accumulate(map(len, tables), initial=0))
     return [Block(names, matrix[start:end], whole=packed) for start, end in itertools.pairwise(ends)]
@@ -88,10 +88,11 @@ def together(tables: Sequence[Sequence[Sequence[Any]]], signature: Signature) ->
 def of_rows(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
     """Take rows of JSON numbers; None when a closer look is needed."""
     width = signature.width
-    return _read(rows, signature) if width and set(map(len, rows)) == {width} else None
+    return read(rows, signature) if width and set(map(len, rows)) == {width} else None
 
 
-def _read(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
+def read(rows: Sequence[Sequence[Any]], signature: Signature) -> Block | None:
+    """Read the rows of one caller, all of the right length; None when a closer look is needed."""
     if len(rows) == 1 and (lone := _lone(rows[0], signature)) is not None:
         return lone
     dtype, width = signature.inputs[0].dtype, signature.width

@@ -115,13 +115,16 @@ def feeder(data: bytes) -> Callable[[Any], dict[str, NDArray[Any]]]:
 def _feeder(session: Any) -> Callable[[Any], dict[str, NDArray[Any]]]:
     inputs = {each.name: (_TYPES.get(each.type), len(each.shape)) for each in session.get_inputs()}
     first = next(iter(inputs))
+    alone, (dtype, rank) = len(inputs) == 1, inputs[first]
 
     def feed(table: Any) -> dict[str, NDArray[Any]]:
+        if alone and type(table) is np.ndarray:  # as nearly always; the questions below take longer
+            return {first: _feed(table, dtype, rank)}
         columns = table if isinstance(table, Mapping) else {first: table}
         if columns.keys() != inputs.keys():
             message = f"the ONNX model takes {list(inputs)}, the example has {list(columns)}"
             raise ConfigurationError(message, hint="name the columns of the example as the model names its inputs")
-        return {name: _feed(columns[name], dtype, rank) for name, (dtype, rank) in inputs.items()}
+        return {name: _feed(columns[name], *kind) for name, kind in inputs.items()}
 
     return feed
 
