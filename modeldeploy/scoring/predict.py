@@ -180,9 +180,8 @@ class Scorer:
 
         if not done:
             return no_rows(self._layout.written)
-        kept = np.concatenate([np.arange(start, stop) for start, stop, _answer in done])
         lost = np.concatenate([answer["lost"] for _start, _stop, answer in done])
-        table = chunk.table if len(kept) == len(chunk.rows) else chunk.table.take(arrays.numbers(kept))
+        table = chunk.table if len(lost) == len(chunk.rows) else chunk.table.take(arrays.numbers(_rows_of(done)))
         columns = [table.column(name) for name in self._layout.keep]
         columns += [
             pa.chunked_array([answer["columns"][each.column] for _a, _b, answer in done])
@@ -193,11 +192,15 @@ class Scorer:
             self._set_aside(
                 [
                     Bad(int(chunk.rows[at]), "the prediction is NaN or missing", row_values(chunk.table, int(at)))
-                    for at in kept[lost]
+                    for at in _rows_of(done)[lost]
                 ]
             )
             result = result.filter(arrays.numbers(~lost))
         return result
+
+
+def _rows_of(done: list[tuple[int, int, dict[str, Any]]]) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(start, stop) for start, stop, _answer in done])
 
 
 def _reason(error: BaseException) -> str:
