@@ -94,23 +94,6 @@ class RealClock:
         self.wake.clear()
 
 
-@attrs.define
-class VirtualClock:
-    """Time that passes only when asked to: an hour-long canary takes milliseconds."""
-
-    at: float = 1_000_000_000.0
-    slept: float = 0.0
-
-    def now(self) -> float:
-        """Give the virtual seconds since the epoch."""
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        """Move the clock."""
-        self.at += seconds
-        self.slept += seconds
-
-
 class World:
     """Performs effects for one operation: provider calls, the journal, events and the clock.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from modeldeploy.engine import gates, sequential
+from modeldeploy.engine import gates
 from modeldeploy.engine.cursor import Stage
 from modeldeploy.engine.effects import Emit, Flow, Sleep, now
 from modeldeploy.engine.evidence import Evidence
-from modeldeploy.engine.looking import BlindError, Looker
 from modeldeploy.engine.rollout_base import AbortedError, RolloutBase
 from modeldeploy.errors import ConflictError, FencedError, ModelDeployError, OperationFailed
 from modeldeploy.values.codec import to_json
@@ -121,7 +120,11 @@ class RolloutWalk(RolloutBase):
 
     # Soaking and gates
 
+    # What judges a canary is loaded with the first look; a first revision needs no judge.
+
     def _soak(self) -> Flow[None]:
+        from modeldeploy.engine.looking import BlindError
+
         while True:
             if (yield from self._heed()) or self.cursor.since is None:
                 return
@@ -138,6 +141,8 @@ class RolloutWalk(RolloutBase):
 
     def _judge(self, results: tuple[GateResult, ...], at: float, elapsed: float) -> Flow[float | None]:
         """Act on a look: decide and give None, or give the seconds until the next one."""
+        from modeldeploy.engine import sequential
+
         policy, last, whole = self.cursor.policy, self._is_last, self.cursor.percent == WHOLE
         due = 0.0 if self.cursor.forced else (self._bake if whole else policy.soak)
         verdict = Verdict.PASS if self.cursor.forced else gates.overall(results)
@@ -193,6 +198,8 @@ class RolloutWalk(RolloutBase):
             from modeldeploy.engine import rings
 
             return cursor.evidence, ((yield from rings.ask(self._backend, cursor)),)
+        from modeldeploy.engine.looking import Looker
+
         evidence, results = yield from Looker(self._backend, cursor).look(at, at - elapsed)
         if evidence.upto > cursor.evidence.upto and evidence.here == cursor.evidence.here:
             # Nothing came under this table: perhaps it is another one by now.

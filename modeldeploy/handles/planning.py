@@ -11,7 +11,8 @@ from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.engine.rollout_golden import staging_name
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.handles import plan_warnings, support
-from modeldeploy.handles.plans import Call, Diff, How, Part, Plan
+from modeldeploy.handles.parts import How, Part
+from modeldeploy.handles.plans import Call, Diff, Plan
 from modeldeploy.handles.snapshot import Snapshot
 from modeldeploy.values.edge import raised
 from modeldeploy.values.forecast import rough_duration

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from modeldeploy.engine.record import Kind, Record, Verb
-from modeldeploy.engine.rollback import RollbackCursor
 from modeldeploy.engine.rollout import RolloutCursor, Stage
 from modeldeploy.errors import ConflictError, ModelDeployError, NotFoundError, OperationCancelled, RolloutAborted
 from modeldeploy.handles.operation import Operation
@@ -24,6 +23,7 @@ from modeldeploy.values.ticket import Phase
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from modeldeploy.engine.rollback import RollbackCursor
     from modeldeploy.handles.live_table import LiveTable
     from modeldeploy.handles.verdicts import Outcomes, Verdicts
     from modeldeploy.observe.timeline import Timeline
@@ -240,6 +240,8 @@ class Rollout:
 
     def _cursor(self, record: Record) -> RolloutCursor | RollbackCursor:
         if record.kind is Kind.ROLLBACK:
+            from modeldeploy.engine.rollback import RollbackCursor
+
             return from_json(RollbackCursor, record.cursor)
         return from_json(RolloutCursor, record.cursor)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from modeldeploy.engine.rollout import RolloutCursor
 from modeldeploy.errors import ConfigurationError, UnsupportedError
-from modeldeploy.handles.plans import How, Part
+from modeldeploy.handles.parts import How, Part
 from modeldeploy.spi import Backend
 from modeldeploy.values.capability import Capabilities
 from modeldeploy.values.gate import Metric

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 
 import attrs
 
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.serving.keyring import Keyring, Scope
 from modeldeploy.serving.origins import is_loopback
 from modeldeploy.serving.ratelimit import Rate
 
@@ -17,6 +17,15 @@ HEALTH = frozenset({"/", "/ping", "/healthz", "/readyz", "/v2/health/live", "/v2
 PREDICTIONS = frozenset({"/invocations", "/score"})
 _READING = frozenset({"GET", "HEAD"})
 _MODELS, _OF_A_MODEL = "/v2/models/", ("/infer", "/ready")
+
+
+class Scope(enum.Enum):
+    """What a key may ask a server for; one does not include the other."""
+
+    PREDICT = "predict"
+    """Predictions, and whether a model is ready for them."""
+    ADMIN = "admin"
+    """Metrics, metadata, and every route that is neither a prediction nor health."""
 
 
 @attrs.frozen
@@ -62,11 +71,17 @@ class Access:
 
 def check_exposed(access: Access, *, remedy: str, waiver: str) -> None:
     """Raise ConfigurationError when keys are asked for and there is none; nothing is bound or written before it."""
-    if access.keyed and not (access.keys and Keyring(Path(access.keys)).live()):
+    if access.keyed and not _has_key(access.keys):
         reached = f"address {access.host!r} can be reached from other machines"
         message = f"{'keys are asked for' if access.auth else reached}, and there is no API key"
         hint = f"make one with: {remedy}; or, where a platform in front asks for credentials itself, say {waiver}"
         raise ConfigurationError(message, hint=hint)
+
+
+def _has_key(path: str) -> bool:
+    from modeldeploy.serving.keyring import Keyring  # which an endpoint without keys does without
+
+    return bool(path and Keyring(Path(path)).live())
 
 
 @attrs.frozen

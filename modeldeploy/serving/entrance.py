@@ -13,17 +13,20 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from modeldeploy.serving import targets
 from modeldeploy.serving.access import Access, Doors
-from modeldeploy.serving.audit import AuditLog, Note
 from modeldeploy.serving.gates import CALLER_HEADER, OWNER, Gate, KeyGate, by_address, in_turn, owners_secret
-from modeldeploy.serving.keyring import Keyring, LiveKeys
 from modeldeploy.serving.messages import REVISION_HEADER, ROWS_HEADER, Request, Response, failure
 from modeldeploy.serving.origins import ANY, HostCheck, is_loopback
 from modeldeploy.serving.ratelimit import Buckets
+
+if TYPE_CHECKING:
+    from modeldeploy.serving.audit import AuditLog, Note
+    from modeldeploy.serving.keyring import LiveKeys
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -44,7 +47,7 @@ class Entrance:
         self._endpoint = endpoint
         self._doors = doors or Doors()
         self._log = log
-        self._keys = LiveKeys(Keyring(Path(access.keys))) if access.keyed else None
+        self._keys = _live_keys(access.keys) if access.keyed else None
         self._limit = access.limit
         self._buckets = Buckets()
         self._refused: collections.Counter[str] = collections.Counter()
@@ -155,6 +158,8 @@ class Entrance:
 
     def _note(self, request: Request, response: Response, seconds: float) -> Note:
         asked = request.headers
+        from modeldeploy.serving.audit import Note
+
         return Note(
             at=time.time(),
             endpoint=self._endpoint,
@@ -175,3 +180,9 @@ class Entrance:
 def _throttled(wait: float) -> Response:
     message = "too many requests for this key or address"
     return failure(_THROTTLED, message, headers={"retry-after": str(math.ceil(wait))})
+
+
+def _live_keys(path: str) -> LiveKeys:
+    from modeldeploy.serving.keyring import Keyring, LiveKeys
+
+    return LiveKeys(Keyring(Path(path)))

@@ -14,18 +14,20 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from modeldeploy.serving.access import Access, Doors
-from modeldeploy.serving.audit import AuditLog
 from modeldeploy.serving.entrance import Entrance
 from modeldeploy.serving.group import Group, Policy
 from modeldeploy.serving.http import HttpServer, run
 from modeldeploy.serving.lifeline import die_with_parent
 from modeldeploy.serving.router import LIVE, READY, Router, Table
 from modeldeploy.values.codec import from_json, to_json
+
+if TYPE_CHECKING:
+    from modeldeploy.serving.audit import AuditLog
 
 RETIRED = "retired"
 """State of a revision that takes no new request and ends those it has."""
@@ -80,6 +82,8 @@ class Front:
     def _entrance(self, endpoint: str, access: Access) -> Entrance:
         log = self._audits.get(access.audit)
         if access.audit and log is None:
+            from modeldeploy.serving.audit import AuditLog
+
             log = self._audits[access.audit] = AuditLog(Path(access.audit))
         return Entrance(access, endpoint=endpoint, doors=Doors(health=LIVE | READY), log=log)
 

@@ -6,13 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modeldeploy.errors import ModelDeployError
 from modeldeploy.serving import owner, targets
-from modeldeploy.serving.access import Doors
-from modeldeploy.serving.keyring import Key, LiveKeys, Scope
+from modeldeploy.serving.access import Doors, Scope
 from modeldeploy.serving.messages import Response, failure
 from modeldeploy.serving.ratelimit import network
+
+if TYPE_CHECKING:
+    from modeldeploy.serving.keyring import Key, LiveKeys
 
 Gate = Callable[[str, bytes, dict[str, str], str], Response | None]
 """Judges method, target, headers and the caller's address; it may change the headers that the handler sees."""
@@ -92,6 +95,8 @@ class KeyGate:
 
     def _find_owner(self, token: str, now: float) -> Key | None:
         end = owner.valid_until(self._secret, self._endpoint, token, now) if self._secret is not None else None
+        from modeldeploy.serving.keyring import Key
+
         return None if end is None else Key(OWNER, OWNER, tuple(Scope), "", now, end)
 
 

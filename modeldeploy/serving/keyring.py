@@ -6,7 +6,6 @@ a random secret of that length nothing slower is needed.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 import math
@@ -20,6 +19,7 @@ import attrs
 import orjson
 
 from modeldeploy.errors import ConfigurationError, ModelDeployError, NotFoundError
+from modeldeploy.serving.access import Scope
 from modeldeploy.serving.files import check_ours, locked, write_file
 from modeldeploy.serving.ratelimit import Rate
 from modeldeploy.serving.saying import Log
@@ -33,15 +33,6 @@ _MAX_NAME = 80
 _DAY_S = 86_400
 _LOOK_S = 1.0
 _log = Log(__name__)
-
-
-class Scope(enum.Enum):
-    """What a key may ask for; one does not include the other."""
-
-    PREDICT = "predict"
-    """Predictions, and whether a model is ready for them."""
-    ADMIN = "admin"
-    """Metrics, metadata, and every route that is neither a prediction nor health."""
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from modeldeploy.engine.drivers import VirtualClock, World, run
+from modeldeploy.engine.drivers import World, run
 from modeldeploy.engine.effects import Call, Dialogue, Flow, Save, Sleep
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.owners import forget, new_owner
@@ -18,7 +18,7 @@ from modeldeploy.engine.rollback import RollbackCursor, RollbackFlow
 from modeldeploy.engine.rollout import Check, RolloutCursor, RolloutFlow
 from modeldeploy.engine.single import SingleCursor, SingleFlow
 from modeldeploy.errors import OperationCancelled, OperationFailed
-from modeldeploy.testing.clock import TickingClock
+from modeldeploy.testing.clock import TickingClock, VirtualClock
 from modeldeploy.testing.harness import Harness
 from modeldeploy.testing.watched import Watched
 from modeldeploy.values.codec import from_json, to_json

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from modeldeploy.engine.drivers import VirtualClock
 from modeldeploy.engine.record import Kind, Verb
 from modeldeploy.engine.rollout import RolloutCursor
+from modeldeploy.testing.clock import VirtualClock
 from modeldeploy.testing.contract import Conformance
 from modeldeploy.testing.driving import Stage, Word
 from modeldeploy.testing.faults import Fault, FaultyBackend

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modeldeploy.serving.access import HEALTH, Doors
+from modeldeploy.serving.access import HEALTH, Doors, Scope
 from modeldeploy.serving.app import App, Routes
-from modeldeploy.serving.keyring import Scope
 from modeldeploy.serving.router import LIVE, READY
 from modeldeploy.values.model import DType, Field, Signature
 

@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from modeldeploy.engine.drivers import RealClock, VirtualClock, World, arun, run
+from modeldeploy.engine.drivers import RealClock, World, arun, run
 from modeldeploy.engine.effects import Call, Emit, Inbox, Now, Outcomes, Save, Sleep
 from modeldeploy.engine.journal import LEASE_S, Journal, new_owner
 from modeldeploy.engine.record import HistoryEntry, Kind, Record, Verb
 from modeldeploy.errors import FencedError, ModelDeployError, QuotaError
 from modeldeploy.stats.means import Tally
+from modeldeploy.testing.clock import VirtualClock
 from modeldeploy.values.events import Event, Level, Name
 from modeldeploy.values.ticket import Phase
 

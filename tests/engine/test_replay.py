@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from modeldeploy.backends.memory import MemoryBackend
-from modeldeploy.engine.drivers import VirtualClock, World, run
+from modeldeploy.engine.drivers import World, run
 from modeldeploy.engine.effects import Call, Dialogue, Save
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.rollout import RolloutCursor, RolloutFlow
-from modeldeploy.testing.clock import FlowingClock
+from modeldeploy.testing.clock import FlowingClock, VirtualClock
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.metrics import Window, bucket_of
 from modeldeploy.values.rollout import RolloutPolicy

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeploy.engine.drivers import VirtualClock, World, run
+from modeldeploy.engine.drivers import World, run
 from modeldeploy.engine.effects import Sleep, call
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.record import Kind, Record
 from modeldeploy.engine.retry import RetryPolicy, retrying
 from modeldeploy.errors import InvalidRequestError, QuotaError, ThrottledError, UnavailableError
+from modeldeploy.testing.clock import VirtualClock
 from modeldeploy.values.events import Level, Name
 
 

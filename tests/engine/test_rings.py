@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeploy.backends.memory import EVERYTHING, MemoryBackend
-from modeldeploy.engine.drivers import VirtualClock, World, run
+from modeldeploy.engine.drivers import World, run
 from modeldeploy.engine.journal import Journal
 from modeldeploy.engine.record import Kind, Record, Verb
 from modeldeploy.engine.retry import RetryPolicy, retrying
 from modeldeploy.engine.rings import judge
 from modeldeploy.engine.rollout import RolloutCursor, RolloutFlow
 from modeldeploy.errors import AccessDeniedError, UnavailableError
+from modeldeploy.testing.clock import VirtualClock
 from modeldeploy.values.codec import from_json, to_json
 from modeldeploy.values.edge import Device, DeviceHealth
 from modeldeploy.values.gate import Verdict

@@ -23,7 +23,7 @@ from modeldeploy.errors import (
     OperationTimeout,
     UnsupportedError,
 )
-from modeldeploy.handles.plans import How
+from modeldeploy.handles.parts import How
 from modeldeploy.handles.rollout import Rollout
 from modeldeploy.testing.devices import Behaviour, StandIns
 from modeldeploy.values.edge import DeviceHealth

@@ -11,7 +11,7 @@ from modeldeploy.backends.greengrass.backend import Greengrass
 from modeldeploy.backends.iotedge.backend import IoTEdge
 from modeldeploy.backends.memory import MemoryBackend
 from modeldeploy.errors import ConfigurationError
-from modeldeploy.handles.plans import How
+from modeldeploy.handles.parts import How
 
 RINGS = RolloutPolicy.rings((40,), soak=0.05, interval=0.05, patience=60)
 

@@ -11,7 +11,7 @@ import pytest
 from modeldeploy import Endpoint, Gate, Model, RolloutPolicy
 from modeldeploy.backends.memory import EVERYTHING
 from modeldeploy.errors import ConfigurationError, ConflictError, NotFoundError, UnavailableError, UnsupportedError
-from modeldeploy.handles.plans import How
+from modeldeploy.handles.parts import How
 from modeldeploy.values.capability import Capabilities, Shadow
 from modeldeploy.values.codec import from_json
 from modeldeploy.values.serving import Revision, Traffic

@@ -11,7 +11,8 @@ import pytest
 
 from modeldeploy.errors import ConfigurationError, IntegrityError, NotFoundError
 from modeldeploy.serving import keyring
-from modeldeploy.serving.keyring import Keyring, LiveKeys, Scope
+from modeldeploy.serving.access import Scope
+from modeldeploy.serving.keyring import Keyring, LiveKeys
 
 
 @pytest.fixture
