@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from modeldeploy.backends.memory import MemoryBackend
-from modeldeploy.engine import rollout_walk
+from modeldeploy.engine import rollout_walk, sequential
 from modeldeploy.engine.looking import Looker
 from modeldeploy.engine.rollout import RolloutFlow
 from modeldeploy.engine.rollout_base import RolloutBase
@@ -132,7 +132,7 @@ def promotes_without_evidence(patch):
 
 def believes_the_split(patch):
     """Nobody asks whether the provider honours the weights."""
-    patch.setattr(rollout_walk.sequential, "ratio_broken", lambda _evidence: None)
+    patch.setattr(sequential, "ratio_broken", lambda _evidence: None)
 
 
 # Fault, where it shows, in which test.
