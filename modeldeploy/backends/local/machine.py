@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -367,12 +367,12 @@ class Machine:
         if record is not None:
             await self._tell_now(record)
 
-    def _tell_now(self, record: Record) -> Awaitable[None]:
+    def _tell_now(self, record: Record) -> asyncio.Task[None]:
         """Tell the front what an endpoint is, and give what waits until it has obeyed; one that is not there is told everything when it starts."""
         try:
             sent = self._front.send("configure", **self._view(record))
         except UnavailableError:
-            return asyncio.sleep(0)
+            return self._spawn(asyncio.sleep(0))
         return self._spawn(self._obeyed(record, sent))
 
     async def _obeyed(self, record: Record, sent: asyncio.Future[Any]) -> None:
