@@ -157,9 +157,9 @@ class Entrance:
         return answer
 
     def _note(self, request: Request, response: Response, seconds: float) -> Note:
-        asked = request.headers
         from modeldeploy.serving.audit import Note
 
+        asked = request.headers
         return Note(
             at=time.time(),
             endpoint=self._endpoint,

@@ -181,13 +181,13 @@ class Router:
         return None if guarded or own or late or request.method != "POST" else group
 
     def ask_back(self) -> None:
-        """Ask for every client that was lent, and lend none until ``lends`` is set again."""
+        """Ask for every client that was lent, as ``recall`` does, and do not wait for it."""
         self.lends = False
         for group in self.groups.values():
             group.lending.ask_back()
 
     async def recall(self) -> None:
-        """Do so, and wait until they are back."""
+        """Have every client given back that was lent, and lend none until ``lends`` is set again."""
         self.lends = False
         for group in list(self.groups.values()):
             await group.lending.recall(_BACK_S)
